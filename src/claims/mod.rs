@@ -1,0 +1,1 @@
+//! Tables and statements to verdicts, with the numbers that decided. Pure.

@@ -1,0 +1,1 @@
+//! clap; one file a subcommand.

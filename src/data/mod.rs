@@ -1,0 +1,1 @@
+//! Shards, packed store, tokenizer, scenes, subsets, sample order. No tensor, no model.

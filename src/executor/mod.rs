@@ -1,0 +1,1 @@
+//! Walks the job graph; the only room with clock, retry and signals.

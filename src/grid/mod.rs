@@ -1,0 +1,1 @@
+//! `ValidSpec` to ordered runs: axes, seeds, points, run ids. Pure.

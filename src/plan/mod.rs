@@ -1,0 +1,1 @@
+//! Runs and existing records to a job graph. Pure.

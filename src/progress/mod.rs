@@ -1,0 +1,1 @@
+//! Events to terminal; with `cli`, the only room that prints.

@@ -1,0 +1,458 @@
+//! One run, fully resolved: every default filled in, every unit converted, every budget in whole steps.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that decides the bytes of one run. Two equal configs are one run.
+///
+/// Thread counts, the device ordinal, checkpoint intervals and log intervals are not here: they cannot change a result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// What it learns from.
+    pub data: DataConfig,
+    /// What learns.
+    pub model: ModelConfig,
+    /// How it learns.
+    pub train: TrainConfig,
+    /// What is measured afterwards; in no train key.
+    pub evaluate: Vec<EvalConfig>,
+    /// The only source of randomness, through named streams (init, data order, augmentation).
+    pub seed: u64,
+    /// Kind of device, resolved from `auto`.
+    pub device: DeviceKind,
+    /// Arithmetic of the training step.
+    pub precision: Precision,
+}
+
+/// Kind of device that a run computes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceKind {
+    /// The CPU trainer (dfdx tape, fused blocks).
+    Cpu,
+    /// An NVIDIA GPU (recorded step).
+    Cuda,
+}
+
+/// Arithmetic of the training step; master weights and reductions are always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Full f32 products.
+    F32,
+    /// TF32 products (GPU only).
+    Tf32,
+    /// bf16 products with f32 accumulation (GPU only).
+    Bf16,
+}
+
+/// What a run learns from: a pool, a subset of it, and how captions become tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Where the pool comes from.
+    pub source: DataSource,
+    /// Samples in the pool: the first `size` of a keyed permutation, so smaller pools nest in larger ones. `None`: all there are.
+    /// Always set for `Scenes`.
+    pub size: Option<u64>,
+    /// Filter on the pool; `None` keeps all of it (then `by` cannot matter and is dropped).
+    pub quality: Option<QualityConfig>,
+    /// How captions become tokens.
+    pub tokenizer: TokenizerConfig,
+}
+
+/// Where image-text pairs come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum DataSource {
+    /// The procedural world that the program renders itself; sample i is a pure function of (world seed, i).
+    Scenes {
+        /// Seed of the world, not of the run.
+        world_seed: u64,
+    },
+    /// Tar shards in the webdataset / img2dataset layout.
+    Webdataset {
+        /// Shard paths, braces and `::` expanded, environment substituted, in the order written.
+        shards: Vec<String>,
+    },
+    /// A CSV or TSV file of image paths and captions.
+    Table {
+        /// Path of the table.
+        file: String,
+        /// Column with image paths, relative to the table's folder.
+        image_column: String,
+        /// Column with captions.
+        caption_column: String,
+    },
+    /// A data set that is planned and costed but not at hand; `run` refuses it.
+    Declared {
+        /// Samples it is declared to hold.
+        samples: u64,
+    },
+}
+
+/// Which part of the pool is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QualityConfig {
+    /// How much.
+    pub keep: Keep,
+    /// Best by which measure.
+    pub by: QualityBy,
+}
+
+/// How much of the pool a quality filter keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Keep {
+    /// A share in (0, 1).
+    Share(f64),
+    /// A number of samples.
+    Count(u64),
+    /// All with at least this score.
+    AtLeast(f64),
+}
+
+/// The measure that a quality filter ranks by; ties go to the lower index.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum QualityBy {
+    /// A keyed permutation: a control of the same size.
+    Random,
+    /// A numeric field of the sample's metadata, such as `clip_l14_similarity_score`.
+    Field(String),
+    /// Cosine similarity of image and caption under a model that is itself a run.
+    Similarity {
+        /// The scorer's whole config (its `evaluate` is empty).
+        scorer: Box<RunConfig>,
+    },
+}
+
+/// How captions become tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum TokenizerConfig {
+    /// Byte-pair encoding trained on the captions of the pool.
+    Bpe {
+        /// Entries, special tokens included.
+        vocab_size: u32,
+    },
+    /// Unigram (as SentencePiece) trained on the captions of the pool.
+    Unigram {
+        /// Entries, special tokens included.
+        vocab_size: u32,
+    },
+    /// The CLIP byte-pair encoding from its vocabulary file (`bpe_simple_vocab_16e6.txt.gz`), 49,408 entries.
+    ClipBpe {
+        /// Path of the vocabulary file.
+        file: String,
+    },
+}
+
+impl TokenizerConfig {
+    /// Entries of the vocabulary, which is the height of the token embedding.
+    #[must_use]
+    pub fn vocab_size(&self) -> u32 {
+        match self {
+            Self::Bpe { vocab_size } | Self::Unigram { vocab_size } => *vocab_size,
+            Self::ClipBpe { .. } => 49_408,
+        }
+    }
+}
+
+/// Both encoders, their projections and the logit scale.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Image encoder.
+    pub image_encoder: ImageEncoderConfig,
+    /// Text encoder.
+    pub text_encoder: TextEncoderConfig,
+    /// Width of the shared space (E).
+    pub embed_dim: usize,
+    /// Side of the square image that the encoder sees (S), pixels.
+    pub image_size: usize,
+    /// Activation of every MLP.
+    pub activation: Activation,
+    /// Initial logit scale (the multiplier, CLIP: 1 / 0.07).
+    pub logit_scale_init: f64,
+    /// The multiplier is clamped to at most this after each step (CLIP: 100).
+    pub logit_scale_max: f64,
+    /// Per-channel mean subtracted from pixels in [0, 1].
+    pub pixel_mean: [f64; 3],
+    /// Per-channel divisor.
+    pub pixel_std: [f64; 3],
+}
+
+/// An image encoder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ImageEncoderConfig {
+    /// Vision transformer.
+    Vit(VitConfig),
+}
+
+/// A vision transformer, pre-norm, learnt positions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VitConfig {
+    /// Channels of a token (C).
+    pub width: usize,
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads (H); divides `width`.
+    pub heads: usize,
+    /// Hidden channels of the MLP.
+    pub mlp_width: usize,
+    /// Side of a patch (P), pixels; divides the image size.
+    pub patch_size: usize,
+    /// How tokens become one vector.
+    pub pooling: Pooling,
+    /// Layer norm before the first block, as CLIP has (`visual.ln_pre`).
+    pub pre_norm: bool,
+}
+
+/// How an image encoder's tokens become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// A learnt class token is prepended; its final state is taken.
+    ClassToken,
+    /// Mean over the patch tokens after the last norm; no class token.
+    Mean,
+}
+
+/// A causal text transformer, pre-norm, learnt positions, pooled at the end-of-text token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextEncoderConfig {
+    /// Channels of a token (C).
+    pub width: usize,
+    /// Transformer blocks.
+    pub layers: usize,
+    /// Attention heads (H); divides `width`.
+    pub heads: usize,
+    /// Hidden channels of the MLP.
+    pub mlp_width: usize,
+    /// Tokens a caption is padded or cut to (T).
+    pub context_length: usize,
+    /// Height of the token embedding (V).
+    pub vocab_size: usize,
+}
+
+/// Activation function of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x * Phi(x), by the error function.
+    Gelu,
+    /// The tanh approximation of GELU.
+    GeluTanh,
+    /// x * sigmoid(1.702 x), as OpenAI's CLIP.
+    QuickGelu,
+}
+
+/// How a run learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Views, losses, masking, augmentation.
+    pub strategy: StrategyConfig,
+    /// Pairs a step, before the strategy's multiplier.
+    pub batch_size: u64,
+    /// Chunks that a batch is cut into for memory; the update does not depend on it beyond rounding.
+    pub accumulate: u64,
+    /// Optimiser steps; every budget becomes this.
+    pub steps: u64,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Steps of linear warm-up before the cosine to zero.
+    pub warmup_steps: u64,
+    /// Optimiser.
+    pub optimizer: OptimizerConfig,
+    /// Decoupled weight decay, on matrices only (no norms, biases, positions or logit scale).
+    pub weight_decay: f64,
+    /// Global gradient norm is clipped to this.
+    pub grad_clip_norm: Option<f64>,
+    /// Contiguous parts that a batch is cut into for summing gradients, so that bytes do not depend on threads.
+    pub lanes: usize,
+}
+
+impl TrainConfig {
+    /// Pairs that one step really sees.
+    #[must_use]
+    pub fn effective_batch(&self) -> u64 {
+        self.batch_size * self.strategy.batch_multiplier
+    }
+    /// Pairs seen over the whole run, repeats counted.
+    #[must_use]
+    pub fn samples_seen(&self) -> u64 {
+        self.steps * self.effective_batch()
+    }
+}
+
+/// A training strategy as data: CLIP, FLIP, SLIP and CLIP + data augmentation are values of this one structure.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StrategyConfig {
+    /// What is done to the image that the contrastive loss sees.
+    pub augmentation: Augmentation,
+    /// Share of patches left out of each image, in [0, 1) (FLIP: 0.5 or 0.75).
+    pub masked: f64,
+    /// Factor on the batch size (FLIP multiplies it by what masking saves).
+    pub batch_multiplier: u64,
+    /// A self-supervised loss on two more views (SLIP); `None` for the others.
+    pub ssl: Option<SslConfig>,
+}
+
+/// The self-supervised half of SLIP (Mu et al. 2021): NT-Xent on two augmented views.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SslConfig {
+    /// Weight of its loss beside the contrastive one.
+    pub weight: f64,
+    /// Temperature of NT-Xent.
+    pub temperature: f64,
+    /// Hidden width of the projection MLP.
+    pub hidden: usize,
+    /// Output width of the projection MLP.
+    pub out: usize,
+}
+
+/// Augmentation of training images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Augmentation {
+    /// The image as it is.
+    None,
+    /// Random resized crop and horizontal flip.
+    CropFlip {
+        /// Smallest share of the area that a crop may have.
+        min_area: f64,
+        /// Probability of a horizontal flip.
+        flip: f64,
+    },
+    /// `RandAugment` (Cubuk et al. 2020).
+    RandAugment {
+        /// Operations applied one after another.
+        layers: u32,
+        /// Strength, 0 to 10.
+        magnitude: f64,
+    },
+    /// Stacked `RandAugment`: crop, then `RandAugment`.
+    StackedRandAugment {
+        /// Operations applied one after another.
+        layers: u32,
+        /// Strength, 0 to 10.
+        magnitude: f64,
+        /// Smallest share of the area that a crop may have.
+        min_area: f64,
+    },
+}
+
+/// Optimiser and its own constants.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OptimizerConfig {
+    /// Adafactor as in `big_vision`: factored second moment, momentum, no update clipping by default.
+    Adafactor {
+        /// Momentum.
+        beta1: f64,
+        /// Cap on the second moment's decay 1 - (t + 1)^-0.8.
+        beta2_cap: f64,
+    },
+    /// `AdamW`, decoupled weight decay.
+    Adamw {
+        /// Decay of the first moment.
+        beta1: f64,
+        /// Decay of the second moment.
+        beta2: f64,
+        /// Added to the root of the second moment.
+        eps: f64,
+    },
+}
+
+/// One measurement after training: a task on one or several sets.
+///
+/// Metrics are named `<task>/<name>.<metric>`; where there are several sets, also `<task>/<name>/<set>.<metric>`, and the
+/// first form is their plain mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalConfig {
+    /// What is measured.
+    pub task: EvalTask,
+    /// Name in metrics, tables and claims.
+    pub name: String,
+    /// The sets, in order; never empty.
+    pub sets: Vec<EvalSet>,
+}
+
+/// What an evaluation measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvalTask {
+    /// Classification by prompts: `acc1`, `acc5`, `mean_per_class_recall`.
+    Zeroshot,
+    /// Ranking both ways: `image_retrieval_recall@K`, `text_retrieval_recall@K`, K in 1, 5, 10.
+    Retrieval,
+    /// k labelled images a class: `fewshot5_acc1`, `fewshot10_acc1`.
+    Fewshot,
+    /// A linear classifier on frozen features: `lp_acc1`.
+    LinearProbe,
+}
+
+impl EvalTask {
+    /// Name as written in experiment files and metric names.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Zeroshot => "zeroshot",
+            Self::Retrieval => "retrieval",
+            Self::Fewshot => "fewshot",
+            Self::LinearProbe => "linear-probe",
+        }
+    }
+}
+
+/// One evaluation set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalSet {
+    /// Short name, unique in its evaluation.
+    pub name: String,
+    /// Where it comes from.
+    pub source: EvalSource,
+}
+
+/// Where an evaluation set comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum EvalSource {
+    /// A set of the procedural world.
+    Scenes {
+        /// Seed of the world, the same as the training data's.
+        world_seed: u64,
+        /// `iid`, or a shift: `fresh`, `sketch`, `rendition`, `hard`, `viewpoint`, `relabelled`.
+        variant: String,
+        /// Images.
+        samples: u64,
+    },
+    /// A folder in the `CLIP_benchmark` webdataset layout.
+    Folder {
+        /// The folder that holds `classnames.txt` and the split.
+        path: String,
+        /// Split, usually `test`.
+        split: String,
+    },
+    /// Training-layout shards whose metadata name the class: a held-out part of a training set.
+    Shards {
+        /// Shard paths, expanded.
+        shards: Vec<String>,
+        /// Numeric metadata field with the class index.
+        class_field: String,
+        /// File with one class name a line.
+        classnames: String,
+        /// File with one template a line (`{c}` is the class name).
+        templates: String,
+    },
+}

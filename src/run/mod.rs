@@ -1,0 +1,18 @@
+//! Plain types that every stage shares: what one run is ([`RunConfig`]), what it left behind ([`RunRecord`]), what is
+//! happening now ([`Event`]).
+//!
+//! Invariant: data only. No I/O, no defaults that depend on the machine, no behaviour beyond small questions a value can
+//! answer about itself. `serde` of these types is the canonical form that keys are hashed from, so renaming a field is a new
+//! key version.
+
+mod config;
+mod event;
+mod record;
+
+pub use config::{
+    Activation, Augmentation, DataConfig, DataSource, DeviceKind, EvalConfig, EvalSet, EvalSource, EvalTask, ImageEncoderConfig,
+    Keep, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig,
+    TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+};
+pub use event::{Event, JobKind};
+pub use record::{CurvePoint, RunRecord, RunStatus};

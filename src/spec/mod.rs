@@ -1,0 +1,1 @@
+//! What the user wrote; the only room that knows YAML.

@@ -1,0 +1,1 @@
+//! Finished jobs on disk: keys, atomic renames, leases. Knows no spec and no tensor.

@@ -1,0 +1,1 @@
+//! Records to tables: mean, standard deviation, n over seeds. Pure.

@@ -1,0 +1,2 @@
+//! ONE run: `RunConfig` and packed data in, trained parameters and metrics out.
+pub mod ops;

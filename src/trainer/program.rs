@@ -190,6 +190,11 @@ pub enum Block {
 }
 
 impl Block {
+    /// Whether the input is an earlier call's output, not the batch.
+    #[must_use]
+    pub fn reads_rows(&self) -> bool {
+        matches!(self, Self::Transformer(_) | Self::Head(_))
+    }
     /// Multiply-accumulates of the forward pass of one sample: products only, no norms, biases or activations.
     #[must_use]
     pub fn macs(&self) -> u64 {

@@ -2,7 +2,7 @@
 //!
 //! Only the tokens that pooling reads are normed: one for a class token or the end of text, all for the mean.
 
-use super::super::ops::{layer_norm, layer_norm::Into, linear, linear::LinearShape, normalize};
+use super::super::ops::{Into, layer_norm, linear, linear::LinearShape, normalize};
 use super::super::program::ParamIdx;
 use super::{Backward, Forward, GradLane, Params, Workspace};
 
@@ -53,7 +53,7 @@ impl Head {
     #[must_use]
     pub fn saved(&self) -> Vec<(&'static str, usize, usize)> {
         let rows = self.pooled_tokens();
-        vec![("mean", rows, 1), ("rstd", rows, 1), ("pooled", 1, self.width), ("projected", 1, self.embed_dim)]
+        vec![("mean", rows, 1), ("rstd", rows, 1), ("pooled", 1, self.width), ("feature", 1, self.embed_dim), ("norm", 1, 1)]
     }
     /// Forward multiply-accumulates of one sample.
     #[must_use]
@@ -65,8 +65,8 @@ impl Head {
     pub fn forward(&self, params: &Params, chunk: &mut Forward, work: &mut Workspace) {
         let (width, tokens) = (self.width, self.pooled_tokens());
         let x = chunk.input.rows();
-        let [mean, rstd, pooled, projected] = &mut *chunk.saved else { unreachable!("a head has four saved slots") };
-        let (ops, [normed]) = work.split([tokens * width]);
+        let [mean, rstd, pooled, feature, norm] = &mut *chunk.saved else { unreachable!("a head has five saved slots") };
+        let (ops, [normed, projected]) = work.split([tokens * width, chunk.samples * self.embed_dim]);
         let (gain, bias) = (params.view(self.gain), params.view(self.bias));
         for sample in 0..chunk.samples {
             let stats = sample * tokens..(sample + 1) * tokens;
@@ -75,22 +75,18 @@ impl Head {
             mean_rows(normed, &mut pooled[sample * width..(sample + 1) * width]);
         }
         linear::forward(&params.linear(self.project), chunk.samples, pooled, None, projected, ops);
-        for (row, out) in projected.chunks_exact(self.embed_dim).zip(chunk.output.chunks_exact_mut(self.embed_dim)) {
-            normalize::forward(row, out);
-        }
+        normalize::forward(self.embed_dim, projected, chunk.output, norm);
+        feature.copy_from_slice(chunk.output);
     }
 
     /// One chunk back: adds to the input's gradient (only the rows that pooling read) and to the lane's.
     pub fn backward(&self, params: &Params, chunk: &mut Backward, grads: &mut GradLane, work: &mut Workspace) {
         let (width, tokens, samples) = (self.width, self.pooled_tokens(), chunk.samples);
         let x = chunk.input.rows();
-        let [mean, rstd, pooled, projected] = &mut *chunk.saved else { unreachable!("a head has four saved slots") };
+        let [mean, rstd, pooled, feature, norm] = &mut *chunk.saved else { unreachable!("a head has five saved slots") };
         let (ops, [grad_projected, grad_pooled, grad_normed]) =
             work.split([samples * self.embed_dim, samples * width, tokens * width]);
-        let triples = projected.chunks_exact(self.embed_dim).zip(chunk.grad_output.chunks_exact(self.embed_dim));
-        for ((row, grad_out), grad) in triples.zip(grad_projected.chunks_exact_mut(self.embed_dim)) {
-            normalize::backward(row, grad_out, grad);
-        }
+        normalize::backward(self.embed_dim, feature, norm, chunk.grad_output, grad_projected);
         linear::backward_input(&params.linear(self.project), samples, grad_projected, grad_pooled, ops);
         let shape: LinearShape = params.linear(self.project).shape;
         let accumulate = !grads.first;

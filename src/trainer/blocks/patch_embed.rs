@@ -3,7 +3,7 @@
 //! The patches are cut and normalised from uint8 in one pass, forward and again in backward: cheaper than keeping them.
 
 use super::super::ops::patchify::{self, PatchShape};
-use super::super::ops::{elementwise, layer_norm, layer_norm::Into, linear};
+use super::super::ops::{Into, elementwise, layer_norm, linear};
 use super::super::program::ParamIdx;
 use super::{Backward, Forward, GradLane, Input, Params, Workspace};
 
@@ -102,8 +102,7 @@ impl PatchEmbed {
         let Input::Images { pixels, keep } = chunk.input else { unreachable!("the program wires images to a patch embedding") };
         let (width, rows) = (self.width, chunk.samples * self.kept);
         let per_sample = self.tokens() * width;
-        let (ops, [patches, grad_tokens, grad_rows]) =
-            work.split([rows * self.pixels(), chunk.samples * per_sample, rows * width]);
+        let (ops, [patches, grad_tokens, grad_rows]) = work.split([rows * self.pixels(), chunk.samples * per_sample, rows * width]);
         if let Some((gain, bias)) = self.norm {
             let [embedded, mean, rstd] = &mut *chunk.saved else { unreachable!("a norm has three saved slots") };
             let (grad_gain, grad_bias) = grads.pair_zeroed(gain, bias);

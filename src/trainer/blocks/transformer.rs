@@ -4,8 +4,8 @@
 //! both norms and the attention's log-sum-exp. Recomputed in backward: both norms' outputs, the activation, the attention
 //! weights.
 
+use super::super::ops::{Into, Layout, attention::AttentionShape, linear::LinearShape};
 use super::super::ops::{activation, attention, elementwise, layer_norm, linear};
-use super::super::ops::{Layout, attention::AttentionShape, layer_norm::Into, linear::LinearShape};
 use super::super::program::{Init, ParamIdx, ProgramBuilder};
 use super::{Backward, Forward, GradLane, Params, Workspace};
 use crate::run::Activation;

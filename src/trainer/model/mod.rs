@@ -33,7 +33,12 @@ pub fn build(model: &ModelConfig, masked: f64) -> Program {
 
 /// Patches that are kept of `total` when a share is masked: `open_clip`'s `max(1, int(total * (1 - masked)))`.
 #[must_use]
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share of a patch count")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of a patch count"
+)]
 pub fn kept_patches(total: usize, masked: f64) -> usize {
     ((total as f64 * (1.0 - masked)) as usize).max(1)
 }

@@ -11,8 +11,7 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, ids: S
     let text = &model.text_encoder;
     let (width, tokens) = (text.width, text.context_length);
     let matrix = Matrix { count: 1, rows: text.vocab_size, columns: width };
-    let table =
-        builder.param("token_embedding.weight".into(), &[text.vocab_size, width], matrix, Init::Normal { std: 0.02 }, true);
+    let table = builder.param("token_embedding.weight".into(), &[text.vocab_size, width], matrix, Init::Normal { std: 0.02 }, true);
     let matrix = Matrix { count: 1, rows: tokens, columns: width };
     let positions = builder.param("positional_embedding".into(), &[tokens, width], matrix, Init::Normal { std: 0.01 }, false);
     let embed = TokenEmbed { vocab_size: text.vocab_size, tokens, width, table, positions };

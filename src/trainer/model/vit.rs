@@ -37,9 +37,8 @@ fn patch_embed(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &VitConfi
     let (width, patch) = (vit.width, vit.patch_size);
     let pixels = 3 * patch * patch;
     let std = inverse_root(width);
-    let class_token = (vit.pooling == Pooling::ClassToken).then(|| {
-        builder.vector("visual.class_embedding".into(), width, Init::Normal { std })
-    });
+    let class_token =
+        (vit.pooling == Pooling::ClassToken).then(|| builder.vector("visual.class_embedding".into(), width, Init::Normal { std }));
     let rows = patches + usize::from(class_token.is_some());
     let matrix = Matrix { count: 1, rows, columns: width };
     let positions = builder.param("visual.positional_embedding".into(), &[rows, width], matrix, Init::Normal { std }, false);

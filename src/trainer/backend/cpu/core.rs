@@ -10,8 +10,8 @@ use super::CpuSettings;
 use super::lanes;
 use crate::trainer::TrainerError;
 use crate::trainer::blocks::{Params, Workspace};
-use crate::trainer::ops::contrastive::{self, Contrastive, ContrastiveOut, ParallelFor};
-use crate::trainer::ops::{Scratch, linear};
+use crate::trainer::ops::contrastive::{self, Contrastive, ContrastiveOut};
+use crate::trainer::ops::{ParallelFor, Scratch, linear};
 use crate::trainer::program::Program;
 
 /// State of a CPU step; the tape's ops reach it through an `Rc<RefCell<_>>`.
@@ -144,8 +144,7 @@ impl Core {
     ) -> ((Vec<f32>, Vec<f32>), ContrastiveOut) {
         let (mut grad_image, mut grad_text) = (vec![0.0; image.len()], vec![0.0; text.len()]);
         let threads = PoolFor { core: self };
-        let out =
-            contrastive::forward_backward(shape, image, text, logit_scale, &mut grad_image, &mut grad_text, &threads);
+        let out = contrastive::forward_backward(shape, image, text, logit_scale, &mut grad_image, &mut grad_text, &threads);
         ((grad_image, grad_text), out)
     }
 

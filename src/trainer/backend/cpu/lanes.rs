@@ -32,16 +32,9 @@ pub(super) fn split_lanes<'a, T>(buffer: &'a mut [T], samples: usize, lanes: usi
 }
 
 /// Adds the lanes that were written into `gradient` by a fixed binary tree; the token table is there already.
-pub(super) fn reduce(
-    pool: &rayon::ThreadPool,
-    program: &Program,
-    gradient: &mut [f32],
-    lanes: &[Vec<f32>],
-    started: &[bool],
-) {
+pub(super) fn reduce(pool: &rayon::ThreadPool, program: &Program, gradient: &mut [f32], lanes: &[Vec<f32>], started: &[bool]) {
     const PIECE: usize = 16_384;
-    let lanes: Vec<&[f32]> =
-        lanes.iter().zip(started).filter(|(_, started)| **started).map(|(lane, _)| lane.as_slice()).collect();
+    let lanes: Vec<&[f32]> = lanes.iter().zip(started).filter(|(_, started)| **started).map(|(lane, _)| lane.as_slice()).collect();
     let skip = token_tables(program);
     pool.install(|| {
         gradient.par_chunks_mut(PIECE).enumerate().for_each(|(piece, out)| {
@@ -59,9 +52,8 @@ fn token_tables(program: &Program) -> Vec<Range<usize>> {
         Block::TokenEmbed(embed) => Some(embed),
         _ => None,
     });
-    let mut ranges: Vec<_> = embeds
-        .flat_map(|embed| [program.params[embed.table].range(), program.params[embed.positions].range()])
-        .collect();
+    let mut ranges: Vec<_> =
+        embeds.flat_map(|embed| [program.params[embed.table].range(), program.params[embed.positions].range()]).collect();
     ranges.sort_by_key(|range| range.start);
     ranges
 }

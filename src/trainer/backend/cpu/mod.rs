@@ -120,7 +120,7 @@ impl Step for CpuStep {
         let optimizer = self.optimizer.as_mut().ok_or(TrainerError::NoOptimizer)?;
         let mut core = self.core.borrow_mut();
         let core = &mut *core;
-        let grad_norm = core.pool.install(|| optimizer.update(step, lr, &mut core.parameters, &core.gradient));
+        let grad_norm = core.pool.install(|| optimizer.update(step, lr, &mut core.parameters, &mut core.gradient));
         core.clamp_logit_scale();
         Ok(UpdateReport { grad_norm })
     }

@@ -148,6 +148,14 @@ impl Core {
         ((grad_image, grad_text), out)
     }
 
+    /// Notes which lanes hold the gradient of a part of `samples` that has gone back: the next part adds to them.
+    pub fn end_part(&mut self, samples: usize) {
+        let lanes = self.lane_started.len();
+        for (lane, started) in self.lane_started.iter_mut().enumerate() {
+            *started |= !lanes::lane_range(samples, lane, lanes).is_empty();
+        }
+    }
+
     /// Adds the lanes into the flat gradient, with the scale's own gradient.
     pub fn finish(&mut self, grad_log_scale: f64) {
         lanes::reduce(&self.pool, &self.program, &mut self.gradient, &self.lanes, &self.lane_started);

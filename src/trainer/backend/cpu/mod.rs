@@ -9,6 +9,7 @@ mod lanes;
 mod tape;
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use self::core::Core;
 use super::{LossReport, Step, StepBatch, UpdateReport};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::contrastive::{self, Contrastive};
+use crate::trainer::ops::contrastive::Contrastive;
 use crate::trainer::optim::Optimizer;
 use crate::trainer::program::{Program, Tower};
 
@@ -30,6 +31,9 @@ pub struct CpuSettings {
     /// Parts that a batch is cut into for summing gradients.
     pub lanes: usize,
 }
+
+/// Features [samples, E] with the tape that leads back from them.
+type Taped = tape::Rows<OwnedTape<f32, dfdx::tensor::Cpu>>;
 
 /// A program prepared for the CPU.
 pub struct CpuStep {
@@ -55,22 +59,91 @@ impl CpuStep {
         Ok(Self { core: Rc::new(RefCell::new(core)), program, optimizer })
     }
 
+    /// Normalised image and text features [B, E] of a batch as a training step sees it, masked patches left out.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn features(&mut self, batch: &StepBatch) -> Result<(Vec<f32>, Vec<f32>), TrainerError> {
+        self.core.borrow_mut().begin(batch);
+        let image = self.encode(Tower::Image, 0..batch.samples)?;
+        Ok((image, self.encode(Tower::Text, 0..batch.samples)?))
+    }
+
+    /// As [`Step::gradient`] for another loss, given by its gradients by both features [B, E]; the logit scale gets none.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn gradient_from_features(
+        &mut self,
+        batch: &StepBatch,
+        chunks: usize,
+        grad_image: &[f32],
+        grad_text: &[f32],
+    ) -> Result<(), TrainerError> {
+        self.pass(batch, chunks, |_, _, _| ((grad_image.to_vec(), grad_text.to_vec()), ()))?;
+        self.core.borrow_mut().finish(0.0);
+        Ok(())
+    }
+
+    /// Forward and backward of a batch in parts; `loss` turns the whole batch's features into their gradients.
+    fn pass<R>(
+        &mut self,
+        batch: &StepBatch,
+        chunks: usize,
+        loss: impl FnOnce(&Core, &[f32], &[f32]) -> ((Vec<f32>, Vec<f32>), R),
+    ) -> Result<R, TrainerError> {
+        self.core.borrow_mut().begin(batch);
+        let parts = parts(batch.samples, chunks);
+        if let [whole] = parts.as_slice() {
+            let (image, text) = self.record(whole)?;
+            let ((grad_image, grad_text), out) = loss(&self.core.borrow(), tape::view(&image), tape::view(&text));
+            self.go_back(whole, (image, text), &grad_image, &grad_text)?;
+            return Ok(out);
+        }
+        // Exact accumulation: features of all parts first, the loss on the whole batch, then each part again with a tape.
+        let (mut image, mut text) = (Vec::new(), Vec::new());
+        for part in &parts {
+            image.extend(self.encode(Tower::Image, part.clone())?);
+            text.extend(self.encode(Tower::Text, part.clone())?);
+        }
+        let ((grad_image, grad_text), out) = loss(&self.core.borrow(), &image, &text);
+        for part in &parts {
+            let features = part.start * self.program.embed_dim..part.end * self.program.embed_dim;
+            let taped = self.record(part)?;
+            self.go_back(part, taped, &grad_image[features.clone()], &grad_text[features])?;
+        }
+        Ok(out)
+    }
+
     /// Features of a part of the loaded batch, without a tape.
-    fn features(&self, tower: Tower, part: std::ops::Range<usize>) -> Result<Vec<f32>, TrainerError> {
+    fn encode(&self, tower: Tower, part: Range<usize>) -> Result<Vec<f32>, TrainerError> {
         let rows = tape::run_tower::<NoneTape>(&self.core, tower, part)?;
         Ok(tape::view(&rows).to_vec())
     }
 
-    /// Forward with a tape and backward from the given feature gradients.
-    fn backward(&self, part: &std::ops::Range<usize>, grad_image: &[f32], grad_text: &[f32]) -> Result<(), TrainerError> {
+    /// Features of a part of the loaded batch, with the tapes that lead back from them.
+    fn record(&self, part: &Range<usize>) -> Result<(Taped, Taped), TrainerError> {
         let image = tape::run_tower::<OwnedTape<f32, dfdx::tensor::Cpu>>(&self.core, Tower::Image, part.clone())?;
         let text = tape::run_tower::<OwnedTape<f32, dfdx::tensor::Cpu>>(&self.core, Tower::Text, part.clone())?;
-        tape::backward_from(image, text, grad_image, grad_text)
+        Ok((image, text))
+    }
+
+    /// Backward of a part from its feature gradients into the lanes.
+    fn go_back(
+        &self,
+        part: &Range<usize>,
+        (image, text): (Taped, Taped),
+        grad_image: &[f32],
+        grad_text: &[f32],
+    ) -> Result<(), TrainerError> {
+        tape::backward_from(image, text, grad_image, grad_text)?;
+        self.core.borrow_mut().end_part(part.len());
+        Ok(())
     }
 }
 
 /// Cuts `samples` into `chunks` contiguous parts of nearly equal length.
-fn parts(samples: usize, chunks: usize) -> Vec<std::ops::Range<usize>> {
+fn parts(samples: usize, chunks: usize) -> Vec<Range<usize>> {
     let chunks = chunks.clamp(1, samples.max(1));
     (0..chunks).map(|chunk| samples * chunk / chunks..samples * (chunk + 1) / chunks).collect()
 }
@@ -85,29 +158,9 @@ impl Step for CpuStep {
     }
 
     fn gradient(&mut self, batch: &StepBatch, chunks: usize) -> Result<LossReport, TrainerError> {
-        self.core.borrow_mut().begin(batch);
-        let parts = parts(batch.samples, chunks);
         let shape = Contrastive { batch: batch.samples, embed_dim: self.program.embed_dim };
         let logit_scale = self.core.borrow().logit_scale();
-        if let [whole] = parts.as_slice() {
-            let image = tape::run_tower::<OwnedTape<f32, dfdx::tensor::Cpu>>(&self.core, Tower::Image, whole.clone())?;
-            let text = tape::run_tower::<OwnedTape<f32, dfdx::tensor::Cpu>>(&self.core, Tower::Text, whole.clone())?;
-            let (grads, out) = self.core.borrow().contrast(&shape, logit_scale, tape::view(&image), tape::view(&text));
-            tape::backward_from(image, text, &grads.0, &grads.1)?;
-            self.core.borrow_mut().finish(out.grad_log_scale);
-            return Ok(LossReport { loss: out.loss, logit_scale: f64::from(logit_scale) });
-        }
-        // Exact accumulation: features of all parts first, the loss on the whole batch, then each part again with a tape.
-        let (mut image, mut text) = (Vec::new(), Vec::new());
-        for part in &parts {
-            image.extend(self.features(Tower::Image, part.clone())?);
-            text.extend(self.features(Tower::Text, part.clone())?);
-        }
-        let (grads, out): (_, contrastive::ContrastiveOut) = self.core.borrow().contrast(&shape, logit_scale, &image, &text);
-        for part in &parts {
-            let features = part.start * shape.embed_dim..part.end * shape.embed_dim;
-            self.backward(part, &grads.0[features.clone()], &grads.1[features])?;
-        }
+        let out = self.pass(batch, chunks, |core, image, text| core.contrast(&shape, logit_scale, image, text))?;
         self.core.borrow_mut().finish(out.grad_log_scale);
         Ok(LossReport { loss: out.loss, logit_scale: f64::from(logit_scale) })
     }
@@ -136,13 +189,13 @@ impl Step for CpuStep {
     fn encode_images(&mut self, samples: usize, images: &[u8]) -> Result<Vec<f32>, TrainerError> {
         let batch = StepBatch { samples, images: images.to_vec(), ..StepBatch::default() };
         self.core.borrow_mut().begin(&batch);
-        self.features(Tower::Image, 0..samples)
+        self.encode(Tower::Image, 0..samples)
     }
 
     fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError> {
         let batch = StepBatch { samples, tokens: tokens.to_vec(), ends: ends.to_vec(), ..StepBatch::default() };
         self.core.borrow_mut().begin(&batch);
-        self.features(Tower::Text, 0..samples)
+        self.encode(Tower::Text, 0..samples)
     }
 }
 

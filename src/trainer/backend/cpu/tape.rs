@@ -80,7 +80,7 @@ pub(super) fn run_tower<T: Tape<f32, Cpu>>(
                         backward_call(&mut core, call, &part, Some(view(x)), &mut grad_y, &mut []);
                         **grads.get_or_alloc_mut(x)? = grad_y;
                     }
-                    (Block::PatchEmbed(_) | Block::Head(_) | Block::Transformer(_), Some(x)) => {
+                    (Block::PatchEmbed(_) | Block::Head(_), Some(x)) => {
                         let grad_x: &mut Vec<f32> = grads.get_or_alloc_mut(x)?;
                         backward_call(&mut core, call, &part, Some(view(x)), &mut grad_y, grad_x);
                     }

@@ -49,7 +49,9 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+    /// `operation` on `path` failed with `source`.
+    #[must_use]
+    pub fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { operation, path: path.to_owned(), source }
     }
 

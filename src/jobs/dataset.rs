@@ -24,8 +24,10 @@ fn in_pool<R: Send>(ctx: &JobContext<'_>, work: impl FnOnce() -> crate::data::Da
 }
 
 fn packed(summary: &PackSummary, ctx: &JobContext<'_>) -> JobOutput {
-    if summary.skipped > 0 {
-        ctx.warn(format!("{} of {} samples were skipped; `data inspect` lists them", summary.skipped, summary.skipped + summary.samples));
+    let skipped = summary.skips.total;
+    if skipped > 0 {
+        ctx.warn(format!("{skipped} of {} samples were skipped; `data inspect` lists them", summary.samples as u64 + skipped));
     }
-    JobOutput::finished(&serde_json::json!({ "samples": summary.samples, "skipped": summary.skipped }))
+    summary.warnings.iter().for_each(|warning| ctx.warn(warning.clone()));
+    JobOutput::finished(&serde_json::json!({ "samples": summary.samples, "skipped": skipped, "bytes": summary.bytes }))
 }

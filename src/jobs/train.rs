@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{CheckpointEvery, files, write};
-use crate::data::{BatchSource, EncodedCaptions, Pack, Tokenizer, read_subset};
+use crate::data::{BatchSource, Pack, Tokenizer, read_subset};
 use crate::executor::{Control, JobContext, JobError, JobOutput, TrainSummary};
 use crate::plan::{Key, TrainSpec};
 use crate::trainer::checkpoint::save_model;
@@ -20,7 +20,8 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, every: CheckpointEvery, ctx: &Job
     };
     let subset_samples = subset.len() as u64;
     let tokenizer = Tokenizer::load(&ctx.input(&spec.tokenizer))?;
-    let captions = EncodedCaptions::encode(&tokenizer, &pool, spec.model.text_encoder.context_length);
+    let captions: Vec<&str> = (0..pool.len()).map(|sample| pool.caption(sample)).collect();
+    let captions = tokenizer.encode_all(&captions, spec.model.text_encoder.context_length);
     let augmentation = spec.train.strategy.augmentation;
     let batches = BatchSource::new(Arc::new(pool), Arc::new(captions), subset, augmentation, spec.seed)?;
     let options = TrainOptions {

@@ -25,15 +25,21 @@ fn judge_one(claim: &ClaimSpec, source: &dyn CellSource) -> Verdict {
     let named = named_columns(claim);
     let frame = frame_of(claim, source, &named);
     let rules = Rules::of(claim);
-    let mut sheet = Sheet { comparisons: Vec::new(), ambiguous: BTreeSet::new() };
+    let mut sheet = Sheet::default();
+    let mut has_data = vec![false; claim.test.0.len()];
     let positions: Vec<Option<f64>> = if claim.at.is_empty() { vec![None] } else { claim.at.iter().copied().map(Some).collect() };
     for bound in product(&claim.each, &frame) {
         for &at in &positions {
             let context = Context { frame: &frame, rules: &rules, defaults: &claim.defaults, bound: bound.clone(), at };
-            for test in &claim.test {
+            for (test, has_data) in claim.test.iter().zip(&mut has_data) {
+                let before = sheet.comparisons.len();
                 run_test(test, &context, &mut sheet);
+                *has_data |= sheet.comparisons[before..].iter().any(|comparison| comparison.outcome != Outcome::Missing);
             }
         }
+    }
+    if claim.requires_every_test && has_data.contains(&false) {
+        sheet.comparisons.iter_mut().for_each(|comparison| comparison.outcome = Outcome::Missing);
     }
     let mut verdict = Verdict::new(&claim.id, &claim.says, claim.expect, sheet.comparisons);
     verdict.ambiguous = sheet.ambiguous.into_iter().collect();
@@ -55,6 +61,7 @@ fn frame_of(claim: &ClaimSpec, source: &dyn CellSource, named: &BTreeSet<&str>) 
 }
 
 /// Where comparisons are written down.
+#[derive(Default)]
 pub(super) struct Sheet {
     pub comparisons: Vec<Comparison>,
     pub ambiguous: BTreeSet<String>,
@@ -175,7 +182,7 @@ fn greater(spec: &GreaterSpec, context: &Context<'_>, sheet: &mut Sheet) {
 /// `greater` in more than a share of the places: one comparison, in which ties speak for neither side.
 #[expect(clippy::cast_precision_loss, reason = "numbers of comparisons")]
 fn counted(spec: &GreaterSpec, share: &Label, context: &Context<'_>, sheet: &mut Sheet) {
-    let mut inner = Sheet { comparisons: Vec::new(), ambiguous: BTreeSet::new() };
+    let mut inner = Sheet::default();
     for here in places(&spec.each, context) {
         greater(spec, &here, &mut inner);
     }

@@ -50,9 +50,11 @@ mod tests {
 
     fn without_nulls(value: &Value) -> Value {
         match value {
-            Value::Object(fields) => {
-                fields.iter().filter(|(_, inner)| !inner.is_null()).map(|(key, inner)| (key.clone(), without_nulls(inner))).collect()
-            }
+            Value::Object(fields) => fields
+                .iter()
+                .filter(|(_, inner)| !inner.is_null())
+                .map(|(key, inner)| (key.clone(), without_nulls(inner)))
+                .collect(),
             other => other.clone(),
         }
     }

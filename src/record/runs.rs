@@ -14,7 +14,10 @@ const FIXED: [&str; 7] = ["seed", "subset_samples", "samples_seen", "steps", "gm
 const STATUSES: [RunStatus; 4] = [RunStatus::Finished, RunStatus::Diverged, RunStatus::Failed, RunStatus::Interrupted];
 
 pub(super) fn write(runs: &[RunRecord]) -> Result<Vec<u8>, RecordError> {
-    let flat = runs.iter().map(|run| Ok(columns::flatten(&serde_json::to_value(&run.config)?))).collect::<Result<Vec<_>, RecordError>>()?;
+    let flat = runs
+        .iter()
+        .map(|run| Ok(columns::flatten(&serde_json::to_value(&run.config)?)))
+        .collect::<Result<Vec<_>, RecordError>>()?;
     let varying: Vec<String> = columns::varying(&flat).into_iter().filter(|path| path != "seed").collect();
     let metrics: BTreeSet<&String> =
         runs.iter().flat_map(|run| run.metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, _)| name)).collect();
@@ -52,7 +55,11 @@ pub(super) fn parse(text: &[u8], configs: Vec<(String, RunConfig)>) -> Result<Ve
     let start = header.iter().zip(header.iter().skip(1)).position(|pair| pair == ("seed", "subset_samples"));
     let fixed_at = start.filter(|at| header.iter().skip(*at).take(FIXED.len()).eq(FIXED) && header.get(0) == Some("run_id"));
     let Some(fixed_at) = fixed_at else {
-        return Err(RecordError::Malformed { file: NAME, line: 1, what: format!("columns {header:?}, expected {FIXED:?} among them") });
+        return Err(RecordError::Malformed {
+            file: NAME,
+            line: 1,
+            what: format!("columns {header:?}, expected {FIXED:?} among them"),
+        });
     };
     let mut configs = configs.into_iter();
     let mut runs = Vec::new();

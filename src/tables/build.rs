@@ -151,9 +151,10 @@ fn group<'a>(spec: &TableSpec, input: &TableInput<'a>) -> Result<Vec<Group<'a>>,
 
 /// Where a point stands in the table, if it belongs there.
 pub(super) fn place(spec: &TableSpec, point: &PointView) -> Option<(Vec<String>, Option<String>)> {
-    let kept = spec.filter.iter().all(|(path, labels)| {
-        point.labels.get(path).is_some_and(|have| labels.iter().any(|label| label.names(have)))
-    });
+    let kept = spec
+        .filter
+        .iter()
+        .all(|(path, labels)| point.labels.get(path).is_some_and(|have| labels.iter().any(|label| label.names(have))));
     if !kept {
         return None;
     }

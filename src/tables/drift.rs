@@ -40,7 +40,8 @@ impl TableData {
     pub fn parse(name: &str, text: &[u8]) -> Result<Self, TablesError> {
         let unreadable = |what: String| TablesError::Unreadable { table: name.to_owned(), what };
         let mut reader = csv::Reader::from_reader(text);
-        let header: Vec<String> = reader.headers().map_err(|error| unreadable(error.to_string()))?.iter().map(str::to_owned).collect();
+        let header: Vec<String> =
+            reader.headers().map_err(|error| unreadable(error.to_string()))?.iter().map(str::to_owned).collect();
         let num_labels = header.len().saturating_sub(AMOUNTS.len());
         if header[num_labels..] != AMOUNTS || num_labels == 0 {
             return Err(unreadable(format!("line 1: its columns are {header:?}, expected labels, then {AMOUNTS:?}")));
@@ -48,7 +49,8 @@ impl TableData {
         let mut cells = Vec::new();
         for (row_idx, record) in reader.records().enumerate() {
             let record = record.map_err(|error| unreadable(error.to_string()))?;
-            let wrong = |column: &str, text: &str| unreadable(format!("line {}: `{column}` is `{text}`, not a number", row_idx + 2));
+            let wrong =
+                |column: &str, text: &str| unreadable(format!("line {}: `{column}` is `{text}`, not a number", row_idx + 2));
             let (mean, n) = (&record[num_labels], &record[num_labels + 2]);
             cells.push(CellData {
                 labels: record.iter().take(num_labels).map(str::to_owned).collect(),
@@ -154,7 +156,8 @@ pub fn drift(ours: &[TableData], committed: &[TableData], tolerance: f64) -> Vec
 }
 
 fn compare_cells(ours: &TableData, committed: &TableData, tolerance: f64, found: &mut Vec<Drift>) {
-    let by_labels = |table: &TableData| table.cells.iter().map(|cell| (cell.labels.clone(), cell.clone())).collect::<BTreeMap<_, _>>();
+    let by_labels =
+        |table: &TableData| table.cells.iter().map(|cell| (cell.labels.clone(), cell.clone())).collect::<BTreeMap<_, _>>();
     let (new, old) = (by_labels(ours), by_labels(committed));
     let mut report = |labels: &[String], kind| {
         let cell = ours.labels.iter().zip(labels).map(|(column, label)| format!("{column}={label}")).collect::<Vec<_>>().join(", ");

@@ -23,8 +23,8 @@ pub(crate) fn widen(x: &[f32]) -> Vec<f64> {
 /// (at least 1e-3).
 #[derive(Clone, Copy)]
 pub(crate) struct Tolerance {
-    atol: f64,
-    rtol: f64,
+    pub atol: f64,
+    pub rtol: f64,
 }
 
 /// One rounding or few: half an ulp is 6e-8.

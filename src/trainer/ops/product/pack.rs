@@ -73,6 +73,31 @@ pub(crate) unsafe fn pack_a<S: Tile>(
     packed
 }
 
+/// Writes the transpose of `rows` by `cols` floats that lie `stride` apart, times `factor`: `cols` rows, `to_stride` apart, each
+/// a whole number of vectors.
+///
+/// # Safety
+/// The floats can be read; `rows` rounded up to whole vectors can be written at each `to + j * to_stride`.
+#[inline(always)]
+pub(crate) unsafe fn transpose<S: Tile>(
+    s: S,
+    (from, stride): (*const f32, usize),
+    (rows, cols): (usize, usize),
+    factor: f32,
+    (to, to_stride): (*mut f32, usize),
+) {
+    for i in (0..rows).step_by(S::LANES) {
+        for j in (0..cols).step_by(S::LANES) {
+            let (rows, cols) = ((rows - i).min(S::LANES), (cols - j).min(S::LANES));
+            // SAFETY: the caller's promise.
+            unsafe {
+                let block = Block { from: from.add(i * stride + j), stride, rows, cols, factor };
+                s.transpose(block, to.add(j * to_stride + i), to_stride);
+            }
+        }
+    }
+}
+
 /// Writes one vector of up to `LANES` of `width` columns for each of `k` rows of `b`, starting at `from`.
 ///
 /// # Safety

@@ -15,8 +15,8 @@ pub(crate) trait Tile: Simd {
     /// See [`Strip`].
     unsafe fn tile(self, rows: usize, strip: &Strip);
 
-    /// Writes the transpose of `rows` x `cols` floats, both at most `LANES`: for each column of the source a whole vector, zero
-    /// beyond `rows`.
+    /// Writes the transpose of `rows` x `cols` floats, both 1 to `LANES`: for each column of the source a whole vector, whose
+    /// lanes beyond `rows` repeat the last row.
     ///
     /// # Safety
     /// The source can be read, and `LANES` floats can be written at each `to + j * to_stride` for `j < cols`.
@@ -175,16 +175,30 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn transpose(self, from: Block, to: *mut f32, to_stride: usize) {
-            // SAFETY: the caller's promise; lanes beyond the block are masked.
+            // SAFETY: the caller's promise; rows beyond the block repeat its last one, columns beyond it are masked.
             unsafe {
                 let mut rows = [_mm512_setzero_ps(); 16];
-                let mask = self.mask(from.cols);
-                for (i, row) in rows.iter_mut().enumerate().take(from.rows) {
-                    *row = self.load_part(from.from.add(i * from.stride), mask);
+                let row = |i: usize| from.from.add(i.min(from.rows - 1) * from.stride);
+                if from.cols == 16 {
+                    for (i, v) in rows.iter_mut().enumerate() {
+                        *v = self.load(row(i));
+                    }
+                } else {
+                    let mask = self.mask(from.cols);
+                    for (i, v) in rows.iter_mut().enumerate() {
+                        *v = self.load_part(row(i), mask);
+                    }
                 }
+                let columns = transpose16(rows);
                 let factor = self.splat(from.factor);
-                for (j, column) in transpose16(rows).into_iter().enumerate().take(from.cols) {
-                    self.store(to.add(j * to_stride), self.mul(column, factor));
+                if from.cols == 16 {
+                    for (j, column) in columns.into_iter().enumerate() {
+                        self.store(to.add(j * to_stride), self.mul(column, factor));
+                    }
+                } else {
+                    for (j, column) in columns.into_iter().enumerate().take(from.cols) {
+                        self.store(to.add(j * to_stride), self.mul(column, factor));
+                    }
                 }
             }
         }
@@ -240,16 +254,30 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn transpose(self, from: Block, to: *mut f32, to_stride: usize) {
-            // SAFETY: the caller's promise; lanes beyond the block are masked.
+            // SAFETY: the caller's promise; rows beyond the block repeat its last one, columns beyond it are masked.
             unsafe {
                 let mut rows = [_mm256_setzero_ps(); 8];
-                let mask = self.mask(from.cols);
-                for (i, row) in rows.iter_mut().enumerate().take(from.rows) {
-                    *row = self.load_part(from.from.add(i * from.stride), mask);
+                let row = |i: usize| from.from.add(i.min(from.rows - 1) * from.stride);
+                if from.cols == 8 {
+                    for (i, v) in rows.iter_mut().enumerate() {
+                        *v = self.load(row(i));
+                    }
+                } else {
+                    let mask = self.mask(from.cols);
+                    for (i, v) in rows.iter_mut().enumerate() {
+                        *v = self.load_part(row(i), mask);
+                    }
                 }
+                let columns = transpose8(rows);
                 let factor = self.splat(from.factor);
-                for (j, column) in transpose8(rows).into_iter().enumerate().take(from.cols) {
-                    self.store(to.add(j * to_stride), self.mul(column, factor));
+                if from.cols == 8 {
+                    for (j, column) in columns.into_iter().enumerate() {
+                        self.store(to.add(j * to_stride), self.mul(column, factor));
+                    }
+                } else {
+                    for (j, column) in columns.into_iter().enumerate().take(from.cols) {
+                        self.store(to.add(j * to_stride), self.mul(column, factor));
+                    }
                 }
             }
         }
@@ -295,11 +323,9 @@ impl Tile for super::super::simd::Portable {
     #[inline(always)]
     unsafe fn transpose(self, from: Block, to: *mut f32, to_stride: usize) {
         for j in 0..from.cols {
-            // SAFETY: the caller's promise.
-            let column = unsafe { std::slice::from_raw_parts_mut(to.add(j * to_stride), Self::LANES) };
-            for (i, v) in column.iter_mut().enumerate() {
-                // SAFETY: the caller's promise; rows beyond the block are not read.
-                *v = if i < from.rows { unsafe { *from.from.add(i * from.stride + j) * from.factor } } else { 0.0 };
+            for i in 0..Self::LANES {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(j * to_stride + i) = *from.from.add(i.min(from.rows - 1) * from.stride + j) * from.factor };
             }
         }
     }

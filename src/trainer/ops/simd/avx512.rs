@@ -86,6 +86,14 @@ impl Simd for Avx512 {
         unsafe { _mm512_maskz_mov_ps(mask, v) }
     }
     #[inline(always)]
+    fn drop(self, v: __m512, mask: __mmask16) -> __m512 {
+        unsafe { _mm512_maskz_mov_ps(!mask, v) }
+    }
+    #[inline(always)]
+    fn split(self, a: __m512) -> (__m512, __m512) {
+        unsafe { (_mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_ZERO>(a), _mm512_getexp_ps(a)) }
+    }
+    #[inline(always)]
     unsafe fn load(self, p: *const f32) -> __m512 {
         unsafe { _mm512_loadu_ps(p) }
     }

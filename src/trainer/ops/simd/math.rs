@@ -1,4 +1,4 @@
-//! Exponential and normal distribution function on vectors.
+//! Exponential, logarithm and normal distribution function on vectors.
 //!
 //! Polynomials were fitted with the Remez exchange for relative error. The errors stated are measured over all tested
 //! arguments, rounding included.
@@ -19,6 +19,23 @@ pub(crate) fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
         p = s.mul_add(p, r, s.splat(c));
     }
     s.scale_by_power(s.mul_add(p, r, s.splat(1.0)), n)
+}
+
+/// log2(x) for normal x > 0, absolute error at most 2e-7 plus one rounding of the result.
+#[inline(always)]
+pub(crate) fn log2<S: Simd>(s: S, x: S::V) -> S::V {
+    const C: [f32; 7] =
+        [2.012_806_3e-1, -2.519_420_7e-1, 2.908_062_2e-1, -3.602_610_4e-1, 4.808_019_3e-1, -7.213_521_2e-1, 1.442_695_9];
+    let (m, n) = s.split(x);
+    let large = s.sub(m, s.splat(1.5));
+    let m = s.where_positive(large, s.mul(m, s.splat(0.5)), m);
+    let n = s.add(n, s.where_positive(large, s.splat(1.0), s.splat(0.0)));
+    let u = s.sub(m, s.splat(1.0));
+    let mut p = s.splat(-9.087_904e-2);
+    for c in C {
+        p = s.mul_add(p, u, s.splat(c));
+    }
+    s.mul_add(p, u, n)
 }
 
 /// 1 / (1 + e^-x), relative error at most 1e-6 for |x| < 80.
@@ -105,6 +122,30 @@ mod tests {
             }
             for (error, limit) in worst.into_iter().zip([2e-7, 4e-6, 2e-6, 2e-6]) {
                 assert!(error < limit, "{path}: {worst:?}");
+            }
+        });
+    }
+
+    fn logarithms_on<S: Simd>(s: S, x: &[f32], out: &mut [f32]) {
+        for_vectors!(s: S, x.len(), |at| {
+            at.store(out, log2(s, at.load(x)));
+        });
+    }
+
+    dispatch! {
+        fn logarithms(x: &[f32], out: &mut [f32]) = logarithms_on;
+    }
+
+    #[test]
+    fn logarithms_are_close_over_the_whole_range() {
+        let x: Vec<f32> = (-1200..1200).flat_map(|i| [(i as f32 * 0.1).exp2(), 1.0 + i as f32 * 1e-4]).collect();
+        on_every_path(|path| {
+            let mut out = vec![0.0; x.len()];
+            logarithms(&x, &mut out);
+            for (&x, &found) in x.iter().zip(&out) {
+                let expected = f64::from(x).log2();
+                let error = (f64::from(found) - expected).abs();
+                assert!(error < 2e-7 + 1e-7 * expected.abs(), "{path}: log2({x}) = {found}, not {expected}");
             }
         });
     }

@@ -57,6 +57,11 @@ pub(crate) trait Simd: Copy {
     fn mask(self, lanes: usize) -> Self::Mask;
     /// `v` with the lanes beyond the mask set to zero.
     fn keep(self, v: Self::V, mask: Self::Mask) -> Self::V;
+    /// `v` with the lanes of the mask set to zero.
+    fn drop(self, v: Self::V, mask: Self::Mask) -> Self::V;
+    /// m in [1, 2) and integral n with a = m 2^n, for normal a > 0.
+    fn split(self, a: Self::V) -> (Self::V, Self::V);
+
     /// # Safety
     /// `LANES` floats from `p` can be read.
     unsafe fn load(self, p: *const f32) -> Self::V;

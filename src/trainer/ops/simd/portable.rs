@@ -87,6 +87,15 @@ impl Simd for Portable {
         std::array::from_fn(|i| if i < mask { v[i] } else { 0.0 })
     }
     #[inline(always)]
+    fn drop(self, v: V, mask: usize) -> V {
+        std::array::from_fn(|i| if i < mask { 0.0 } else { v[i] })
+    }
+    #[inline(always)]
+    fn split(self, a: V) -> (V, V) {
+        let m = a.map(|a| f32::from_bits(a.to_bits() & 0x007f_ffff | 0x3f80_0000));
+        (m, a.map(|a| (a.to_bits() >> 23) as i32 as f32 - 127.0))
+    }
+    #[inline(always)]
     unsafe fn load(self, p: *const f32) -> V {
         // SAFETY: the caller's promise; floats have no alignment beyond their own.
         unsafe { p.cast::<V>().read_unaligned() }

@@ -297,7 +297,9 @@ impl<'a> Execution<'a> {
         let is_new = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(holder.clone());
         if is_new {
             let (kind, label) = (self.plan.job(job).spec.kind().name(), self.plan.label(job));
-            self.warn(format!("{holder} works on this store too (now on {kind} {label}): taking other jobs, or waiting for its results"));
+            self.warn(format!(
+                "{holder} works on this store too (now on {kind} {label}): taking other jobs, or waiting for its results"
+            ));
         }
     }
 

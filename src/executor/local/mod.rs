@@ -172,6 +172,9 @@ pub fn execute(
         told: Mutex::default(),
     };
     if num_threads > 0 {
+        if let Err(error) = store.gc(None) {
+            execution.warn(format!("cannot sweep what dead programs left: {error}"));
+        }
         execution.run(num_threads)?;
     }
     let queue = execution.queue.into_inner().unwrap_or_else(PoisonError::into_inner);

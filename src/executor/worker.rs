@@ -142,11 +142,7 @@ impl JobError {
 impl From<StoreError> for JobError {
     fn from(error: StoreError) -> Self {
         let (reason, hint) = (error.to_string(), error.hint());
-        if error.is_environment() {
-            Self::Environment { reason, hint }
-        } else {
-            Self::Failed { reason, retryable: false, hint }
-        }
+        if error.is_environment() { Self::Environment { reason, hint } } else { Self::Failed { reason, retryable: false, hint } }
     }
 }
 

@@ -356,11 +356,8 @@ impl<'a> Builder<'a> {
         if let Some(digest) = self.digests.get(&memo_key) {
             return Ok(digest.clone());
         }
-        let digest = (self.fingerprint)(source).map_err(|source| PlanError::Fingerprint {
-            run_id: self.run_id.clone(),
-            what,
-            source,
-        })?;
+        let digest =
+            (self.fingerprint)(source).map_err(|source| PlanError::Fingerprint { run_id: self.run_id.clone(), what, source })?;
         self.digests.insert(memo_key, digest.clone());
         Ok(digest)
     }

@@ -145,8 +145,8 @@ impl Plan {
     pub fn todo(&self, mut finished: impl FnMut(&Key) -> bool) -> Vec<usize> {
         let mut needed = vec![false; self.len()];
         for index in (0..self.len()).rev() {
-            needed[index] = (self.is_wanted(index) || self.children(index).any(|child| needed[child]))
-                && !finished(&self.job(index).key);
+            needed[index] =
+                (self.is_wanted(index) || self.children(index).any(|child| needed[child])) && !finished(&self.job(index).key);
         }
         (0..self.len()).filter(|&index| needed[index]).collect()
     }

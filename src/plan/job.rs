@@ -270,7 +270,9 @@ impl JobSpec {
             Self::Dataset(_) | Self::EvalSet(_) | Self::Report(_) => Vec::new(),
             Self::Tokenizer(spec) => spec.pool.into_iter().collect(),
             Self::Scores(ScoresSpec { pool, by: ScoreBy::Field(_) }) => vec![*pool],
-            Self::Scores(ScoresSpec { pool, by: ScoreBy::Similarity { scorer, tokenizer, .. } }) => vec![*pool, *scorer, *tokenizer],
+            Self::Scores(ScoresSpec { pool, by: ScoreBy::Similarity { scorer, tokenizer, .. } }) => {
+                vec![*pool, *scorer, *tokenizer]
+            }
             Self::Subset(SubsetSpec { pool, by: SubsetBy::Random, .. }) => vec![*pool],
             Self::Subset(SubsetSpec { pool, by: SubsetBy::Scores(scores), .. }) => vec![*pool, *scores],
             Self::Train(spec) => std::iter::once(spec.pool).chain(spec.subset).chain([spec.tokenizer]).collect(),

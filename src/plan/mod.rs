@@ -17,6 +17,8 @@ mod graph;
 mod job;
 mod key;
 mod render;
+#[cfg(test)]
+mod tests;
 
 pub use build::{FingerprintError, PlannedRun, ReportInput, Source, build};
 pub use explain::{FieldDiff, difference, expanded, explain, nearest};

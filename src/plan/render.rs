@@ -46,11 +46,8 @@ pub fn json(plan: &Plan, finished: &dyn Fn(&Key) -> bool) -> Value {
             })
         })
         .collect();
-    let runs: Vec<Value> = plan
-        .runs()
-        .iter()
-        .map(|run| json!({ "run_id": run.run_id, "train": run.train, "evaluates": run.evaluates }))
-        .collect();
+    let runs: Vec<Value> =
+        plan.runs().iter().map(|run| json!({ "run_id": run.run_id, "train": run.train, "evaluates": run.evaluates })).collect();
     json!({
         "counts": { "jobs": plan.len(), "shared": plan.shared(), "finished": plan.cached(finished) },
         "runs": runs,

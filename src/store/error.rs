@@ -92,9 +92,15 @@ fn is_environment(error: &io::Error) -> bool {
 
 fn hint_for(error: &io::Error) -> Option<&'static str> {
     Some(match error.kind() {
-        io::ErrorKind::StorageFull => "the disk is full: free some space, or put the store elsewhere with `--store`; what is finished is kept",
-        io::ErrorKind::QuotaExceeded => "your quota is used up: free some space, or put the store elsewhere with `--store`; what is finished is kept",
-        io::ErrorKind::FileTooLarge => "the file is over the limit on file sizes (`ulimit -f`, or of the file system): raise it, or put the store elsewhere with `--store`",
+        io::ErrorKind::StorageFull => {
+            "the disk is full: free some space, or put the store elsewhere with `--store`; what is finished is kept"
+        }
+        io::ErrorKind::QuotaExceeded => {
+            "your quota is used up: free some space, or put the store elsewhere with `--store`; what is finished is kept"
+        }
+        io::ErrorKind::FileTooLarge => {
+            "the file is over the limit on file sizes (`ulimit -f`, or of the file system): raise it, or put the store elsewhere with `--store`"
+        }
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only: put the store elsewhere with `--store`",
         io::ErrorKind::PermissionDenied => "no permission: check the owner of the store, or put it elsewhere with `--store`",
         io::ErrorKind::NotADirectory => "a file stands where a folder is expected",

@@ -23,7 +23,8 @@ pub struct Swept {
 }
 
 impl Store {
-    /// Removes what dead programs left: their leases, half-written outputs, checkpoints of jobs that are finished since. With
+    /// Removes what dead programs left: their leases, half-written outputs, checkpoints and failures of jobs that are finished
+    /// since. With
     /// `keep`, also every finished job that is not in it. Safe beside running programs.
     ///
     /// # Errors
@@ -36,6 +37,13 @@ impl Store {
             if is_finished {
                 remove(&self.path().join("work").join(name), &mut swept.bytes)?;
                 swept.leftovers += 1;
+            }
+        }
+        for name in list(&self.path().join("failed"))? {
+            let key = name.to_str().and_then(|name| name.strip_suffix(".json")).and_then(|name| name.parse().ok());
+            if key.is_some_and(|key| self.is_finished(&key)) {
+                let path = self.path().join("failed").join(name);
+                fs::remove_file(&path).at("remove", &path)?;
             }
         }
         if let Some(keep) = keep {

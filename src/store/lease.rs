@@ -156,11 +156,8 @@ impl Store {
         let (key, holder) = (key.parse().ok()?, Holder::from_name(holder)?);
         let beat = fs::metadata(self.running_dir().join(name)).ok()?.modified().ok()?;
         let silence = now.duration_since(beat).unwrap_or_default();
-        let is_alive = if holder.is_local() {
-            holder.is_running()
-        } else {
-            !holder.is_before_boot() && silence <= self.stale_after
-        };
+        let is_alive =
+            if holder.is_local() { holder.is_running() } else { !holder.is_before_boot() && silence <= self.stale_after };
         Some(LeaseInfo { key, holder, silent_s: silence.as_secs_f64(), is_alive })
     }
 

@@ -25,6 +25,8 @@ mod holder;
 mod job_dir;
 mod lease;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::fs;
@@ -170,9 +172,11 @@ impl Store {
         let mut failures = Vec::new();
         for name in list(&self.root.join("failed"))? {
             let path = self.root.join("failed").join(name);
-            // One that is being replaced or removed just now is no failure to report.
+            // One that is being replaced or removed just now is no failure to report, nor is one whose program was killed
+            // between finishing the job and removing the note.
             if let Ok(text) = fs::read(&path)
                 && let Ok(failure) = serde_json::from_slice::<FailureRecord>(&text)
+                && !self.is_finished(&failure.key)
             {
                 failures.push(failure);
             }

@@ -105,8 +105,8 @@ pub(super) fn read(path: &Path) -> Result<Option<JobRecord>, StoreError> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
         Err(error) => return Err(StoreError::io("read", path, error)),
     };
-    let record: JobRecord = serde_json::from_slice(&text)
-        .map_err(|error| StoreError::Record { path: path.to_owned(), reason: error.to_string() })?;
+    let record: JobRecord =
+        serde_json::from_slice(&text).map_err(|error| StoreError::Record { path: path.to_owned(), reason: error.to_string() })?;
     if record.format != RECORD_FORMAT {
         let reason = format!("format {}, expected {RECORD_FORMAT}", record.format);
         return Err(StoreError::Record { path: path.to_owned(), reason });

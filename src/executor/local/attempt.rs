@@ -72,7 +72,9 @@ impl Execution<'_> {
         match self.inherited(index) {
             Ok(None) => {}
             Ok(Some(output)) => {
-                return self.commit(dir, output, Instant::now(), Duration::ZERO).unwrap_or_else(|fault| self.give_up(index, 1, fault));
+                return self
+                    .commit(dir, output, Instant::now(), Duration::ZERO)
+                    .unwrap_or_else(|fault| self.give_up(index, 1, fault));
             }
             Err(error) => return self.give_up(index, 1, error.into()),
         }

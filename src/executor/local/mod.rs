@@ -172,6 +172,9 @@ pub fn execute(
         told: Mutex::default(),
     };
     if num_threads > 0 {
+        if let Err(error) = store.gc(None) {
+            execution.warn(format!("cannot sweep what dead programs left: {error}"));
+        }
         execution.run(num_threads)?;
     }
     let queue = execution.queue.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -297,7 +300,9 @@ impl<'a> Execution<'a> {
         let is_new = self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(holder.clone());
         if is_new {
             let (kind, label) = (self.plan.job(job).spec.kind().name(), self.plan.label(job));
-            self.warn(format!("{holder} works on this store too (now on {kind} {label}): taking other jobs, or waiting for its results"));
+            self.warn(format!(
+                "{holder} works on this store too (now on {kind} {label}): taking other jobs, or waiting for its results"
+            ));
         }
     }
 

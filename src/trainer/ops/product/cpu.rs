@@ -3,7 +3,7 @@
 use gemm::Parallelism;
 
 use super::super::Scratch;
-use super::super::simd::{self, Path, Portable, dispatch};
+use super::super::simd::{self, Path, dispatch};
 use super::pack::{Packed, a_len, b_len, pack_a, pack_b};
 use super::tile::{Seed, Strip, Tile};
 use super::{Dims, Mat, Start, Target};

@@ -68,9 +68,3 @@ impl Target<'_> {
         dims.m == 0 || dims.n == 0 || ((dims.m - 1) * self.stride + dims.n <= self.data.len() && dims.n <= self.stride)
     }
 }
-
-/// C = A B with its own scratch.
-pub(crate) fn multiply(dims: Dims, a: Mat, b: Mat, c: &mut [f32], c_stride: usize, accumulate: bool) {
-    let start = if accumulate { Start::Add } else { Start::Zero };
-    cpu::multiply(dims, a, b, start, Target { data: c, stride: c_stride }, &mut super::Scratch::new());
-}

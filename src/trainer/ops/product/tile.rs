@@ -76,22 +76,22 @@ pub(super) unsafe fn compute<S: Simd, const M: usize, const N: usize>(s: S, stri
         let (mut a, mut b) = (strip.a, strip.b);
         for _ in 0..strip.k {
             let mut columns = [s.splat(0.0); N];
-            for j in 0..N {
-                columns[j] = s.load(b.add(j * S::LANES));
+            for (j, column) in columns.iter_mut().enumerate() {
+                *column = s.load(b.add(j * S::LANES));
             }
-            for i in 0..M {
+            for (i, row) in acc.iter_mut().enumerate() {
                 let x = s.splat(*a.add(i));
-                for j in 0..N {
-                    acc[i][j] = s.mul_add(x, columns[j], acc[i][j]);
+                for (sum, column) in row.iter_mut().zip(columns) {
+                    *sum = s.mul_add(x, column, *sum);
                 }
             }
             a = a.wrapping_add(strip.a_step);
             b = b.wrapping_add(strip.b_step);
         }
-        for i in 0..M {
+        for (i, sums) in acc.into_iter().enumerate() {
             let row = strip.c.add(i * strip.c_stride);
-            for j in 0..N {
-                put(s, row.add(j * S::LANES), acc[i][j], if j + 1 < N { S::LANES } else { left });
+            for (j, sum) in sums.into_iter().enumerate() {
+                put(s, row.add(j * S::LANES), sum, if j + 1 < N { S::LANES } else { left });
             }
         }
     }
@@ -108,16 +108,16 @@ unsafe fn seeded<S: Simd, const M: usize, const N: usize>(s: S, strip: &Strip, l
         match strip.seed {
             Seed::Zero => {}
             Seed::C => {
-                for i in 0..M {
-                    for j in 0..N {
-                        acc[i][j] = get(s, strip.c.add(i * strip.c_stride + j * S::LANES), lanes(j));
+                for (i, sums) in acc.iter_mut().enumerate() {
+                    for (j, sum) in sums.iter_mut().enumerate() {
+                        *sum = get(s, strip.c.add(i * strip.c_stride + j * S::LANES), lanes(j));
                     }
                 }
             }
             Seed::Bias(bias) => {
                 let mut row = [s.splat(0.0); N];
-                for j in 0..N {
-                    row[j] = get(s, bias.add(j * S::LANES), lanes(j));
+                for (j, v) in row.iter_mut().enumerate() {
+                    *v = get(s, bias.add(j * S::LANES), lanes(j));
                 }
                 acc = [row; M];
             }

@@ -3,6 +3,8 @@
 //! Polynomials were fitted with the Remez exchange for relative error. The errors stated are measured over all tested
 //! arguments, rounding included.
 
+use std::f32::consts::{LN_2, LOG2_E};
+
 use super::Simd;
 
 /// 2^x, relative error at most 2e-7; exactly 1 at 0.
@@ -10,11 +12,11 @@ use super::Simd;
 /// Arguments are at most 127; those below -126 give 2^-126, so the tail of a softmax is tiny instead of 0.
 #[inline(always)]
 pub(crate) fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
-    const C: [f32; 4] = [9.671_512_65e-3, 5.550_733_74e-2, 2.402_224_21e-1, 6.931_469_78e-1];
+    const C: [f32; 4] = [9.671_513e-3, 5.550_733_6e-2, 2.402_224_2e-1, LN_2 - 1.8e-7];
     let x = s.max(s.splat(-126.0), x);
     let n = s.round(x);
     let r = s.sub(x, n);
-    let mut p = s.splat(1.326_472_75e-3);
+    let mut p = s.splat(1.326_472_7e-3);
     for c in C {
         p = s.mul_add(p, r, s.splat(c));
     }
@@ -25,7 +27,7 @@ pub(crate) fn exp2<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 pub(crate) fn log2<S: Simd>(s: S, x: S::V) -> S::V {
     const C: [f32; 7] =
-        [2.012_806_3e-1, -2.519_420_7e-1, 2.908_062_2e-1, -3.602_610_4e-1, 4.808_019_3e-1, -7.213_521_2e-1, 1.442_695_9];
+        [2.012_806_3e-1, -2.519_420_7e-1, 2.908_062_2e-1, -3.602_610_4e-1, 4.808_019_3e-1, -7.213_521e-1, 1.442_695_9];
     let (m, n) = s.split(x);
     let large = s.sub(m, s.splat(1.5));
     let m = s.where_positive(large, s.mul(m, s.splat(0.5)), m);
@@ -42,7 +44,7 @@ pub(crate) fn log2<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 pub(crate) fn logistic<S: Simd>(s: S, x: S::V) -> S::V {
     // Beyond 126 the power is cut: 1 / (1 + 2^126) is as good as 0.
-    let power = s.min(s.splat(126.0), s.mul(x, s.splat(-std::f32::consts::LOG2_E)));
+    let power = s.min(s.splat(126.0), s.mul(x, s.splat(-LOG2_E)));
     s.div(s.splat(1.0), s.add(s.splat(1.0), exp2(s, power)))
 }
 
@@ -52,16 +54,16 @@ pub(crate) fn logistic<S: Simd>(s: S, x: S::V) -> S::V {
 #[inline(always)]
 pub(crate) fn normal<S: Simd>(s: S, x: S::V) -> (S::V, S::V) {
     const Q: [f32; 7] =
-        [-1.589_336_38e-1, 2.093_462_46e-1, -5.644_997_8e-2, 1.300_325_64e-1, 9.946_507_8e-2, 1.208_263_13e-1, 1.196_245_41e-1];
+        [-1.589_336_4e-1, 2.093_462_5e-1, -5.644_998e-2, 1.300_325_7e-1, 9.946_508e-2, 1.208_263_1e-1, 1.196_245_4e-1];
     let size = s.max(s.sub(s.splat(0.0), x), x);
-    let e = exp2(s, s.mul(s.mul(x, x), s.splat(-0.5 * std::f32::consts::LOG2_E)));
+    let e = exp2(s, s.mul(s.mul(x, x), s.splat(-0.5 * LOG2_E)));
     let t = s.div(s.splat(1.0), s.mul_add(size, s.splat(0.3), s.splat(1.0)));
-    let mut q = s.splat(3.608_881_45e-2);
+    let mut q = s.splat(3.608_881_3e-2);
     for c in Q {
         q = s.mul_add(q, t, s.splat(c));
     }
     let tail = s.mul(s.mul(e, t), q);
-    let density = s.mul(e, s.splat(0.398_942_28));
+    let density = s.mul(e, s.splat(0.398_942_3));
     (s.where_positive(x, s.sub(s.splat(1.0), tail), tail), density)
 }
 

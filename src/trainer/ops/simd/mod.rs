@@ -53,6 +53,13 @@ pub(crate) trait Simd: Copy {
     fn where_positive(self, x: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// Sum of the lanes by a fixed tree.
     fn sum(self, a: Self::V) -> f32;
+    /// The greatest of the lanes that compare.
+    fn greatest(self, a: Self::V) -> f32 {
+        let mut lanes = [f32::MIN; 16];
+        // SAFETY: no path has more than 16 lanes.
+        unsafe { self.store(lanes.as_mut_ptr(), a) };
+        lanes.into_iter().fold(f32::MIN, f32::max)
+    }
 
     fn mask(self, lanes: usize) -> Self::Mask;
     /// `v` with the lanes beyond the mask set to zero.
@@ -130,6 +137,12 @@ impl<S: Simd> Whole<S> {
         unsafe { self.s.store(row.as_mut_ptr().add(self.i), v) }
     }
 
+    /// `v`: there are no lanes beyond the row that `other` would stand in for.
+    #[inline(always)]
+    pub(crate) fn or(self, v: S::V, _other: S::V) -> S::V {
+        v
+    }
+
     /// `v`: every lane counts.
     #[inline(always)]
     pub(crate) fn keep(self, v: S::V) -> S::V {
@@ -150,6 +163,12 @@ impl<S: Simd> Part<S> {
         assert!(self.end <= row.len(), "vector beyond its row");
         // SAFETY: the assertion; the mask has the lanes from `i` to `end`.
         unsafe { self.s.store_part(row.as_mut_ptr().add(self.i), self.mask, v) }
+    }
+
+    /// `v` with the lanes beyond the row taken from `other`.
+    #[inline(always)]
+    pub(crate) fn or(self, v: S::V, other: S::V) -> S::V {
+        self.s.add(self.s.keep(v, self.mask), self.s.drop(other, self.mask))
     }
 
     /// `v` with the lanes beyond the row set to zero, so that sums do not see them.

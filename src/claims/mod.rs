@@ -30,3 +30,7 @@ pub use statement::{ClaimSpec, ClaimsFile, Confidence, Operand, Selection, TestS
 pub use stats::t_two_sided;
 pub use validate::validate;
 pub use verdict::{Comparison, Outcome, Verdict, to_csv, to_json, to_text};
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

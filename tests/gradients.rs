@@ -22,7 +22,7 @@ use near::{assert_gradients_near, assert_near, largest};
 const F32_TOLERANCE: f64 = 1e-4;
 
 /// A model and a batch in sizes that fit nothing evenly.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Case {
     name: &'static str,
     batch: usize,
@@ -60,7 +60,7 @@ const CASES: [Case; 6] = [
         activation: Activation::GeluTanh,
         masked: 0.0,
         image: (8, 2),
-        vision: (48, 1, 3, 51),
+        vision: (48, 1, 3, 32),
         text: (20, 1, 4, 33),
         context_length: 17,
     },
@@ -137,6 +137,29 @@ impl Case {
             logit_scale_max: 100.0,
             pixel_mean: [0.5, 0.4, 0.45],
             pixel_std: [0.5, 0.25, 0.3],
+        }
+    }
+
+    /// A model and a batch of any size.
+    fn random(idx: u32) -> Self {
+        let mut draws = Philox::new(6, Stream::Scenes).at(0, idx);
+        let mut tower = || {
+            let heads = 1 + draws.below(4) as usize;
+            (heads * (3 + draws.below(16) as usize), 1, heads, 1 + draws.below(70) as usize)
+        };
+        let (vision, text) = (tower(), tower());
+        let patch = 1 + draws.below(5) as usize;
+        Self {
+            name: "random sizes",
+            batch: 2 + draws.below(30) as usize,
+            pooling: if draws.chance(0.5) { Pooling::ClassToken } else { Pooling::Mean },
+            pre_norm: draws.chance(0.5),
+            activation: [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu][draws.below(3) as usize],
+            masked: if draws.chance(0.4) { 0.4 } else { 0.0 },
+            image: (patch * (1 + draws.below(6) as usize), patch),
+            vision,
+            text,
+            context_length: 1 + draws.below(35) as usize,
         }
     }
 
@@ -283,28 +306,56 @@ fn gradients_of_the_reference_are_slopes_of_its_loss() {
 #[test]
 fn the_cpu_gives_the_features_and_gradients_of_the_reference() {
     for case in CASES {
+        compare_with_reference(&case);
+    }
+}
+
+#[test]
+fn the_cpu_follows_the_reference_in_any_shape() {
+    for idx in 0..24 {
+        compare_with_reference(&Case::random(idx));
+    }
+}
+
+/// Features, and every gradient of a random linear functional of them and of the contrastive loss.
+fn compare_with_reference(case: &Case) {
+    let program = case.program();
+    let batch = case.batch(case.batch);
+    let (mut oracle, mut step) = (reference(&program, None), cpu(&program, 2, 8, None));
+    let (image, text) = oracle.features(&batch);
+    let found = step.features(&batch).expect("memory");
+    assert_near(&format!("{case:?}, images"), &found.0, &image, F32_TOLERANCE);
+    assert_near(&format!("{case:?}, texts"), &found.1, &text, F32_TOLERANCE);
+    let [image, text] = [0, 1].map(|side| upstream(&program, batch.samples, side));
+    oracle.gradient_from_features(&batch, &image, &text);
+    step.gradient_from_features(&batch, 1, &narrow(&image), &narrow(&text)).expect("memory");
+    let what = format!("{case:?}, linear functional");
+    assert_gradients_near(&what, &program, &step.gradients(), oracle.gradients_f64(), F32_TOLERANCE);
+    let (expected, found) = (oracle.gradient(&batch, 1).expect("never fails"), step.gradient(&batch, 1).expect("memory"));
+    let what = format!("{case:?}, contrastive loss");
+    assert!((expected.loss - found.loss).abs() <= 1e-5, "{what}: loss {}, expected {}", found.loss, expected.loss);
+    assert!((expected.logit_scale - found.logit_scale).abs() <= 1e-5 * expected.logit_scale, "{what}");
+    if batch.samples == 1 {
+        // A single pair is always right: loss and gradients are zero, up to rounding.
+        assert!(found.loss.abs() < 1e-6 && step.gradients().iter().all(|value| value.abs() < 1e-5), "{what}");
+    } else {
+        assert_gradients_near(&what, &program, &step.gradients(), oracle.gradients_f64(), F32_TOLERANCE);
+    }
+}
+
+#[test]
+fn the_cpu_follows_the_reference_at_initial_parameters_where_the_epsilon_of_norms_shows() {
+    for case in [CASES[0], CASES[1]] {
         let program = case.program();
+        let initial = model::initial_parameters(&program, 5);
         let batch = case.batch(case.batch);
-        let (mut oracle, mut step) = (reference(&program, None), cpu(&program, 2, 8, None));
-        let (image, text) = oracle.features(&batch);
-        let found = step.features(&batch).expect("memory");
-        assert_near(case.name, &found.0, &image, F32_TOLERANCE);
-        assert_near(case.name, &found.1, &text, F32_TOLERANCE);
+        let mut oracle = ReferenceStep::new(program.clone(), &initial, None).expect("one value a parameter");
+        let mut step = cpu(&program, 2, 8, None);
+        step.set_parameters(&initial).expect("one value a parameter");
         let [image, text] = [0, 1].map(|side| upstream(&program, batch.samples, side));
         oracle.gradient_from_features(&batch, &image, &text);
         step.gradient_from_features(&batch, 1, &narrow(&image), &narrow(&text)).expect("memory");
-        let what = format!("{}, linear functional", case.name);
-        assert_gradients_near(&what, &program, &step.gradients(), oracle.gradients_f64(), F32_TOLERANCE);
-        let (expected, found) = (oracle.gradient(&batch, 1).expect("never fails"), step.gradient(&batch, 1).expect("memory"));
-        let what = format!("{}, contrastive loss", case.name);
-        assert!((expected.loss - found.loss).abs() <= 1e-5, "{what}: loss {}, expected {}", found.loss, expected.loss);
-        assert!((expected.logit_scale - found.logit_scale).abs() <= 1e-5 * expected.logit_scale, "{what}");
-        if batch.samples == 1 {
-            // A single pair is always right: loss and gradients are zero, up to rounding.
-            assert!(found.loss.abs() < 1e-6 && step.gradients().iter().all(|value| value.abs() < 1e-5), "{what}");
-        } else {
-            assert_gradients_near(&what, &program, &step.gradients(), oracle.gradients_f64(), F32_TOLERANCE);
-        }
+        assert_gradients_near(case.name, &program, &step.gradients(), oracle.gradients_f64(), F32_TOLERANCE);
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{Encoder, for_each_similarity_row, percent, rank};
-use crate::data::{Pack, Tokenizer};
+use crate::data::{Pack, Tokenizer, prompt};
 use crate::trainer::TrainerError;
 use crate::trainer::ops::normalize;
 
@@ -33,7 +33,7 @@ pub(super) fn measure(encoder: &mut Encoder, tokenizer: &Tokenizer, pack: &Pack)
 /// One normalised feature a class [classes, E].
 fn class_features(encoder: &mut Encoder, tokenizer: &Tokenizer, pack: &Pack) -> Result<Vec<f32>, TrainerError> {
     let prompts: Vec<String> = (pack.classnames().iter())
-        .flat_map(|name| pack.templates().iter().map(|template| template.replace("{c}", name)))
+        .flat_map(|name| pack.templates().iter().map(|template| prompt(template, name)))
         .collect();
     let features = encoder.texts(tokenizer, &prompts)?;
     let dim = encoder.embed_dim;

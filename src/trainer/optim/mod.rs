@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::TrainerError;
-use super::ops::{adafactor, adamw, elementwise};
+use super::ops::{Scratch, adafactor, adamw, elementwise};
 use super::program::{ParamView, Program};
 use crate::run::{OptimizerConfig, TrainConfig};
 
@@ -77,12 +77,12 @@ impl Optimizer {
                 second: cut(&mut second, *second_len),
             });
         }
-        jobs.into_par_iter().for_each(|job| {
+        jobs.into_par_iter().for_each_init(Scratch::default, |scratch, job| {
             if let Some(factor) = clip {
                 elementwise::scale(factor, job.gradient);
             }
             let keep = if job.view.decay { decayed } else { 1.0 };
-            job.run(config, step, lr, keep);
+            job.run(config, step, lr, keep, scratch);
         });
         norm
     }
@@ -138,14 +138,16 @@ struct Job<'a> {
 
 impl Job<'_> {
     #[expect(clippy::cast_possible_truncation, reason = "constants are used in f32")]
-    fn run(self, config: OptimizerConfig, step: u64, lr: f64, keep: f32) {
+    fn run(self, config: OptimizerConfig, step: u64, lr: f64, keep: f32, scratch: &mut Scratch) {
         let lr = lr as f32;
         match config {
             OptimizerConfig::Adafactor { beta1, beta2_cap } => {
                 let constants = adafactor::Adafactor { beta1: beta1 as f32, beta2_cap: beta2_cap as f32 };
                 let update = adafactor::Update { step, lr, keep };
                 let view = factor_view(self.view);
-                adafactor::update(&constants, &update, &view, self.parameters, self.gradient, self.first, self.second);
+                let Self { view: _, parameters: params, gradient: grads, first: momentum, second } = self;
+                let slices = adafactor::Slices { params, grads, momentum, second };
+                adafactor::update(&constants, &update, &view, slices, scratch);
             }
             OptimizerConfig::Adamw { beta1, beta2, eps } => {
                 let constants = adamw::AdamW { beta1: beta1 as f32, beta2: beta2 as f32, eps: eps as f32 };

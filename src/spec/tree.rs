@@ -122,33 +122,6 @@ impl Node {
         node
     }
 
-    /// Sets the value at a path, making maps on the way. A scalar on the way becomes `{name: scalar}`, which is what it is
-    /// short for wherever a scalar may stand for a map.
-    pub(super) fn put<S: AsRef<str>>(&mut self, path: &[S], value: Self) {
-        let Some((key, rest)) = path.split_first() else {
-            *self = value;
-            return;
-        };
-        let (key, at) = (key.as_ref(), value.span);
-        if !matches!(self.value, Tree::Map(_)) {
-            let old = std::mem::replace(self, Self { value: Tree::Map(Vec::new()), span: at });
-            if matches!(old.value, Tree::Scalar(_)) && !old.is_null() {
-                *self = Self::singleton("name", old.span, old);
-            }
-        }
-        let Tree::Map(entries) = &mut self.value else { return };
-        let found = entries.iter().position(|e| e.key == key);
-        if rest.is_empty() && value.is_null() {
-            entries.retain(|e| e.key != key);
-        } else if let Some(idx) = found {
-            entries[idx].value.put(rest, value);
-        } else {
-            let mut inner = Self { value: Tree::Map(Vec::new()), span: at };
-            inner.put(rest, value);
-            entries.push(Entry { key: key.to_owned(), key_span: at, value: inner });
-        }
-    }
-
     /// What kind of value it is, with its text where that is short: for messages.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -21,6 +21,8 @@ pub use sweep::{AxesSpec, RangeScale, RangeSpec, SeedsSpec, SubGridSpec, SweepSp
 pub use train::{AugmentationSpec, BudgetSpec, GradClipSpec, OptimizerSpec, StrategySpec, TrainSpec, WarmupSamples, WarmupSpec};
 
 use super::scalar::FilePath;
+use crate::claims::ClaimSpec;
+use crate::tables::TableSpec;
 
 /// One experiment: a question, and the grid of runs that answers it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -50,18 +52,8 @@ pub struct ExperimentSpec {
     pub sweep: Option<SweepSpec>,
     /// Tables to write.
     #[serde(default)]
-    pub tables: Vec<serde_json::Value>,
+    pub tables: Vec<TableSpec>,
     /// Claims to judge on the tables.
     #[serde(default)]
-    pub claims: Vec<serde_json::Value>,
-}
-
-/// A file of claims alone, judged on tables that the engine did not make.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ClaimsSpec {
-    /// Where the claims come from.
-    pub source: Option<String>,
-    /// Claims to judge.
-    pub claims: Vec<serde_json::Value>,
+    pub claims: Vec<ClaimSpec>,
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::super::scalar::{Count, Quantity};
+use super::super::scalar::Count;
 
 /// Which settings vary, and over how many seeds: at most one of `grid`, `zip`, `union`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -81,9 +81,9 @@ impl JsonSchema for AxesSpec {
 #[serde(deny_unknown_fields)]
 pub struct RangeSpec {
     /// First value.
-    pub from: Quantity,
+    pub from: serde_json::Value,
     /// Last value.
-    pub to: Quantity,
+    pub to: serde_json::Value,
     /// How many values, 2 or more.
     pub num: Count,
     /// Equal steps, or equal ratios. Default `linear`.

@@ -41,6 +41,9 @@ pub struct ClaimSpec {
     pub at: Vec<f64>,
     /// The comparisons; several tests are all part of the one claim.
     pub test: OneOrMany<TestSpec>,
+    /// The tests stand or fall together: where one of them finds no cells, the claim has no data.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub requires_every_test: bool,
     /// The verdict that is expected.
     #[serde(default)]
     pub expect: VerdictKind,

@@ -9,8 +9,8 @@ use super::args::{Execution, Experiment, Global};
 use super::experiment::Loaded;
 use crate::error::{Error, exit};
 use crate::executor::{FakeWorker, JobState, Options, Outcome, Shutdown, Stage, Worker, execute, signals};
-use crate::jobs::{LocalWorker, ReportInputs, publish, publish_partial};
-use crate::plan::Plan;
+use crate::jobs::{LocalWorker, ReportInputs, publish_partial};
+use crate::plan::{JobSpec, Plan};
 use crate::record::{self, Timing};
 use crate::store::{Store, write_atomic};
 
@@ -131,22 +131,17 @@ fn write_timings(plan: &Plan, store: &Store, results: &Path) -> Result<(), Error
     for (index, job) in plan.jobs().enumerate() {
         if let Some(found) = store.timings(&job.key) {
             let run_id = job.run.map_or_else(String::new, |run| plan.runs()[run as usize].run_id.clone());
-            timings.push(Timing {
-                run_id,
-                job: plan.label(index),
-                kind: job.spec.kind(),
-                wall_s: found.wall_s,
-                cpu_s: found.cpu_s,
-                threads: found.threads,
-            });
+            let samples_per_s = match &job.spec {
+                #[expect(clippy::cast_precision_loss, reason = "sample counts below 2^53")]
+                JobSpec::Train(spec) => Some(spec.train.samples_seen() as f64 / found.wall_s.max(1e-9)),
+                _ => None,
+            };
+            let job = format!("{} {}", job.spec.tag(), plan.label(index));
+            timings.push(Timing { run_id, job, wall_s: found.wall_s, cpu_s: found.cpu_s, threads: found.threads, samples_per_s });
         }
     }
     let file = record::timings_file(&timings)?;
-    Ok(publish_one(results, file.name, &file.bytes)?)
-}
-
-fn publish_one(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), crate::store::StoreError> {
-    write_atomic(&folder.join(name), bytes)
+    Ok(write_atomic(&results.join(file.name), &file.bytes)?)
 }
 
 /// Prints tables and verdicts from the results folder, and says whether a checked verdict is not the expected one.
@@ -184,7 +179,3 @@ fn eprintln_line(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Re-exported for the commands that rebuild a results folder.
-pub(super) fn republish(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), Error> {
-    Ok(publish(folder, files)?)
-}

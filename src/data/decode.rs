@@ -17,7 +17,7 @@ const MAX_DECODER_BYTES: u64 = 1 << 30;
 
 /// Decodes and resizes; holds the resizer's buffers.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub struct Decoder {
     side: usize,
     resizer: Resizer,
 }

@@ -32,6 +32,7 @@ pub use augment::Augmenter;
 pub use batch::{Batch, BatchSource};
 pub use benchmark::prompt;
 pub use contact_sheet::contact_sheet;
+pub use decode::Decoder;
 pub use error::{DataError, DataResult};
 pub use fingerprint::{fingerprint, fingerprint_eval};
 pub use order::{Permutation, SampleOrder, pool, pool_order};

@@ -305,8 +305,8 @@ impl Pack {
             }
             previous = offset;
         }
-        let firsts = (0..=self.len()).map(|sample| u32_at(&self.first_caption, sample) as usize);
-        if !firsts.clone().is_sorted() || firsts.last() != Some(self.header.captions) {
+        let mut firsts = (0..=self.len()).map(|sample| u32_at(&self.first_caption, sample) as usize);
+        if !firsts.clone().is_sorted() || firsts.next_back() != Some(self.header.captions) {
             return Err(bad("captions.first", "indices do not ascend to the number of captions"));
         }
         Ok(())

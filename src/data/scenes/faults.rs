@@ -7,6 +7,9 @@ use super::super::philox::Draws;
 use super::difficulty as knobs;
 use super::vocabulary::{COLOURS, Kind, PATTERNS, SHAPES};
 
+/// Quality of a pair whose caption gets this many of the three attributes right.
+const TRUTH: [f32; 4] = [0.0, 0.15, 0.35, 0.65];
+
 /// What is wrong; the number is the field `fault`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -50,9 +53,8 @@ impl Fault {
     pub fn quality(self, strength: f32, shared: u32, finish: f32) -> f64 {
         let quality = match self {
             Self::None => 0.8 + 0.2 * finish,
-            Self::Mismatched => 0.15 * shared as f32 / 3.0 + 0.05 * finish,
+            Self::Mismatched | Self::WrongAttribute => TRUTH[shared as usize] + 0.05 * finish,
             Self::Vague => 0.15 + 0.1 * finish,
-            Self::WrongAttribute => 0.2 * shared as f32 + 0.05 * finish,
             Self::Blurred | Self::Noisy | Self::Occluded | Self::Faded => 0.75 - 0.35 * strength,
         };
         f64::from(quality)
@@ -73,4 +75,32 @@ pub(super) fn wrong(kind: Kind, strength: f32, draws: &mut Draws) -> Kind {
         }
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::philox::{Philox, Stream};
+    use super::*;
+
+    #[test]
+    fn a_third_of_the_samples_has_a_fault_and_clean_ones_rank_above_them() {
+        let philox = Philox::new(5, Stream::Scenes);
+        let drawn: Vec<(Fault, f32)> = (0..20_000).map(|i| Fault::draw(&mut philox.at(i, 0))).collect();
+        let faulty = drawn.iter().filter(|(fault, _)| *fault != Fault::None).count();
+        assert!((6_000..8_000).contains(&faulty), "{faulty}");
+        let worst_clean = Fault::None.quality(0.0, 3, 0.0);
+        let best_faulty =
+            drawn.iter().filter(|(fault, _)| *fault != Fault::None).map(|&(fault, strength)| fault.quality(strength, 3, 1.0));
+        assert!(best_faulty.fold(0.0, f64::max) < worst_clean);
+    }
+
+    #[test]
+    fn a_wrong_attribute_is_wrong_in_one_or_two_places() {
+        let philox = Philox::new(5, Stream::Scenes);
+        let kind = Kind { shape: 7, colour: 7, pattern: 3 };
+        for i in 0..500 {
+            assert_eq!(wrong(kind, 0.3, &mut philox.at(i, 0)).shared(kind), 2);
+            assert_eq!(wrong(kind, 0.9, &mut philox.at(i, 0)).shared(kind), 1);
+        }
+    }
 }

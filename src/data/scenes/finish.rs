@@ -27,7 +27,7 @@ pub(super) fn finish(pixels: &mut [u8], side: usize, layout: &Layout, fault: Fau
     }
     match fault {
         Fault::Blurred => blur(pixels, side, 0.05 + 0.05 * strength),
-        Fault::Noisy => noise(pixels, side, 35.0 + 40.0 * strength, paint.from_draw(NOISE_DRAWS)),
+        Fault::Noisy => noise(pixels, side, 26.0 + 30.0 * strength, paint.from_draw(NOISE_DRAWS)),
         _ => {}
     }
 }
@@ -108,4 +108,56 @@ fn noise(pixels: &mut [u8], side: usize, deviation: f32, mut draws: Draws) {
 fn approximate_normal(draws: &mut Draws) -> f32 {
     let sum: u32 = draws.word().to_le_bytes().into_iter().map(u32::from).sum();
     (sum as f32 - 510.0) / 147.8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Variant, World};
+    use super::*;
+
+    #[test]
+    fn a_faded_image_keeps_its_mean_and_loses_its_range() {
+        let mut pixels: Vec<u8> = (0..48).map(|i| if i % 6 < 3 { 40 } else { 200 }).collect();
+        fade(&mut pixels, 0.25);
+        assert!(pixels.iter().all(|&value| value == 100 || value == 140), "{pixels:?}");
+    }
+
+    #[test]
+    fn blur_spreads_a_point_and_keeps_flat_areas() {
+        let side = 16;
+        let mut flat = vec![77u8; side * side * 3];
+        blur(&mut flat, side, 0.1);
+        assert!(flat.iter().all(|&value| value == 77));
+        let mut point = vec![0u8; side * side * 3];
+        point[(8 * side + 8) * 3] = 255;
+        blur(&mut point, side, 0.1);
+        assert!(point[(8 * side + 8) * 3] < 60 && point[(8 * side + 10) * 3] > 0);
+        assert_eq!(point[(8 * side + 8) * 3 + 1], 0, "channels do not mix");
+    }
+
+    #[test]
+    fn tiles_and_noise_stay_inside_at_awkward_sides() {
+        let draws = || super::super::super::philox::Philox::new(0, super::super::super::philox::Stream::Scenes).at(0, 0);
+        for side in [1, 7, 28, 33, 100] {
+            let mut pixels = vec![128u8; side * side * 3];
+            mosaic(&mut pixels, side);
+            noise(&mut pixels, side, 40.0, draws());
+        }
+    }
+
+    #[test]
+    fn a_scene_is_the_same_at_every_resolution() {
+        let world = World::new(3);
+        for (i, variant) in Variant::ALL.into_iter().enumerate().filter(|(_, v)| *v != Variant::Rendition) {
+            let scene = world.evaluation(variant, i as u64);
+            let (large, small) = (scene.render(128), scene.render(32));
+            // Mean of each 4 x 4 block of the larger against the smaller; edges of thin marks differ a little.
+            let block = |y: usize, x: usize| {
+                (0..16).map(|at| u32::from(large[((4 * y + at / 4) * 128 + 4 * x + at % 4) * 3])).sum::<u32>() / 16
+            };
+            let gaps = (0..1024).map(|at| u32::from(small[at * 3]).abs_diff(block(at / 32, at % 32)));
+            let mean = gaps.sum::<u32>() as f32 / 1024.0;
+            assert!(mean < 4.0, "{variant}: {mean}");
+        }
+    }
 }

@@ -227,3 +227,56 @@ impl Scene {
 pub fn templates() -> Vec<String> {
     captions::TEMPLATES.map(str::to_owned).to_vec()
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_the_same_alone_and_among_others() {
+        let all: Vec<(Vec<u8>, Vec<String>)> =
+            (0..40).map(|i| World::new(7).training(i)).map(|scene| (scene.render(32), scene.captions)).collect();
+        let world = World::new(7);
+        for i in [39u64, 3, 17] {
+            let scene = world.training(i);
+            assert_eq!((scene.render(32), scene.captions.clone()), all[i as usize]);
+            assert_eq!(scene.render(32), all[i as usize].0, "rendering twice");
+        }
+        assert_ne!(World::new(8).training(3).render(32), all[3].0);
+    }
+
+    #[test]
+    fn variants_parse_and_do_not_share_images_but_for_relabelled() {
+        let world = World::new(1);
+        for variant in Variant::ALL {
+            assert_eq!(variant.name().parse::<Variant>().unwrap(), variant);
+            let is_iid = world.evaluation(variant, 5).render(32) == world.evaluation(Variant::Iid, 5).render(32);
+            assert_eq!(is_iid, matches!(variant, Variant::Iid | Variant::Relabelled), "{variant}");
+        }
+        let error = "photo".parse::<Variant>().unwrap_err().to_string();
+        assert!(error.starts_with("unknown variant `photo` of scenes, expected one of `iid`, `fresh`"), "{error}");
+        assert_ne!(world.eval_classnames(Variant::Relabelled), world.classnames());
+    }
+
+    #[test]
+    fn evaluation_sets_are_balanced_and_have_three_different_captions() {
+        let world = World::new(1);
+        let classes = world.classnames().len() as u64;
+        for i in 0..2 * classes {
+            let scene = world.evaluation(Variant::Fresh, i);
+            assert_eq!(u64::from(scene.label), i % classes);
+            assert!(scene.captions.len() == 3 && scene.captions[0] != scene.captions[1] && scene.captions[1] != scene.captions[2]);
+            assert!(scene.captions.iter().all(|caption| caption.contains(&world.classnames()[scene.label as usize])));
+        }
+    }
+
+    #[test]
+    fn captions_of_clean_samples_name_their_class_or_its_synonym() {
+        let world = World::new(1);
+        let names = world.classnames();
+        let clean: Vec<Scene> = (0..2000).map(|i| world.training(i)).filter(|scene| scene.fault == Fault::None).collect();
+        let exact = clean.iter().filter(|scene| scene.captions[0].contains(&names[scene.label as usize])).count();
+        assert!(clean.len() > 1100 && exact * 10 > clean.len() * 5, "{exact} of {}", clean.len());
+    }
+}

@@ -135,3 +135,31 @@ impl Classes {
         self.cumulated.partition_point(|&sum| sum <= at).min(self.kinds.len() - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn classes_are_distinct_and_depend_on_the_seed() {
+        let names = |seed| -> Vec<String> { (0..difficulty::CLASSES).map(|class| Classes::new(seed).kind(class).name()).collect() };
+        assert_eq!(names(1).iter().collect::<BTreeSet<_>>().len(), difficulty::CLASSES);
+        assert_ne!(names(1), names(2));
+        let synonyms: BTreeSet<String> = (0..difficulty::CLASSES).map(|class| Classes::new(1).kind(class).synonym()).collect();
+        assert_eq!(synonyms.len(), difficulty::CLASSES);
+    }
+
+    #[test]
+    fn frequencies_have_a_long_tail() {
+        let classes = Classes::new(1);
+        let philox = Philox::new(1, Stream::Scenes);
+        let mut counts = vec![0u32; classes.len()];
+        (0..40_000).for_each(|i| counts[classes.draw(&mut philox.at(i, 0))] += 1);
+        let ratio = f64::from(counts[0]) / f64::from(*counts.last().unwrap_or(&1));
+        let expected = libm::pow(difficulty::CLASSES as f64, difficulty::ZIPF);
+        assert!((0.6..1.6).contains(&(ratio / expected)), "{ratio} {expected}");
+        assert!(counts.iter().all(|&count| count > 100));
+    }
+}

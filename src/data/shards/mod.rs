@@ -143,7 +143,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let list = touch(dir.path(), &["00000.tar", "00001.tar"]);
         assert!(present(&list(&["00000.tar", "00001.tar"])).unwrap().warnings.is_empty(), "nobody has stats");
-        touch(dir.path(), &["00000_stats.json"]);
+        _ = touch(dir.path(), &["00000_stats.json"]);
         let warnings = present(&list(&["00000.tar", "00001.tar"])).unwrap().warnings;
         assert!(warnings.len() == 1 && warnings[0].contains("00001.tar: no `_stats.json`"), "{warnings:?}");
     }

@@ -107,8 +107,8 @@ fn check(header: &[u8]) -> Result<(), String> {
 /// Octal digits, or base-256 where the top bit is set.
 fn number(field: &[u8]) -> Option<u64> {
     if field[0] & 0x80 != 0 {
-        let digits = field[1..].iter();
-        return digits.fold(Some(u64::from(field[0] & 0x7f)), |value, &byte| value?.checked_mul(256)?.checked_add(u64::from(byte)));
+        let push = |value: u64, byte: &u8| value.checked_mul(256)?.checked_add(u64::from(*byte));
+        return field[1..].iter().try_fold(u64::from(field[0] & 0x7f), push);
     }
     let digits = std::str::from_utf8(field).ok()?.trim_matches([' ', '\0']);
     if digits.is_empty() { Some(0) } else { u64::from_str_radix(digits, 8).ok() }

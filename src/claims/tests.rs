@@ -438,9 +438,6 @@ mod validation {
             ),
             [
                 "test.0.best.along: unknown column `modle`, expected one of `metric`, `model`, `size`, `table`",
-                "test.0.best.among: unknown column `modle`, expected one of `metric`, `model`, `size`, `table`",
-                "test.0.best.is: unknown column `modle`, expected one of `metric`, `model`, `size`, `table`",
-                "test.0.best.of.cell: leaves `model` open: name a value there, in `each` or in `cells.where`",
                 "test.1.best.each.size: unknown label of `size` `3k`, expected one of `1000`, `2000`, `4000`",
                 "test.1.best.is: unknown label of `model` `huge`, expected one of `small`, `large`",
             ]

@@ -243,6 +243,10 @@ impl<'a> Check<'a> {
         self.selections(&format!("{path}.over"), over);
         if let (Some(along), Some((key, selection))) = (along, selection) {
             self.column(&format!("{path}.along"), along);
+            if self.columns.is_some_and(|columns| !columns.contains_key(along)) {
+                // What follows from a misspelt column would only repeat it.
+                return;
+            }
             self.selection(&format!("{path}.{key}"), along, selection);
         }
         self.own_rules(&path, test);

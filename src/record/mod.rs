@@ -1,1 +1,150 @@
-//! `RunRecord` to and from CSV and provenance; the only room that knows columns and the format version.
+//! `RunRecord` to and from CSV and provenance.
+//!
+//! Owns the columns of `runs.csv`, `curves.csv` and `timings.csv`, the content of `provenance.json` and the format version of
+//! all four. Input and output: [`Records`]. Invariant: [`read`] gives back exactly what [`files`] was given (floats are
+//! written in the shortest form that reads back the same; a metric that is not finite is not written), the same records give
+//! the same bytes, and only `timings.csv` knows a clock. Must not know: how runs were made, what tables or claims say of them,
+//! how a file is made durable.
+
+mod columns;
+mod curves;
+mod error;
+mod patch;
+mod provenance;
+mod runs;
+mod text;
+mod timings;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::{DeviceKind, RunRecord};
+
+pub use error::RecordError;
+pub use text::number;
+pub use timings::Timing;
+
+/// Version of the layout of a results folder; another version is refused, not guessed at.
+pub const FORMAT: u32 = 1;
+
+/// One point of the sweep, as tables see it: its labels and its runs, one a seed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PointView {
+    /// Key path of each axis to the label of the point on it.
+    pub labels: BTreeMap<String, String>,
+    /// Run ids in the order of seeds.
+    pub run_ids: Vec<String>,
+}
+
+/// Where results come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Version of the program.
+    pub version: String,
+    /// Commit it was built from, where known.
+    pub commit: Option<String>,
+    /// Name of the experiment, which is its folder under `results/`.
+    pub experiment: String,
+    /// Digest of the experiment's text, bases and overrides included.
+    pub experiment_digest: String,
+    /// Kind of device that computed the runs.
+    pub device: DeviceKind,
+    /// The command that reruns it.
+    pub command: String,
+    /// Data set to the fingerprint of its samples.
+    pub data: BTreeMap<String, String>,
+}
+
+/// Everything that a results folder holds of an experiment's runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Records {
+    /// Where they come from.
+    pub provenance: Provenance,
+    /// The runs in plan order.
+    pub runs: Vec<RunRecord>,
+    /// The points in plan order; a point may name runs that are not there.
+    pub points: Vec<PointView>,
+    /// What the experiment asks of its records (tables and claims), carried so that it can be rebuilt; not read here.
+    pub statements: serde_json::Value,
+}
+
+/// One file of a results folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordFile {
+    /// Name inside the folder.
+    pub name: &'static str,
+    /// Its whole content.
+    pub bytes: Vec<u8>,
+}
+
+/// The committed files of a results folder: `runs.csv`, `curves.csv`, `provenance.json`.
+///
+/// # Errors
+/// Where two runs share an id, or a config cannot be written as JSON.
+pub fn files(records: &Records) -> Result<Vec<RecordFile>, RecordError> {
+    let mut ids = BTreeMap::new();
+    for (row_idx, run) in records.runs.iter().enumerate() {
+        if ids.insert(&run.run_id, row_idx).is_some() {
+            return Err(RecordError::Duplicate { run_id: run.run_id.clone() });
+        }
+    }
+    Ok(vec![
+        RecordFile { name: runs::NAME, bytes: runs::write(&records.runs)? },
+        RecordFile { name: curves::NAME, bytes: curves::write(&records.runs)? },
+        RecordFile { name: provenance::NAME, bytes: provenance::write(records)? },
+    ])
+}
+
+/// Hands every committed file to `save`, which makes it durable (the store's atomic write).
+///
+/// # Errors
+/// As [`files`], and whatever `save` reports.
+pub fn write(folder: &Path, records: &Records, save: &mut dyn FnMut(&Path, &[u8]) -> io::Result<()>) -> Result<(), RecordError> {
+    for RecordFile { name, bytes } in files(records)? {
+        let path = folder.join(name);
+        save(&path, &bytes).map_err(|source| RecordError::Io { path, source })?;
+    }
+    Ok(())
+}
+
+/// `timings.csv`: the only file with clocks, not part of the committed records' bytes.
+///
+/// # Errors
+/// Never for timings that can be written as CSV.
+pub fn timings_file(timings: &[Timing]) -> Result<RecordFile, RecordError> {
+    Ok(RecordFile { name: timings::NAME, bytes: timings::write(timings)? })
+}
+
+/// Reads a results folder back.
+///
+/// # Errors
+/// Where a file is missing, of another format version, or does not fit the others.
+pub fn read(folder: &Path) -> Result<Records, RecordError> {
+    let text = |name: &str| {
+        let path = folder.join(name);
+        std::fs::read(&path).map_err(|source| RecordError::Io { path, source })
+    };
+    parse(&text(runs::NAME)?, &text(curves::NAME)?, &text(provenance::NAME)?)
+}
+
+/// Reads the contents of `runs.csv`, `curves.csv` and `provenance.json` back.
+///
+/// # Errors
+/// As [`read`].
+pub fn parse(runs_csv: &[u8], curves_csv: &[u8], provenance_json: &[u8]) -> Result<Records, RecordError> {
+    let provenance::File { provenance, configs, points, statements } = provenance::parse(provenance_json)?;
+    let mut curves = curves::parse(curves_csv)?;
+    let mut runs = runs::parse(runs_csv, configs)?;
+    for run in &mut runs {
+        run.curve = curves.remove(&run.run_id).unwrap_or_default();
+    }
+    match curves.into_keys().next() {
+        Some(run_id) => Err(RecordError::UnknownRun { file: curves::NAME, run_id }),
+        None => Ok(Records { provenance, runs, points, statements }),
+    }
+}

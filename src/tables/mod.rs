@@ -1,1 +1,20 @@
-//! Records to tables: mean, standard deviation, n over seeds. Pure.
+//! Records to tables: mean, standard deviation, n over seeds.
+//!
+//! Owns what a table is asked to show ([`TableSpec`]), the table itself ([`Table`]), its CSV and Markdown, and its drift from
+//! a committed one. Input: points and records ([`TableInput`]). Invariant: pure; the same input gives the same bytes, rows in
+//! plan order, nothing averaged over but seeds. Must not know: the trainer, files, the clock.
+
+mod build;
+mod drift;
+mod error;
+mod label;
+mod render;
+mod spec;
+mod validate;
+
+pub use build::{COUNTS, Cell, Table, TableInput, build};
+pub use drift::{CellData, Drift, DriftKind, TableData, drift};
+pub use error::TablesError;
+pub use label::{Label, OneOrMany, amount, same_label, sort_labels};
+pub use spec::TableSpec;
+pub use validate::{Problem, TableShape, shape, validate};

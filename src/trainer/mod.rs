@@ -6,11 +6,16 @@
 
 pub mod backend;
 pub mod blocks;
+pub mod checkpoint;
+pub mod cost;
 mod error;
+pub mod eval;
 pub mod model;
 pub mod ops;
 pub mod optim;
 pub mod program;
+pub mod step;
+pub mod strategy;
 
 pub use error::TrainerError;
 

@@ -22,8 +22,17 @@ pub mod normalize;
 pub mod patchify;
 mod product;
 mod scratch;
+mod simd;
+#[cfg(test)]
+mod testing;
 
 pub use scratch::Scratch;
+
+/// The instructions that this process computes with: `avx512`, `avx2` or `portable`.
+#[must_use]
+pub fn instructions() -> &'static str {
+    simd::path().name()
+}
 
 /// How a weight matrix lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -85,6 +85,20 @@ impl CpuStep {
         Ok(())
     }
 
+    /// Forward and backward of one encoder alone from its features' gradient [B, E], for timing; the other's gradients are zero.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub fn gradient_of_tower(&mut self, batch: &StepBatch, tower: Tower, gradient: &[f32]) -> Result<(), TrainerError> {
+        self.core.borrow_mut().begin(batch);
+        let features = tape::run_tower::<OwnedTape<f32, dfdx::tensor::Cpu>>(&self.core, tower, 0..batch.samples)?;
+        tape::backward_from(vec![(features, gradient.to_vec())])?;
+        let mut core = self.core.borrow_mut();
+        core.end_part(batch.samples);
+        core.finish(0.0);
+        Ok(())
+    }
+
     /// Forward and backward of a batch in parts; `loss` turns the whole batch's features into their gradients.
     fn pass<R>(
         &mut self,
@@ -136,7 +150,7 @@ impl CpuStep {
         grad_image: &[f32],
         grad_text: &[f32],
     ) -> Result<(), TrainerError> {
-        tape::backward_from(image, text, grad_image, grad_text)?;
+        tape::backward_from(vec![(image, grad_image.to_vec()), (text, grad_text.to_vec())])?;
         self.core.borrow_mut().end_part(part.len());
         Ok(())
     }

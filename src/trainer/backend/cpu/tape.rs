@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use dfdx::shapes::HasShape;
-use dfdx::tensor::{Cpu, NoneTape, OwnedTape, PutTape, SplitTape, Tape, Tensor, ZerosTensor};
+use dfdx::tensor::{Cpu, Merge, NoneTape, OwnedTape, PutTape, SplitTape, Tape, Tensor, ZerosTensor};
 use dfdx::tensor_ops::Backward as _;
 use rayon::prelude::*;
 
@@ -94,21 +94,18 @@ pub(super) fn run_tower<T: Tape<f32, Cpu>>(
     Ok(x.expect("a tower has at least one call"))
 }
 
-/// Runs the tape back from given gradients of both features.
-pub(super) fn backward_from(
-    image: Rows<OwnedTape<f32, Cpu>>,
-    text: Rows<OwnedTape<f32, Cpu>>,
-    grad_image: &[f32],
-    grad_text: &[f32],
-) -> Result<(), TrainerError> {
-    use dfdx::tensor::Merge;
-    let (image, image_tape) = image.split_tape();
-    let (text, text_tape) = text.split_tape();
-    let mut tape = image_tape.merge(text_tape);
-    let seeds = [(image.ghost(), grad_image.to_vec()), (text.ghost(), grad_text.to_vec())];
+/// Runs tapes back from given gradients of their features.
+pub(super) fn backward_from(features: Vec<(Rows<OwnedTape<f32, Cpu>>, Vec<f32>)>) -> Result<(), TrainerError> {
+    let mut tape = OwnedTape::default();
+    let mut seeds = Vec::with_capacity(features.len());
+    for (features, gradient) in features {
+        let (features, own) = features.split_tape();
+        tape = tape.merge(own);
+        seeds.push((features.ghost(), gradient));
+    }
     tape.add_backward_op(move |grads| {
-        for (features, seed) in seeds {
-            **grads.get_or_alloc_mut(&features)? = seed;
+        for (features, gradient) in seeds {
+            **grads.get_or_alloc_mut(&features)? = gradient;
         }
         Ok(())
     });

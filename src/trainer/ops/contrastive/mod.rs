@@ -7,10 +7,12 @@
 //! Works in slabs of rows whose number depends on the batch alone. Each direction is one set of jobs that share nothing they
 //! write; sums are made per slab and added in slab order, so bytes do not depend on threads.
 
+mod cpu;
+
 use std::sync::Mutex;
 
-use super::ParallelFor;
-use super::product::{Dims, Mat, multiply};
+use super::product::{self, Dims, Mat, Start, Target};
+use super::{ParallelFor, Scratch};
 
 /// Rows of one slab.
 const SLAB: usize = 64;
@@ -49,11 +51,11 @@ pub fn forward_backward(
     for features in [image, text, grad_image, grad_text] {
         assert_eq!(features.len(), batch * embed_dim, "features of a contrastive loss");
     }
-    let (row_lse, loss_rows) = log_sum_exp(c, image, text, logit_scale, slabs);
-    let (column_lse, loss_columns) = log_sum_exp(c, text, image, logit_scale, slabs);
-    let by_image = Side { own: image, other: text, own_lse: &row_lse, other_lse: &column_lse };
+    let (of_rows, loss_rows) = log_sum_exp(c, image, text, logit_scale, slabs);
+    let (of_columns, loss_columns) = log_sum_exp(c, text, image, logit_scale, slabs);
+    let by_image = Side { own: image, other: text, own_sums: &of_rows, other_sums: &of_columns };
     let grad_log_scale = gradient(c, &by_image, logit_scale, grad_image, slabs);
-    let by_text = Side { own: text, other: image, own_lse: &column_lse, other_lse: &row_lse };
+    let by_text = Side { own: text, other: image, own_sums: &of_columns, other_sums: &of_rows };
     gradient(c, &by_text, logit_scale, grad_text, slabs);
     ContrastiveOut { loss: (loss_rows + loss_columns) / (2 * batch) as f64, grad_log_scale }
 }
@@ -61,28 +63,37 @@ pub fn forward_backward(
 struct Side<'a> {
     own: &'a [f32],
     other: &'a [f32],
-    own_lse: &'a [f32],
-    other_lse: &'a [f32],
+    own_sums: &'a Sums,
+    other_sums: &'a Sums,
 }
 
-fn log_sum_exp(c: &Contrastive, own: &[f32], other: &[f32], scale: f32, slabs: &dyn ParallelFor) -> (Vec<f32>, f64) {
+/// Log-sum-exp of all rows of one direction.
+struct Sums {
+    max: Vec<f32>,
+    log: Vec<f32>,
+}
+
+impl Sums {
+    fn of(&self, rows: std::ops::Range<usize>) -> cpu::LogSumExp<'_> {
+        cpu::LogSumExp { max: &self.max[rows.clone()], log: &self.log[rows] }
+    }
+}
+
+fn log_sum_exp(c: &Contrastive, own: &[f32], other: &[f32], scale: f32, slabs: &dyn ParallelFor) -> (Sums, f64) {
     let Contrastive { batch, embed_dim } = *c;
-    let mut lse = vec![0.0; batch];
-    let outputs: Vec<_> = lse.chunks_mut(SLAB).map(|lse| Mutex::new((lse, 0.0))).collect();
+    let mut sums = Sums { max: vec![0.0; batch], log: vec![0.0; batch] };
+    let rows = sums.max.chunks_mut(SLAB).zip(sums.log.chunks_mut(SLAB));
+    let outputs: Vec<_> = rows.map(|(max, log)| Mutex::new((max, log, 0.0))).collect();
     slabs.for_each(outputs.len(), &|slab, scratch| {
         let mut output = outputs[slab].lock().expect("a slab is locked by its own job only");
-        let (lse, loss) = &mut *output;
+        let (max, log, loss) = &mut *output;
         let first = slab * SLAB;
-        let [logits] = scratch.floats([lse.len() * batch]);
-        similarities(lse.len(), batch, embed_dim, &own[first * embed_dim..], other, logits);
-        for (r, row) in logits.chunks_exact(batch).enumerate() {
-            let max = row.iter().fold(f32::NEG_INFINITY, |m, &v| m.max(v * scale));
-            lse[r] = max + row.iter().map(|v| (v * scale - max).exp()).sum::<f32>().ln();
-            *loss += f64::from(lse[r]) - f64::from(row[first + r] * scale);
-        }
+        let ([logits], rest) = scratch.floats_and_rest([max.len() * batch]);
+        similarities(c, &own[first * embed_dim..][..max.len() * embed_dim], other, logits, rest);
+        *loss = cpu::log_sum_exp(scale, logits, first, max, log);
     });
-    let loss = outputs.into_iter().map(|o| o.into_inner().expect("no job has panicked").1).sum();
-    (lse, loss)
+    let loss = outputs.into_iter().map(|o| o.into_inner().expect("no job has panicked").2).sum();
+    (sums, loss)
 }
 
 fn gradient(c: &Contrastive, side: &Side, scale: f32, grad: &mut [f32], slabs: &dyn ParallelFor) -> f64 {
@@ -92,27 +103,131 @@ fn gradient(c: &Contrastive, side: &Side, scale: f32, grad: &mut [f32], slabs: &
         let mut output = outputs[slab].lock().expect("a slab is locked by its own job only");
         let (grad, along_scale) = &mut *output;
         let (first, rows) = (slab * SLAB, grad.len() / embed_dim);
-        let [logits] = scratch.floats([rows * batch]);
-        similarities(rows, batch, embed_dim, &side.own[first * embed_dim..], side.other, logits);
-        for (r, row) in logits.chunks_exact_mut(batch).enumerate() {
-            for (j, v) in row.iter_mut().enumerate() {
-                let s = *v * scale;
-                let mut ds = (s - side.own_lse[first + r]).exp() + (s - side.other_lse[j]).exp();
-                if j == first + r {
-                    ds -= 2.0;
-                }
-                ds *= 0.5 / batch as f32;
-                *along_scale += f64::from(ds * s);
-                *v = ds * scale;
-            }
-        }
+        let ([logits], rest) = scratch.floats_and_rest([rows * batch]);
+        similarities(c, &side.own[first * embed_dim..][..grad.len()], side.other, logits, rest);
+        let (own, other) = (side.own_sums.of(first..first + rows), side.other_sums.of(0..batch));
+        *along_scale = cpu::gradients(scale, cpu::Slab { similarities: logits, own, other, first });
         let dims = Dims { m: rows, n: embed_dim, k: batch };
-        multiply(dims, Mat::rows(logits, batch), Mat::rows(side.other, embed_dim), grad, embed_dim, false);
+        let (ds, other) = (Mat::rows(logits, batch), Mat::rows(side.other, embed_dim));
+        product::cpu::multiply(dims, ds, other, Start::Zero, Target { data: grad, stride: embed_dim }, rest);
     });
     outputs.into_iter().map(|o| o.into_inner().expect("no job has panicked").1).sum()
 }
 
-fn similarities(rows: usize, batch: usize, embed_dim: usize, own: &[f32], other: &[f32], out: &mut [f32]) {
-    let dims = Dims { m: rows, n: batch, k: embed_dim };
-    multiply(dims, Mat::rows(own, embed_dim), Mat::rows(other, embed_dim).transposed(), out, batch, false);
+fn similarities(c: &Contrastive, own: &[f32], other: &[f32], out: &mut [f32], scratch: &mut Scratch) {
+    let Contrastive { batch, embed_dim } = *c;
+    let dims = Dims { m: own.len() / embed_dim, n: batch, k: embed_dim };
+    let (a, b) = (Mat::rows(own, embed_dim), Mat::rows(other, embed_dim).transposed());
+    product::cpu::multiply(dims, a, b, Start::Zero, Target { data: out, stride: batch }, scratch);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::simd::tests::on_every_path;
+    use super::super::testing::{CHAIN, DIFFERENCE, assert_close, differences, random, widen};
+    use super::super::{Sequential, normalize};
+    use super::*;
+
+    fn features(seed: u64, batch: usize, embed_dim: usize) -> Vec<f32> {
+        let x = random(seed, batch * embed_dim);
+        let (mut y, mut norm) = (vec![0.0; x.len()], vec![0.0; batch]);
+        normalize::forward(embed_dim, &x, &mut y, &mut norm);
+        y
+    }
+
+    fn cross_entropies(own: &[f64], other: &[f64], embed_dim: usize, scale: f64) -> f64 {
+        let logit =
+            |i: usize, j: usize| scale * (0..embed_dim).map(|e| own[i * embed_dim + e] * other[j * embed_dim + e]).sum::<f64>();
+        let batch = own.len() / embed_dim;
+        (0..batch).map(|i| (0..batch).map(|j| logit(i, j).exp()).sum::<f64>().ln() - logit(i, i)).sum()
+    }
+
+    fn loss(image: &[f64], text: &[f64], embed_dim: usize, scale: f64) -> f64 {
+        let sum = cross_entropies(image, text, embed_dim, scale) + cross_entropies(text, image, embed_dim, scale);
+        sum / (2 * image.len() / embed_dim) as f64
+    }
+
+    struct Found {
+        out: ContrastiveOut,
+        image: Vec<f32>,
+        text: Vec<f32>,
+    }
+
+    fn run(c: &Contrastive, image: &[f32], text: &[f32], scale: f32, slabs: &dyn ParallelFor) -> Found {
+        let (mut grad_image, mut grad_text) = (vec![f32::NAN; image.len()], vec![f32::NAN; text.len()]);
+        let out = forward_backward(c, image, text, scale, &mut grad_image, &mut grad_text, slabs);
+        Found { out, image: grad_image, text: grad_text }
+    }
+
+    #[test]
+    fn loss_and_gradients_are_the_definition_and_its_slopes() {
+        for (batch, embed_dim, scale) in [(1, 3, 10.0), (2, 1, 5.0), (7, 5, 14.3), (33, 4, 50.0)] {
+            let (image, text) = (features(1, batch, embed_dim), features(2, batch, embed_dim));
+            let (x, y, by) = (widen(&image), widen(&text), f64::from(scale));
+            let grad_image = differences(&x, |x| loss(x, &y, embed_dim, by));
+            let grad_text = differences(&y, |y| loss(&x, y, embed_dim, by));
+            let grad_log_scale = differences(&[by.ln()], |l| loss(&x, &y, embed_dim, l[0].exp()))[0];
+            on_every_path(|path| {
+                let what = format!("{path}, {batch} x {embed_dim}");
+                let found = run(&Contrastive { batch, embed_dim }, &image, &text, scale, &Sequential);
+                let expected = loss(&x, &y, embed_dim, by);
+                assert!((found.out.loss - expected).abs() < 2e-6 * (1.0 + expected), "{what}: {} {expected}", found.out.loss);
+                assert!((found.out.grad_log_scale - grad_log_scale).abs() < 1e-4, "{what}: {:?} {grad_log_scale}", found.out);
+                assert_close(&format!("image, {what}"), &found.image, &grad_image, DIFFERENCE);
+                assert_close(&format!("text, {what}"), &found.text, &grad_text, DIFFERENCE);
+            });
+        }
+    }
+
+    #[test]
+    fn several_slabs_agree_with_the_gradient_in_f64() {
+        let (batch, embed_dim, scale) = (150, 20, 30.0f32);
+        let (image, text) = (features(1, batch, embed_dim), features(2, batch, embed_dim));
+        let (x, y) = (widen(&image), widen(&text));
+        let logit = |i: usize, j: usize| {
+            f64::from(scale) * (0..embed_dim).map(|e| x[i * embed_dim + e] * y[j * embed_dim + e]).sum::<f64>()
+        };
+        let rows: Vec<f64> = (0..batch).map(|i| (0..batch).map(|j| logit(i, j).exp()).sum()).collect();
+        let columns: Vec<f64> = (0..batch).map(|j| (0..batch).map(|i| logit(i, j).exp()).sum()).collect();
+        let mut expected = vec![0.0; x.len()];
+        for i in 0..batch {
+            for j in 0..batch {
+                let ds = logit(i, j).exp() * (1.0 / rows[i] + 1.0 / columns[j]) - if i == j { 2.0 } else { 0.0 };
+                for e in 0..embed_dim {
+                    expected[i * embed_dim + e] += ds * 0.5 / batch as f64 * f64::from(scale) * y[j * embed_dim + e];
+                }
+            }
+        }
+        on_every_path(|path| {
+            let found = run(&Contrastive { batch, embed_dim }, &image, &text, scale, &Sequential);
+            assert!((found.out.loss - loss(&x, &y, embed_dim, f64::from(scale))).abs() < 1e-5, "{path}");
+            assert_close(path, &found.image, &expected, CHAIN);
+        });
+    }
+
+    /// Runs the last job first, so that nothing can lean on an order.
+    struct Backwards(AtomicUsize);
+
+    impl ParallelFor for Backwards {
+        fn for_each(&self, jobs: usize, job: &(dyn Fn(usize, &mut Scratch) + Sync)) {
+            self.0.fetch_add(jobs, Ordering::Relaxed);
+            for i in (0..jobs).rev() {
+                job(i, &mut Scratch::new());
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_jobs_does_not_reach_the_bytes() {
+        let c = Contrastive { batch: 200, embed_dim: 24 };
+        let (image, text) = (features(1, 200, 24), features(2, 200, 24));
+        on_every_path(|path| {
+            let backwards = Backwards(AtomicUsize::new(0));
+            let (a, b) = (run(&c, &image, &text, 20.0, &Sequential), run(&c, &image, &text, 20.0, &backwards));
+            assert!(a.out == b.out && a.image == b.image && a.text == b.text, "{path}");
+            assert_eq!(backwards.0.into_inner(), 4 * 200usize.div_ceil(SLAB), "{path}");
+        });
+    }
 }

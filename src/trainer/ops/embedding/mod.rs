@@ -27,3 +27,31 @@ fn width(tokens: &[u32], positions: &[f32], rows: &[f32]) -> usize {
     assert_eq!(rows.len(), positions.len(), "rows of an embedding");
     positions.len() / tokens.len()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::random;
+    use super::*;
+
+    #[test]
+    fn rows_are_table_rows_plus_positions_and_gradients_go_back_to_both() {
+        let (tokens, width) = ([2u32, 0, 2, 4], 5);
+        let (table, positions, grad) = (random(1, 5 * width), random(2, 4 * width), random(3, 4 * width));
+        let mut rows = vec![f32::NAN; 4 * width];
+        forward(&tokens, &table, &positions, &mut rows);
+        let (start, mut grad_positions) = (random(4, 5 * width), vec![1.0; 4 * width]);
+        let mut grad_table = start.clone();
+        backward(&tokens, &grad, &mut grad_table, &mut grad_positions);
+        for i in 0..4 * width {
+            let (t, j) = (i / width, i % width);
+            assert_eq!(rows[i], positions[i] + table[tokens[t] as usize * width + j]);
+            assert_eq!(grad_positions[i], 1.0 + grad[i]);
+        }
+        for j in 0..width {
+            // Token 2 occurs twice: added in token order.
+            assert_eq!(grad_table[2 * width + j], (start[2 * width + j] + grad[j]) + grad[2 * width + j]);
+            assert_eq!(grad_table[width + j], start[width + j]);
+            assert_eq!(grad_table[4 * width + j], start[4 * width + j] + grad[3 * width + j]);
+        }
+    }
+}

@@ -25,6 +25,11 @@ impl PatchShape {
     pub fn row_len(&self) -> usize {
         3 * self.patch_size * self.patch_size
     }
+
+    /// The normalised value of every byte, by channel.
+    fn values(&self) -> [[f32; 256]; 3] {
+        std::array::from_fn(|c| std::array::from_fn(|byte| (byte as f32 / 255.0 - self.mean[c]) / self.std[c]))
+    }
 }
 
 /// Rows (x / 255 - mean) / std in the order (channel, py, px), which is that of `open_clip`'s `conv1` weight.
@@ -37,17 +42,54 @@ pub fn forward(p: &PatchShape, image: &[u8], keep: Option<&[u32]>, rows: &mut [f
     let num = keep.map_or(p.patches(), <[u32]>::len);
     assert_eq!(rows.len(), num * p.row_len(), "rows of patches");
     let grid = side / patch;
+    let values = p.values();
     for (r, row) in rows.chunks_exact_mut(p.row_len()).enumerate() {
         let index = keep.map_or(r, |keep| keep[r] as usize);
         assert!(index < p.patches(), "patch index {index} of {}", p.patches());
-        let (top, left) = (index / grid * patch, index % grid * patch);
-        for channel in 0..3 {
-            for y in 0..patch {
-                for x in 0..patch {
-                    let pixel = f32::from(image[((top + y) * side + left + x) * 3 + channel]);
-                    row[(channel * patch + y) * patch + x] = (pixel / 255.0 - p.mean[channel]) / p.std[channel];
+        let corner = (index / grid * patch * side + index % grid * patch) * 3;
+        for (channel, plane) in row.chunks_exact_mut(patch * patch).enumerate() {
+            for (y, line) in plane.chunks_exact_mut(patch).enumerate() {
+                let pixels = image[corner + y * side * 3..][..patch * 3].chunks_exact(3);
+                for (v, pixel) in line.iter_mut().zip(pixels) {
+                    *v = values[channel][usize::from(pixel[channel])];
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: PatchShape = PatchShape { image_size: 6, patch_size: 3, mean: [0.5, 0.25, 0.0], std: [0.25, 0.5, 1.0] };
+
+    fn image() -> Vec<u8> {
+        (0..6 * 6 * 3).map(|i| (i * 37 % 256) as u8).collect()
+    }
+
+    #[test]
+    fn rows_are_channel_then_y_then_x_of_each_patch() {
+        let image = image();
+        let mut rows = vec![f32::NAN; SHAPE.patches() * SHAPE.row_len()];
+        forward(&SHAPE, &image, None, &mut rows);
+        for patch in 0..4 {
+            for (i, &found) in rows[patch * 27..][..27].iter().enumerate() {
+                let (channel, y, x) = (i / 9, i / 3 % 3, i % 3);
+                let (y, x) = (patch / 2 * 3 + y, patch % 2 * 3 + x);
+                let pixel = f32::from(image[(y * 6 + x) * 3 + channel]) / 255.0;
+                assert_eq!(found, (pixel - SHAPE.mean[channel]) / SHAPE.std[channel], "patch {patch}, element {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn kept_patches_come_in_the_order_of_the_list() {
+        let (image, len) = (image(), SHAPE.row_len());
+        let (mut all, mut kept) = (vec![0.0; 4 * len], vec![f32::NAN; 2 * len]);
+        forward(&SHAPE, &image, None, &mut all);
+        forward(&SHAPE, &image, Some(&[3, 1]), &mut kept);
+        assert_eq!(kept[..len], all[3 * len..]);
+        assert_eq!(kept[len..], all[len..2 * len]);
     }
 }

@@ -1,6 +1,16 @@
-//! Matrix products C (+)= A B on the calling thread, over strided views of slices.
+//! Matrix products C = A B, C += A B or C = bias + A B on the calling thread.
+//!
+//! Owns the micro-kernel ([`tile`]: a tile of C in registers), the packed forms its operands are read in ([`pack`]) and the
+//! order tiles are visited in ([`cpu`]). Knows matrices, not layers.
+//!
+//! Invariant of the AVX-512 and AVX2 paths: an element of C is one chain of fused multiply-adds over the inner dimension in
+//! order, started from 0, from the bias or from C. So its bits depend neither on how rows are cut into calls nor on blocking,
+//! and adding a second product to C continues the chain of the first. The portable path is the `gemm` crate, which promises
+//! neither; there the bits depend on the shape of each call.
 
-use gemm::Parallelism;
+pub(crate) mod cpu;
+pub(crate) mod pack;
+pub(crate) mod tile;
 
 /// A strided view of a matrix: element (i, j) is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -11,7 +21,7 @@ pub(crate) struct Mat<'a> {
 }
 
 impl<'a> Mat<'a> {
-    /// Rows of `stride` floats, one after another.
+    /// Rows that are `stride` floats apart.
     pub(crate) fn rows(data: &'a [f32], stride: usize) -> Self {
         Self { data, row_stride: stride, col_stride: 1 }
     }
@@ -21,8 +31,10 @@ impl<'a> Mat<'a> {
         Self { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 
+    /// Whether all elements of a `rows` by `cols` matrix lie in the slice, and one of the strides is 1.
     fn covers(&self, rows: usize, cols: usize) -> bool {
-        rows == 0 || cols == 0 || (rows - 1) * self.row_stride + (cols - 1) * self.col_stride < self.data.len()
+        let last = rows.saturating_sub(1) * self.row_stride + cols.saturating_sub(1) * self.col_stride;
+        (rows == 0 || cols == 0 || last < self.data.len()) && (self.row_stride == 1 || self.col_stride == 1)
     }
 }
 
@@ -34,36 +46,25 @@ pub(crate) struct Dims {
     pub k: usize,
 }
 
-/// C = A B, or C += A B; rows of C are `c_stride` floats apart.
-pub(crate) fn multiply(dims: Dims, a: Mat, b: Mat, c: &mut [f32], c_stride: usize, accumulate: bool) {
-    let Dims { m, n, k } = dims;
-    if m == 0 || n == 0 {
-        return;
-    }
-    assert!(a.covers(m, k) && b.covers(k, n) && (m - 1) * c_stride + n <= c.len() && n <= c_stride, "product out of bounds");
-    // SAFETY: the assertion above says that every element addressed by the strides lies in its slice, and rows of C do not
-    // overlap because n <= c_stride.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c.as_mut_ptr(),
-            1,
-            c_stride as isize,
-            accumulate,
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
+/// What an element of C starts from.
+#[derive(Clone, Copy)]
+pub(crate) enum Start<'a> {
+    /// 0.
+    Zero,
+    /// What C holds.
+    Add,
+    /// The bias of its column.
+    Bias(&'a [f32]),
+}
+
+/// The matrix that a product writes: rows are `stride` floats apart.
+pub(crate) struct Target<'a> {
+    pub data: &'a mut [f32],
+    pub stride: usize,
+}
+
+impl Target<'_> {
+    fn covers(&self, dims: Dims) -> bool {
+        dims.m == 0 || dims.n == 0 || ((dims.m - 1) * self.stride + dims.n <= self.data.len() && dims.n <= self.stride)
     }
 }

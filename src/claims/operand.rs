@@ -1,0 +1,201 @@
+//! Operands to numbers.
+//!
+//! Owns the expansion of an operand into those that each stand for one number, and their evaluation against a frame. Invariant:
+//! a number that rests on a missing cell is a [`Gap`], never a guess.
+
+use std::collections::BTreeMap;
+
+use super::estimate::{Estimate, Rules};
+use super::frame::{Bound, Found, Frame};
+use super::statement::{Columns, GainSpec, InterpolateSpec, Operand, Selection, XSpec};
+use super::verdict::short;
+use crate::tables::{Label, amount};
+
+/// Where a comparison stands: the columns bound so far.
+#[derive(Debug, Clone)]
+pub(super) struct Context<'a> {
+    pub frame: &'a Frame,
+    pub rules: &'a Rules,
+    pub defaults: &'a Bound,
+    pub bound: Bound,
+    pub at: Option<f64>,
+}
+
+/// Why an operand has no number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub reason: String,
+    pub ambiguous: bool,
+}
+
+impl Gap {
+    fn missing(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ambiguous: false }
+    }
+}
+
+impl Context<'_> {
+    /// The same place with one more column bound.
+    pub fn with(&self, column: &str, label: &Label) -> Self {
+        let mut context = self.clone();
+        context.bound.insert(column.to_owned(), label.clone());
+        context
+    }
+
+    fn cell(&self, columns: &Columns) -> Result<usize, Gap> {
+        let mut bound = self.bound.clone();
+        for (column, selection) in columns {
+            if let Some(label) = selection.single() {
+                bound.insert(column.clone(), label.clone());
+            }
+        }
+        match self.frame.find(&bound, self.defaults) {
+            Found::One(row_idx) => Ok(row_idx),
+            Found::Missing => Err(Gap::missing(format!("no value at {}", name_of(&bound)))),
+            Found::Many(count) => Err(Gap { reason: format!("{count} cells match {}", name_of(&bound)), ambiguous: true }),
+        }
+    }
+
+    /// The number that an operand, already expanded, stands for.
+    pub fn evaluate(&self, operand: &Operand) -> Result<Estimate, Gap> {
+        match operand {
+            Operand::Number(value) => Ok(Estimate::number(*value)),
+            Operand::Cell(columns) => Ok(Estimate::cell(self.frame, self.cell(columns)?, self.rules)),
+            Operand::Gain(gain) => self.gain(gain),
+            Operand::Minus(both) => Ok(self.evaluate(&both.0)?.minus(&self.evaluate(&both.1)?, self.rules)),
+            Operand::Abs(inner) => Ok(self.evaluate(inner)?.abs()),
+            Operand::Interpolate(curve) => self.interpolate(curve),
+        }
+    }
+
+    fn gain(&self, gain: &GainSpec) -> Result<Estimate, Gap> {
+        let GainSpec { along, from, to, of } = gain;
+        let end = |label: &Option<Label>| {
+            let mut columns = of.clone();
+            if let Some(label) = label {
+                columns.insert(along.clone(), Selection::Values(vec![label.clone()]));
+            }
+            Ok(Estimate::cell(self.frame, self.cell(&columns)?, self.rules))
+        };
+        Ok(end(to)?.minus(&end(from)?, self.rules))
+    }
+
+    fn interpolate(&self, curve: &InterpolateSpec) -> Result<Estimate, Gap> {
+        let InterpolateSpec { along, x, y, of, at, error } = curve;
+        let Some(at) = at.or(self.at) else {
+            return Err(Gap { reason: "no position to interpolate at".to_owned(), ambiguous: true });
+        };
+        let mut points: Vec<(f64, Estimate)> = Vec::new();
+        for label in self.frame.labels(along, &Selection::All) {
+            let here = self.with(along, &label);
+            match here.point(x, y, of) {
+                Ok(point) => points.push(point),
+                Err(gap) if gap.ambiguous => return Err(gap),
+                Err(_) => {}
+            }
+        }
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        let spans = points.windows(2).find(|pair| pair[0].0 <= at && at <= pair[1].0);
+        match (spans, points.as_slice()) {
+            (Some([a, b]), _) => {
+                let share = if b.0 > a.0 { (at - a.0) / (b.0 - a.0) } else { 0.0 };
+                Ok(Estimate::between(&a.1, &b.1, share, *error, self.rules))
+            }
+            (_, []) => Err(Gap::missing(format!("no points along {along}"))),
+            (_, [first, .., last]) | (_, [first @ last]) => {
+                Err(Gap::missing(format!("x = {} is outside {} to {}", short(at), short(first.0), short(last.0))))
+            }
+        }
+    }
+
+    fn point(&self, x: &XSpec, y: &Columns, of: &Columns) -> Result<(f64, Estimate), Gap> {
+        let merged = |own: &Columns| of.clone().into_iter().chain(own.clone()).collect::<Columns>();
+        let row_idx = self.cell(&merged(y))?;
+        let position = match x {
+            XSpec::Cell(columns) => Estimate::cell(self.frame, self.cell(&merged(columns))?, self.rules).value,
+            XSpec::Column(column) => {
+                let text = self.frame.label(row_idx, column).and_then(amount);
+                text.ok_or_else(|| Gap::missing(format!("no amount in column {column}")))?
+            }
+        };
+        Ok((position, Estimate::cell(self.frame, row_idx, self.rules)))
+    }
+}
+
+/// The operands that each stand for one number: the product of every list or range inside.
+pub(super) fn expand(operand: &Operand, frame: &Frame) -> Vec<Operand> {
+    match operand {
+        Operand::Number(_) => vec![operand.clone()],
+        Operand::Cell(columns) => expand_columns(columns, frame).into_iter().map(Operand::Cell).collect(),
+        Operand::Gain(gain) => {
+            let variants = expand_columns(&gain.of, frame);
+            variants.into_iter().map(|of| Operand::Gain(GainSpec { of, ..gain.clone() })).collect()
+        }
+        Operand::Abs(inner) => expand(inner, frame).into_iter().map(|inner| Operand::Abs(Box::new(inner))).collect(),
+        Operand::Minus(both) => {
+            let rights = expand(&both.1, frame);
+            let pairs =
+                expand(&both.0, frame).into_iter().flat_map(|left| rights.iter().map(move |right| (left.clone(), right.clone())));
+            pairs.map(|pair| Operand::Minus(Box::new(pair))).collect()
+        }
+        Operand::Interpolate(curve) => {
+            let variants = expand_columns(&curve.of, frame);
+            variants.into_iter().map(|of| Operand::Interpolate(Box::new(InterpolateSpec { of, ..(**curve).clone() }))).collect()
+        }
+    }
+}
+
+fn expand_columns(columns: &Columns, frame: &Frame) -> Vec<Columns> {
+    product(columns, frame)
+        .into_iter()
+        .map(|bound| bound.into_iter().map(|(column, label)| (column, Selection::Values(vec![label]))).collect())
+        .collect()
+}
+
+/// Every combination of the values that the selections pick; the last column changes fastest.
+pub(super) fn product(columns: &Columns, frame: &Frame) -> Vec<Bound> {
+    let mut combinations = vec![BTreeMap::new()];
+    for (column, selection) in columns {
+        let labels = frame.labels(column, selection);
+        combinations = combinations
+            .into_iter()
+            .flat_map(|bound: Bound| {
+                labels.iter().map(move |label| {
+                    let mut bound = bound.clone();
+                    bound.insert(column.clone(), label.clone());
+                    bound
+                })
+            })
+            .collect();
+    }
+    combinations
+}
+
+/// Columns and labels as `column=label, ...`.
+pub(super) fn name_of(bound: &Bound) -> String {
+    let parts: Vec<String> = bound.iter().map(|(column, label)| format!("{column}={label}")).collect();
+    if parts.is_empty() { "the only cell".to_owned() } else { parts.join(", ") }
+}
+
+/// An expanded operand in words.
+pub(super) fn describe(operand: &Operand) -> String {
+    let columns = |columns: &Columns| {
+        let parts = columns.iter().filter_map(|(column, selection)| selection.single().map(|label| format!("{column}={label}")));
+        parts.collect::<Vec<_>>().join(", ")
+    };
+    let spaced = |text: String| if text.is_empty() { text } else { format!(" {text}") };
+    match operand {
+        Operand::Number(_) => String::new(),
+        Operand::Cell(own) => columns(own),
+        Operand::Gain(GainSpec { along, from, to, of }) => {
+            let end = |label: &Option<Label>| label.as_ref().map_or("here", Label::as_str).to_owned();
+            format!("gain{} {along} {} -> {}", spaced(columns(of)), end(from), end(to))
+        }
+        Operand::Minus(both) => format!("({}) - ({})", describe(&both.0), describe(&both.1)),
+        Operand::Abs(inner) => format!("abs({})", describe(inner)),
+        Operand::Interpolate(curve) => {
+            let at = curve.at.map(|at| format!(" at x = {}", short(at))).unwrap_or_default();
+            format!("interpolated{}{at}", spaced(columns(&curve.of)))
+        }
+    }
+}

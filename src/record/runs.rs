@@ -1,0 +1,117 @@
+//! `runs.csv`: one row a run, in plan order.
+//!
+//! Columns: `run_id`, the config columns that vary, `seed`, `subset_samples`, `samples_seen`, `steps`, `gmacs`, `status`,
+//! `reason`, then the metrics in alphabetical order. Configs are read back from `provenance.json`, not from their columns.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::text::csv_bytes;
+use super::{RecordError, columns, number};
+use crate::run::{RunConfig, RunRecord, RunStatus};
+
+pub(super) const NAME: &str = "runs.csv";
+const FIXED: [&str; 7] = ["seed", "subset_samples", "samples_seen", "steps", "gmacs", "status", "reason"];
+const STATUSES: [RunStatus; 4] = [RunStatus::Finished, RunStatus::Diverged, RunStatus::Failed, RunStatus::Interrupted];
+
+pub(super) fn write(runs: &[RunRecord]) -> Result<Vec<u8>, RecordError> {
+    let flat = runs
+        .iter()
+        .map(|run| Ok(columns::flatten(&serde_json::to_value(&run.config)?)))
+        .collect::<Result<Vec<_>, RecordError>>()?;
+    let varying: Vec<String> = columns::varying(&flat).into_iter().filter(|path| path != "seed").collect();
+    let metrics: BTreeSet<&String> =
+        runs.iter().flat_map(|run| run.metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, _)| name)).collect();
+    let mut header = vec!["run_id".to_owned()];
+    header.extend(varying.iter().cloned());
+    header.extend(FIXED.map(str::to_owned));
+    header.extend(metrics.iter().map(|name| (*name).clone()));
+    let rows = runs.iter().zip(&flat).map(|(run, leaves)| {
+        let leaves: BTreeMap<&str, &str> = leaves.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
+        let mut row = vec![run.run_id.clone()];
+        row.extend(varying.iter().map(|path| leaves.get(path.as_str()).copied().unwrap_or_default().to_owned()));
+        row.extend(fixed_cells(run));
+        row.extend(metrics.iter().map(|name| run.metrics.get(*name).copied().map(number).unwrap_or_default()));
+        row
+    });
+    csv_bytes(NAME, &header, rows)
+}
+
+fn fixed_cells(run: &RunRecord) -> [String; 7] {
+    let RunRecord { run_id: _, config, status, reason, subset_samples, steps, samples_seen, gmacs, metrics: _, curve: _ } = run;
+    [
+        config.seed.to_string(),
+        subset_samples.to_string(),
+        samples_seen.to_string(),
+        steps.to_string(),
+        number(*gmacs),
+        status.name().to_owned(),
+        reason.clone().unwrap_or_default(),
+    ]
+}
+
+pub(super) fn parse(text: &[u8], configs: Vec<(String, RunConfig)>) -> Result<Vec<RunRecord>, RecordError> {
+    let mut reader = csv::Reader::from_reader(text);
+    let header = reader.headers().map_err(|error| RecordError::csv(NAME, &error))?.clone();
+    let start = header.iter().zip(header.iter().skip(1)).position(|pair| pair == ("seed", "subset_samples"));
+    let fixed_at = start.filter(|at| header.iter().skip(*at).take(FIXED.len()).eq(FIXED) && header.get(0) == Some("run_id"));
+    let Some(fixed_at) = fixed_at else {
+        return Err(RecordError::Malformed {
+            file: NAME,
+            line: 1,
+            what: format!("columns {header:?}, expected {FIXED:?} among them"),
+        });
+    };
+    let mut configs = configs.into_iter();
+    let mut runs = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|error| RecordError::csv(NAME, &error))?;
+        let Some((run_id, config)) = configs.next().filter(|(run_id, _)| *run_id == record[0]) else {
+            return Err(RecordError::UnknownRun { file: NAME, run_id: record[0].to_owned() });
+        };
+        runs.push(parse_row(&header, &record, fixed_at, run_id, config)?);
+    }
+    match configs.next() {
+        Some((run_id, _)) => Err(RecordError::UnknownRun { file: "provenance.json", run_id }),
+        None => Ok(runs),
+    }
+}
+
+fn parse_row(
+    header: &csv::StringRecord,
+    record: &csv::StringRecord,
+    fixed_at: usize,
+    run_id: String,
+    config: RunConfig,
+) -> Result<RunRecord, RecordError> {
+    let line = record.position().map_or(0, csv::Position::line);
+    let wrong = |column: usize, expected: &str| RecordError::Malformed {
+        file: NAME,
+        line,
+        what: format!("`{}` is `{}`, expected {expected}", &header[column], &record[column]),
+    };
+    let count = |offset: usize| record[fixed_at + offset].parse::<u64>().map_err(|_| wrong(fixed_at + offset, "a count"));
+    let float = |column: usize| record[column].parse::<f64>().map_err(|_| wrong(column, "a number"));
+    if count(0)? != config.seed {
+        return Err(wrong(fixed_at, "the seed that provenance.json states"));
+    }
+    let status = STATUSES.into_iter().find(|status| status.name() == &record[fixed_at + 5]);
+    let reason = &record[fixed_at + 6];
+    let mut metrics = BTreeMap::new();
+    for column in fixed_at + FIXED.len()..record.len() {
+        if !record[column].is_empty() {
+            metrics.insert(header[column].to_owned(), float(column)?);
+        }
+    }
+    Ok(RunRecord {
+        run_id,
+        config,
+        status: status.ok_or_else(|| wrong(fixed_at + 5, "a status"))?,
+        reason: (!reason.is_empty()).then(|| reason.to_owned()),
+        subset_samples: count(1)?,
+        samples_seen: count(2)?,
+        steps: count(3)?,
+        gmacs: float(fixed_at + 4)?,
+        metrics,
+        curve: Vec::new(),
+    })
+}

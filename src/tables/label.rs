@@ -1,0 +1,280 @@
+//! Labels: the text that names a value on an axis, and how such text compares.
+//!
+//! Owns [`Label`] and [`OneOrMany`], which table and claim statements are written in. Input: scalars as a person writes them
+//! (`40%`, `25M`, `vit-s/8`, `samples_seen=512k`). Invariant: the text is kept as written; only comparison knows that `512k`
+//! and `512000` are the same amount. Must not know: where the text came from.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The text that names one value on an axis or in a column.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label(String);
+
+impl Label {
+    /// A label of this text.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text as written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The amount that the text states, if it states one.
+    #[must_use]
+    pub fn number(&self) -> Option<f64> {
+        amount(&self.0)
+    }
+
+    /// Whether both name the same value: equal text or equal amounts, also inside `key=value,key=value`.
+    #[must_use]
+    pub fn names(&self, text: &str) -> bool {
+        same_label(&self.0, text)
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The amount that a text states: a number, with `k`, `M`, `B` or `T` (powers of 1000), `%` (hundredths), or grouped by `_`.
+#[must_use]
+pub fn amount(text: &str) -> Option<f64> {
+    let (digits, factor) = match text.as_bytes().last()? {
+        b'k' | b'K' => (&text[..text.len() - 1], 1e3),
+        b'M' => (&text[..text.len() - 1], 1e6),
+        b'B' | b'G' => (&text[..text.len() - 1], 1e9),
+        b'T' => (&text[..text.len() - 1], 1e12),
+        b'%' => (&text[..text.len() - 1], 1e-2),
+        _ => (text, 1.0),
+    };
+    if !digits.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.')) {
+        return None;
+    }
+    let value: f64 = if digits.contains('_') { digits.replace('_', "").parse().ok()? } else { digits.parse().ok()? };
+    let scaled = if factor < 1.0 { value / 100.0 } else { value * factor };
+    scaled.is_finite().then_some(scaled)
+}
+
+/// Whether two texts name the same value.
+#[must_use]
+pub fn same_label(a: &str, b: &str) -> bool {
+    a == b || same_amount(a, b) || same_pairs(a, b)
+}
+
+fn same_amount(a: &str, b: &str) -> bool {
+    match (amount(a), amount(b)) {
+        (Some(x), Some(y)) => (x - y).abs() <= 1e-12 * x.abs().max(y.abs()),
+        _ => false,
+    }
+}
+
+fn same_pairs(a: &str, b: &str) -> bool {
+    if !(a.contains('=') && b.contains('=')) {
+        return false;
+    }
+    let (mut left, mut right) = (a.split(','), b.split(','));
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return true,
+            (Some(x), Some(y)) => match (x.split_once('='), y.split_once('=')) {
+                (Some((key, value)), Some((other_key, other)))
+                    if key == other_key && (value == other || same_amount(value, other)) => {}
+                _ if x == y => {}
+                _ => return false,
+            },
+            _ => return false,
+        }
+    }
+}
+
+/// Sorts labels by amount where every one states an amount; otherwise leaves them in the order given.
+pub fn sort_labels(labels: &mut [String]) {
+    if labels.iter().all(|label| amount(label).is_some()) {
+        labels.sort_by(|a, b| amount(a).partial_cmp(&amount(b)).unwrap_or(Ordering::Equal));
+    }
+}
+
+impl Serialize for Label {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Label {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct LabelVisitor;
+        impl Visitor<'_> for LabelVisitor {
+            type Value = Label;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a label (text or a number)")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Label, E> {
+                Ok(Label::new(text))
+            }
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Label, E> {
+                Ok(Label::new(value.to_string()))
+            }
+            fn visit_i64<E: de::Error>(self, value: i64) -> Result<Label, E> {
+                Ok(Label::new(value.to_string()))
+            }
+            fn visit_u64<E: de::Error>(self, value: u64) -> Result<Label, E> {
+                Ok(Label::new(value.to_string()))
+            }
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Label, E> {
+                Ok(Label::new(value.to_string()))
+            }
+        }
+        deserializer.deserialize_any(LabelVisitor)
+    }
+}
+
+impl JsonSchema for Label {
+    fn schema_name() -> Cow<'static, str> {
+        "Label".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "The text that names a value on an axis: `40%`, `25M`, `vit-s/8`, `samples_seen=512k`.",
+            "type": ["string", "number", "boolean"]
+        })
+    }
+}
+
+/// One value, or a list of them; one value is a list of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<T> OneOrMany<T> {
+    /// The values in the order written.
+    pub fn iter(&self) -> std::slice::Iter<'_, T> {
+        self.0.iter()
+    }
+}
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'a, T> IntoIterator for &'a OneOrMany<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<T: Serialize> Serialize for OneOrMany<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => one.serialize(serializer),
+            many => many.serialize(serializer),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrManyVisitor(PhantomData))
+    }
+}
+
+struct OneOrManyVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
+    type Value = OneOrMany<T>;
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one value or a list of values")
+    }
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
+        T::deserialize(value.into_deserializer()).map(|one| OneOrMany(vec![one]))
+    }
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Self::Value, E> {
+        T::deserialize(value.into_deserializer()).map(|one| OneOrMany(vec![one]))
+    }
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+        T::deserialize(value.into_deserializer()).map(|one| OneOrMany(vec![one]))
+    }
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+        T::deserialize(value.into_deserializer()).map(|one| OneOrMany(vec![one]))
+    }
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Self::Value, E> {
+        T::deserialize(value.into_deserializer()).map(|one| OneOrMany(vec![one]))
+    }
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(|one| OneOrMany(vec![one]))
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut many = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            many.push(item);
+        }
+        if many.is_empty() {
+            return Err(de::Error::invalid_length(0, &"at least one value"));
+        }
+        Ok(OneOrMany(many))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        format!("OneOrMany_{}", T::schema_name()).into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_read_with_their_suffix() {
+        for (text, value) in [("25M", 25e6), ("3.4B", 3.4e9), ("512k", 512e3), ("40%", 0.4), ("1e-3", 1e-3), ("64_000", 64e3)] {
+            assert_eq!(amount(text), Some(value), "{text}");
+        }
+        for text in ["", "vit-s/8", "k", "inf", "nan", "M", "x4", "4x", "%"] {
+            assert_eq!(amount(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn equal_amounts_name_the_same_value_also_inside_pairs() {
+        assert!(Label::new("25M").names("25000000"));
+        assert!(Label::new("samples_seen=512k").names("samples_seen=512000"));
+        assert!(Label::new("name=flip,masked=50%").names("name=flip,masked=0.5"));
+        assert!(!Label::new("epochs=1").names("steps=1"));
+        assert!(!Label::new("40%").names("40"));
+        assert!(!Label::new("a=1").names("a=1,b=2"));
+    }
+
+    #[test]
+    fn labels_sort_by_amount_only_when_all_are_amounts() {
+        let mut amounts = ["400M".to_owned(), "3.4B".to_owned(), "50000000".to_owned()];
+        sort_labels(&mut amounts);
+        assert_eq!(amounts, ["50000000", "400M", "3.4B"]);
+        let mut names = ["small".to_owned(), "10".to_owned(), "base".to_owned()];
+        sort_labels(&mut names);
+        assert_eq!(names, ["small", "10", "base"]);
+    }
+}

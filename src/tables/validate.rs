@@ -1,0 +1,138 @@
+//! Whether a table can be made of a sweep, asked before anything runs.
+//!
+//! Owns [`Problem`], which names the place inside a statement, and [`TableShape`], what a claim may address in a table.
+
+use std::collections::BTreeMap;
+
+use super::build::place;
+use super::{COUNTS, TableSpec};
+use crate::record::PointView;
+
+/// Something wrong in a statement, at a key path inside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Keys and list positions from the statement's own root, such as `test.0.best.along`.
+    pub path: String,
+    /// What is wrong: a lower-case fragment.
+    pub message: String,
+    /// The names that would have been right, where the problem is an unknown name.
+    pub known: Vec<String>,
+}
+
+impl Problem {
+    /// A problem at a path.
+    #[must_use]
+    pub fn new(path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { path: path.into(), message: message.into(), known: Vec::new() }
+    }
+
+    /// An unknown name, with those that are known.
+    #[must_use]
+    pub fn unknown<'a>(path: impl Into<String>, what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let known: Vec<String> = known.into_iter().map(str::to_owned).collect();
+        let list: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+        let expected = if list.is_empty() { "there are none".to_owned() } else { format!("expected one of {}", list.join(", ")) };
+        Self { path: path.into(), message: format!("unknown {what} `{name}`, {expected}"), known }
+    }
+
+    /// The known name nearest to the one found, if one is near.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let wrong = self.message.split('`').nth(1)?;
+        let (distance, name) = self.known.iter().map(|name| (strsim::damerau_levenshtein(wrong, name), name)).min()?;
+        (distance <= name.len().max(wrong.len()) / 3).then(|| format!("did you mean `{name}`?"))
+    }
+}
+
+/// What a claim may address in a table: its columns and the labels that each holds, in plan order.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TableShape {
+    /// Axis paths, axes fixed by `where`, and `metric`.
+    pub columns: BTreeMap<String, Vec<String>>,
+}
+
+/// The shape that a table has over these points.
+#[must_use]
+pub fn shape(spec: &TableSpec, points: &[PointView]) -> TableShape {
+    let mut columns: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut add = |path: &String, label: &String| {
+        let labels = columns.entry(path.clone()).or_default();
+        if !labels.contains(label) {
+            labels.push(label.clone());
+        }
+    };
+    for point in points {
+        let Some((row, column)) = place(spec, point) else { continue };
+        for (path, label) in spec.rows.iter().zip(&row) {
+            add(path, label);
+        }
+        if let (Some(path), Some(label)) = (&spec.columns, &column) {
+            add(path, label);
+        }
+    }
+    for (path, labels) in &spec.filter {
+        if let ([label], false) = (labels.0.as_slice(), columns.contains_key(path)) {
+            columns.insert(path.clone(), vec![label.to_string()]);
+        }
+    }
+    columns.insert("metric".to_owned(), spec.values.0.clone());
+    TableShape { columns }
+}
+
+/// What is wrong with a table of these points and metrics; empty where it can be made.
+#[must_use]
+pub fn validate(spec: &TableSpec, points: &[PointView], metrics: &[String]) -> Vec<Problem> {
+    let TableSpec { name, caption: _, rows, columns, filter, values } = spec;
+    let mut problems = Vec::new();
+    if name.is_empty() || name.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) || name.starts_with('.') {
+        problems.push(Problem::new("name", format!("`{name}` is not a file name of letters, digits, `-`, `_` and `.`")));
+    }
+    let mut axes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (path, label) in points.iter().flat_map(|point| &point.labels) {
+        let labels = axes.entry(path).or_default();
+        if !labels.contains(&label.as_str()) {
+            labels.push(label);
+        }
+    }
+    let mut check_axis = |place: String, path: &str| {
+        if !axes.contains_key(path) {
+            problems.push(Problem::unknown(place, "axis", path, axes.keys().copied()));
+        }
+    };
+    for (idx, path) in rows.iter().enumerate() {
+        check_axis(if rows.0.len() == 1 { "rows".to_owned() } else { format!("rows.{idx}") }, path);
+    }
+    if let Some(path) = columns {
+        check_axis("columns".to_owned(), path);
+    }
+    for path in filter.keys() {
+        check_axis(format!("where.{path}"), path);
+    }
+    for (path, labels) in filter {
+        let Some(known) = axes.get(path.as_str()) else { continue };
+        for label in labels.iter().filter(|label| !known.iter().any(|text| label.names(text))) {
+            let what = format!("label of `{path}`");
+            problems.push(Problem::unknown(format!("where.{path}"), &what, label.as_str(), known.iter().copied()));
+        }
+    }
+    for (idx, metric) in values.iter().enumerate() {
+        if !metrics.contains(metric) && !COUNTS.contains(&metric.as_str()) {
+            let place = if values.0.len() == 1 { "values".to_owned() } else { format!("values.{idx}") };
+            problems.push(Problem::unknown(place, "metric", metric, metrics.iter().map(String::as_str).chain(COUNTS)));
+        }
+    }
+    if problems.is_empty() {
+        problems.extend(coverage(spec, points));
+    }
+    problems
+}
+
+/// Whether the table has cells and each is one point.
+fn coverage(spec: &TableSpec, points: &[PointView]) -> Option<Problem> {
+    let input = super::TableInput { points, records: BTreeMap::new() };
+    match super::build(spec, &input) {
+        Ok(table) if table.cells.is_empty() => Some(Problem::new("", format!("table `{}` holds no point of the sweep", spec.name))),
+        Ok(_) => None,
+        Err(error) => Some(Problem::new("rows", error.to_string())),
+    }
+}

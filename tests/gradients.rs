@@ -375,6 +375,19 @@ fn encoding_alone_gives_the_features_of_a_training_step() {
 }
 
 #[test]
+fn parameters_that_are_set_between_passes_are_the_ones_that_count() {
+    let case = CASES[5];
+    let program = case.program();
+    let batch = case.batch(5);
+    let (mut used, mut fresh) = (cpu(&program, 2, 8, None), cpu(&program, 2, 8, None));
+    used.set_parameters(&model::initial_parameters(&program, 1)).expect("one value a parameter");
+    used.gradient(&batch, 1).expect("memory");
+    used.set_parameters(&parameters(&program)).expect("one value a parameter");
+    assert_eq!(used.gradient(&batch, 1).expect("memory"), fresh.gradient(&batch, 1).expect("memory"));
+    assert_eq!(used.gradients(), fresh.gradients());
+}
+
+#[test]
 fn any_number_of_chunks_and_lanes_gives_the_same_gradient() {
     for (case, samples, chunks) in [(CASES[5], 64, 8), (CASES[2], 13, 3), (CASES[0], 13, 3), (CASES[3], 3, 8)] {
         let program = case.program();

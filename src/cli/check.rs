@@ -37,8 +37,12 @@ fn on_values(args: &Check) -> Result<Vec<Verdict>, Error> {
     for file in &args.files {
         claims.extend(spec::load_claims(file, &LoadOptions::default())?.claims);
     }
-    let files = args.values.iter().map(|path| Ok((path.display().to_string(), read(path)?))).collect::<Result<Vec<_>, Error>>()?;
-    let values = Values::parse(&files).map_err(|error| Error::Usage { message: error.to_string(), hint: None })?;
+    let mut values = Values::default();
+    for path in &args.values {
+        values
+            .add(&path.display().to_string(), &read(path)?)
+            .map_err(|error| Error::Usage { hint: error.hint(), message: error.to_string() })?;
+    }
     Ok(judge(&claims, &values))
 }
 

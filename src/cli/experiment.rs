@@ -41,7 +41,7 @@ pub(super) fn load_spec(file: &Path, set: &[String], device: Device) -> Result<V
         device,
         precision: Precision::F32,
         cost: &gmacs_per_sample,
-        pool_size: &|source| data::count(source).ok(),
+        pool_size: &|source| data::count(source).ok().flatten(),
         ..LoadOptions::default()
     };
     Ok(spec::load(file, &options)?)

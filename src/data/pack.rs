@@ -72,6 +72,12 @@ pub struct Skip {
     pub detail: String,
 }
 
+impl std::fmt::Display for Skip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.sample, self.detail)
+    }
+}
+
 /// All samples left out: every one counted, the first thousand listed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skips {

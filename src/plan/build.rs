@@ -72,6 +72,17 @@ pub fn build(
     Ok(builder.plan)
 }
 
+/// The jobs of a plan that pack data sets, alone.
+#[must_use]
+pub fn datasets(plan: &Plan) -> Plan {
+    let mut only = Plan::default();
+    for job in plan.jobs().filter(|job| matches!(job.spec, JobSpec::Dataset(_) | JobSpec::EvalSet(_))) {
+        let node = only.graph.add_node(Job { run: None, ..job.clone() });
+        only.by_key.insert(job.key, u32::try_from(node.index()).expect("fewer than 2^32 jobs"));
+    }
+    only
+}
+
 type Index = u32;
 
 /// What a run reads: shared by all runs with equal data.

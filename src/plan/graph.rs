@@ -136,7 +136,8 @@ impl Plan {
     #[must_use]
     pub fn is_wanted(&self, index: usize) -> bool {
         let job = self.job(index);
-        job.run.is_some() || job.spec.kind() == JobKind::Report
+        // In a plan without runs (data sets alone) every job is there for its own sake.
+        self.runs.is_empty() || job.run.is_some() || job.spec.kind() == JobKind::Report
     }
 
     /// Jobs that have to run, by index: the unfinished ones that are wanted or that an unfinished one needs. A pool whose

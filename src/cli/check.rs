@@ -35,7 +35,7 @@ pub(super) fn run(global: &Global, args: &Check, out: &mut dyn Write) -> Result<
 fn on_values(args: &Check) -> Result<Vec<Verdict>, Error> {
     let mut claims: Vec<ClaimSpec> = Vec::new();
     for file in &args.files {
-        claims.extend(spec::load_claims(file, &LoadOptions::default())?.claims);
+        claims.extend(spec::load_claims(file, &LoadOptions::default())?.into_claims());
     }
     let mut values = Values::default();
     for path in &args.values {

@@ -135,7 +135,7 @@ impl Expansion {
     /// All axis paths, in the order in which they are first written.
     #[must_use]
     pub fn axes(&self) -> Vec<&str> {
-        self.spec.axes()
+        self.spec.sweep.axes()
     }
     /// The sections of a run.
     #[must_use]

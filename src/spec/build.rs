@@ -10,7 +10,7 @@ use super::LoadOptions;
 use super::diagnostic::{Code, Diagnostic};
 use super::load::Loader;
 use super::parts::{PARTS, Part, PartContext, Variants, place, resolve};
-use super::resolve::{DataPart, Problem, Steps, augmented_masked_tokens, steps_of};
+use super::resolve::{DataPart, Problem, Steps, kept_patches, metrics, steps_of};
 use super::source::Span;
 use super::sweep::{ABSENT, Axis, SubGrid, Sweep};
 use super::tree::Node;
@@ -61,6 +61,7 @@ impl<'b, 'a> Builder<'b, 'a> {
             models: Vec::new(),
             trains: Vec::new(),
             evaluates: Vec::new(),
+            metrics: Vec::new(),
             device: *device,
             precision: *precision,
             points: Vec::new(),
@@ -98,11 +99,12 @@ impl<'b, 'a> Builder<'b, 'a> {
             let mut tables: Vec<PartTable> = PARTS.iter().map(|part| part_table(*part, &grid.axes)).collect();
             let grid_idx = u32::try_from(grid_idx).expect("fewer than 2^32 sub-grids");
             grid.for_each(&mut hits, |digits| {
-                let Some(ids) = self.part_ids(&mut tables, grid, digits) else { return };
-                if let Some(point) = self.point(grid_idx, &ids, grid, digits) {
-                    self.out.points.push(point);
-                    self.out.digits.extend_from_slice(digits);
-                }
+                let ids = self.part_ids(&mut tables, grid, digits);
+                let point = ids.and_then(|ids| self.point(grid_idx, &ids, grid, digits));
+                // A point with a problem keeps its place, so that tables and claims are checked against all labels.
+                let broken = SectionIds { grid: grid_idx, data: INVALID, model: INVALID, train: INVALID, evaluate: INVALID };
+                self.out.points.push(point.unwrap_or(broken));
+                self.out.digits.extend_from_slice(digits);
             });
         }
         for (span, _) in exclude_spans.iter().zip(&hits).filter(|(_, hits)| **hits == 0) {
@@ -112,6 +114,11 @@ impl<'b, 'a> Builder<'b, 'a> {
         if self.out.points.is_empty() && self.loader.diagnostics.num_errors() == 0 {
             let span = self.tree.entry("sweep").map_or(self.start, |e| e.key_span);
             self.loader.diagnostics.error(Diagnostic::new(Code::When, span, "`sweep` makes no point: `exclude` leaves out all of them"));
+        }
+        for metric in self.variants.evaluate.iter().flat_map(|e| metrics(e)) {
+            if !self.out.metrics.contains(&metric) {
+                self.out.metrics.push(metric);
+            }
         }
         self.out.data = std::mem::take(&mut self.variants.data)
             .into_iter()
@@ -213,7 +220,7 @@ impl<'b, 'a> Builder<'b, 'a> {
             subset: data_part.subset,
             accumulate: v.accumulate[accumulate],
             lanes: v.lanes[lanes] as u64,
-            kept_patches: augmented_masked_tokens(model_config, &v.strategy[strategy]),
+            kept_patches: kept_patches(model_config, &v.strategy[strategy]),
             steps,
         };
         if let Some((problem, parts)) = fit.problem() {

@@ -17,7 +17,7 @@ use super::diagnostic::{Code, Diagnostic, Diagnostics};
 use super::parse;
 use super::schema::Document;
 use super::source::{Sources, Span};
-use super::tree::{Entry, Node, Scalar, Tree};
+use super::tree::{Entry, Node, Tree};
 
 const NOT_INHERITED: [&str; 7] = ["experiment", "question", "source", "expected", "base", "tables", "claims"];
 

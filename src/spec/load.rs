@@ -12,7 +12,7 @@ use super::schema::Document;
 use super::source::{Sources, Span};
 use super::sweep::{self, Sweep};
 use super::tree::Node;
-use super::valid::{Execution, Resolved, ValidSpec, is_above};
+use super::valid::{Execution, Points, Resolved, ValidSpec, is_above};
 use super::{LoadOptions, parse, statements};
 use crate::claims::ClaimsFile;
 use crate::run::RunConfig;
@@ -33,6 +33,8 @@ struct Draft {
     tree: Node,
     sweep: Sweep,
     resolved: Resolved,
+    /// Whether axes or their conditions have problems, so that some points are not there.
+    is_sweep_broken: bool,
 }
 
 /// Reads, merges and checks an experiment file.
@@ -82,13 +84,15 @@ impl<'a> Loader<'a> {
             self.composer().apply_overrides(&mut composed);
             let draft = self.draft(composed, false);
             let header = Header::read(&draft.tree, &mut self.diagnostics);
-            let statements = statements::read(&draft.tree, &draft.sweep, &draft.resolved, &self.sources, &mut self.diagnostics);
+            let points = Points { sweep: &draft.sweep, resolved: &draft.resolved };
+            let points = (!draft.is_sweep_broken).then_some(&points);
+            let statements = statements::read(&draft.tree, points, &self.sources, &mut self.diagnostics);
             let execution = self.execution(&draft.tree);
             (draft, header, statements, execution)
         });
         let sources = Arc::new(self.sources);
         let warnings = self.diagnostics.finish(&sources)?;
-        let (Draft { sweep, resolved, tree: _ }, header, (tables, claims), execution) =
+        let (Draft { sweep, resolved, tree: _, is_sweep_broken: _ }, header, (tables, claims), execution) =
             draft.expect("a file that could not be read is a problem");
         let Header { experiment, question, source, expected } = header;
         let resolved = Arc::new(resolved);
@@ -98,7 +102,9 @@ impl<'a> Loader<'a> {
     /// Checks a merged tree: its form, its axes, all its points.
     fn draft(&mut self, composed: Composed, is_scorer: bool) -> Draft {
         let Composed { tree, start, overrides } = composed;
+        let before = self.diagnostics.num_errors();
         let (sweep, exclude_spans) = sweep::read(&tree, &mut self.diagnostics);
+        let is_sweep_broken = self.diagnostics.num_errors() > before;
         self.check_form(&tree, start, &sweep, is_scorer);
         self.check_overrides(&overrides, &sweep);
         if let (true, Some(entry)) = (is_scorer, tree.entry("sweep")) {
@@ -106,7 +112,7 @@ impl<'a> Loader<'a> {
             self.diagnostics.error(problem.hint("remove it, or name another file in `scorer`"));
         }
         let resolved = Builder::new(self, &tree, start).build(&sweep, &exclude_spans);
-        Draft { tree, sweep, resolved }
+        Draft { tree, sweep, resolved, is_sweep_broken }
     }
 
     /// The form of the whole file; a key that an axis sets may be missing.
@@ -172,8 +178,8 @@ impl<'a> Loader<'a> {
             let Resolved { data, models, trains, device, precision, .. } = &draft.resolved;
             Some(RunConfig {
                 data: data.get(point.data as usize)?.clone(),
-                model: models[point.model as usize].clone(),
-                train: trains[point.train as usize].clone(),
+                model: models.get(point.model as usize)?.clone(),
+                train: trains.get(point.train as usize)?.clone(),
                 evaluate: Vec::new(),
                 seed: 0,
                 device: *device,
@@ -220,7 +226,9 @@ impl<'a> Loader<'a> {
         let mut checker = Checker { document, sources, diagnostics, is_covered: &|_| false };
         let cursor = Cursor { node: &tree, at: Span::start_of(file), path: check::Path::Root };
         let clean = checker.check(cursor, document.root());
-        statements::typed(clean?, tree.span, "claims", &mut self.diagnostics)
+        let file = statements::typed(clean?, tree.span, "claims", &mut self.diagnostics)?;
+        statements::check_claims(&file, &tree, &mut self.diagnostics);
+        Some(file)
     }
 }
 

@@ -260,7 +260,7 @@ mod tests {
             ("a:\n  <<: {b: 1}\n", "merge key"),
             ("a: 1\n---\nb: 2\n", "second document"),
             ("? [a, b]\n: 1\n", "as a key"),
-            ("\ta: 1\n", "not YAML"),
+            ("a:\n\tb: 1\n", "not YAML"),
         ] {
             let errors = read(text).unwrap_err();
             assert!(errors.contains(what), "{text:?}: {errors}");
@@ -270,7 +270,8 @@ mod tests {
     #[test]
     fn deep_nesting_is_an_error_and_not_a_crash() {
         let text = "[".repeat(200_000);
-        assert!(read(&text).unwrap_err().contains("levels of nesting"));
+        let errors = read(&text).unwrap_err();
+        assert!(errors.contains("levels of nesting"), "{errors}");
     }
 
     #[test]
@@ -281,7 +282,7 @@ mod tests {
 
     #[test]
     fn the_tree_agrees_with_serde_yaml_on_plain_text() {
-        let text = "a: 'x y'\nb: [p, q: {r: \"s\\n\"}]\nc: |\n  two\n  lines\nd: {e: >-\n f}\n";
+        let text = "a: 'x y'\nb: [p, q: {r: \"s\\n\"}]\nc: |\n  two\n  lines\nd:\n  e: >-\n    folded\n    text\n";
         let ours = plain(&read(text).unwrap());
         let theirs: serde_json::Value = serde_yaml::from_str(text).unwrap();
         assert_eq!(ours, theirs);

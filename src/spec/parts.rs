@@ -176,11 +176,14 @@ impl PartContext<'_> {
     }
 }
 
-/// The deepest node on a path of keys and list positions.
+/// The deepest node on a path of keys and list positions; a key may itself hold dots.
 pub(super) fn place<'n>(node: &'n Node, keys: &[&str]) -> &'n Node {
-    let Some((key, rest)) = keys.split_first() else { return node };
-    let child = node.child(key).or_else(|| node.items()?.get(key.parse::<usize>().ok()?));
-    child.map_or(node, |child| place(child, rest))
+    let Some(first) = keys.first() else { return node };
+    if let Some(item) = node.items().and_then(|items| items.get(first.parse::<usize>().ok()?)) {
+        return place(item, &keys[1..]);
+    }
+    let child = (1..=keys.len()).find_map(|len| node.child(&keys[..len].join(".")).map(|child| (len, child)));
+    child.map_or(node, |(len, child)| place(child, &keys[len..]))
 }
 
 /// Resolves one variant of a part; its number, or `None` where problems were reported.

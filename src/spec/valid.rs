@@ -73,6 +73,8 @@ pub struct Resolved {
     pub trains: Vec<TrainConfig>,
     /// Evaluation sections.
     pub evaluates: Vec<Vec<EvalConfig>>,
+    /// Names of all metrics that the evaluations give, in their order.
+    pub metrics: Vec<String>,
     /// Kind of device of every run.
     pub device: DeviceKind,
     /// Arithmetic of every run.
@@ -100,10 +102,23 @@ pub struct SectionIds {
     pub evaluate: u32,
 }
 
-impl ValidSpec {
-    /// The position of a point on each axis of its sub-grid.
-    #[must_use]
-    pub fn digits(&self, point_idx: usize) -> &[u32] {
+/// The points of a sweep and their labels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Points<'a> {
+    pub sweep: &'a Sweep,
+    pub resolved: &'a Resolved,
+}
+
+impl<'a> Points<'a> {
+    pub fn len(self) -> usize {
+        self.resolved.points.len()
+    }
+
+    fn axes(self, point_idx: usize) -> &'a [Axis] {
+        &self.sweep.grids[self.resolved.points[point_idx].grid as usize].axes
+    }
+
+    fn digits(self, point_idx: usize) -> &'a [u32] {
         let grid = self.resolved.points[point_idx].grid as usize;
         let (first_point, first_digit) = self.resolved.starts[grid];
         let num_axes = self.sweep.grids[grid].axes.len();
@@ -111,10 +126,32 @@ impl ValidSpec {
         &self.resolved.digits[start..start + num_axes]
     }
 
+    /// The label of a point at any key path, be it an axis of its sub-grid or a setting of the base.
+    pub fn label(self, point_idx: usize, path: &str) -> Option<String> {
+        let (axes, digits) = (self.axes(point_idx), self.digits(point_idx));
+        if let Some(idx) = axes.iter().zip(digits).position(|(a, d)| a.path == path && *d != ABSENT) {
+            return Some(axes[idx].values[digits[idx] as usize].label.clone());
+        }
+        let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
+        effective(&self.resolved.tree, axes, digits, &keys).map(|node| label_of(&node))
+    }
+}
+
+impl ValidSpec {
+    fn points(&self) -> Points<'_> {
+        Points { sweep: &self.sweep, resolved: &self.resolved }
+    }
+
+    /// The position of a point on each axis of its sub-grid.
+    #[must_use]
+    pub fn digits(&self, point_idx: usize) -> &[u32] {
+        self.points().digits(point_idx)
+    }
+
     /// The axes that a point has and its labels on them, in the order written.
     pub fn labels(&self, point_idx: usize) -> impl Iterator<Item = (&str, &str)> {
-        let axes = &self.sweep.grids[self.resolved.points[point_idx].grid as usize].axes;
-        let present = axes.iter().zip(self.digits(point_idx)).filter(|(_, digit)| **digit != ABSENT);
+        let points = self.points();
+        let present = points.axes(point_idx).iter().zip(points.digits(point_idx)).filter(|(_, digit)| **digit != ABSENT);
         present.map(|(axis, digit)| (axis.path.as_str(), axis.values[*digit as usize].label.as_str()))
     }
 
@@ -122,25 +159,7 @@ impl ValidSpec {
     /// stated.
     #[must_use]
     pub fn label(&self, point_idx: usize, path: &str) -> Option<String> {
-        let axes = &self.sweep.grids[self.resolved.points[point_idx].grid as usize].axes;
-        let digits = self.digits(point_idx);
-        if let Some(idx) = axes.iter().zip(digits).position(|(a, d)| a.path == path && *d != ABSENT) {
-            return Some(axes[idx].values[digits[idx] as usize].label.clone());
-        }
-        let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
-        effective(&self.resolved.tree, axes, digits, &keys).map(|node| label_of(&node))
-    }
-
-    /// All axis paths, in the order in which they are first written.
-    #[must_use]
-    pub fn axes(&self) -> Vec<&str> {
-        let mut out: Vec<&str> = Vec::new();
-        for axis in self.sweep.grids.iter().flat_map(|g| &g.axes) {
-            if !out.contains(&axis.path.as_str()) {
-                out.push(&axis.path);
-            }
-        }
-        out
+        self.points().label(point_idx, path)
     }
 }
 

@@ -138,7 +138,7 @@ pub(in crate::spec) fn grad_clip(spec: Option<GradClipSpec>) -> Option<f64> {
 
 /// Patches that are left of each image, where some are masked.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "patches of one image")]
-pub(in crate::spec) fn augmented_masked_tokens(model: &ModelConfig, strategy: &StrategyConfig) -> u64 {
+pub(in crate::spec) fn kept_patches(model: &ModelConfig, strategy: &StrategyConfig) -> u64 {
     let ImageEncoderConfig::Vit(vit) = &model.image_encoder;
     let patches = (model.image_size / vit.patch_size).pow(2);
     (patches as f64 * (1.0 - strategy.masked)).round() as u64

@@ -75,6 +75,20 @@ pub(super) struct Exclude {
     pub idx: usize,
 }
 
+impl Sweep {
+    /// All axis paths, in the order in which they are first written.
+    #[must_use]
+    pub fn axes(&self) -> Vec<&str> {
+        let mut out: Vec<&str> = Vec::new();
+        for axis in self.grids.iter().flat_map(|g| &g.axes) {
+            if !out.contains(&axis.path.as_str()) {
+                out.push(&axis.path);
+            }
+        }
+        out
+    }
+}
+
 impl When {
     fn holds(&self, digits: &[u32]) -> bool {
         match digits[self.axis] {

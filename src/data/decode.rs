@@ -30,9 +30,8 @@ impl Decoder {
 
     /// The central square of an image at side S. **Shapes**: \[S, S, 3\].
     ///
-    /// Resized by bicubic convolution (Catmull-Rom), antialiased when shrinking.
-    /// **Differs** from CLIP's resize-then-crop: the square is cut first, at sub-pixel places, so pixels outside it do not bleed
-    /// into its edge.
+    /// Resized by bicubic convolution (Catmull-Rom), antialiased when shrinking, shortest side to S.
+    /// **Differs** from CLIP's resize-then-crop: the long side and the corner of the crop are not rounded to whole pixels.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Vec<u8>, String> {
         let (width, height, pixels) = rgb(bytes)?;
         if (width as usize, height as usize) == (self.side, self.side) {
@@ -123,7 +122,11 @@ mod tests {
             _ => image::Rgb([255; 3]),
         });
         let pixels = Decoder::new(8).decode(&file(image, ImageFormat::Png)).unwrap();
-        assert!(pixels.iter().all(|&value| (124..=132).contains(&value)), "{pixels:?}");
+        for row in pixels.as_chunks::<24>().0 {
+            assert!(row[6..18].iter().all(|&value| (126..=130).contains(&value)), "{row:?}");
+            // The outermost columns see a little of what was cut off, as in CLIP.
+            assert!((110..128).contains(&row[0]) && (129..146).contains(&row[23]), "{row:?}");
+        }
     }
 
     #[test]

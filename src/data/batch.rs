@@ -66,6 +66,9 @@ impl BatchSource {
             );
             return Err(DataError::Unsupported { what });
         }
+        if captions.context_length() == 0 {
+            return Err(DataError::Unsupported { what: "captions of 0 tokens: the end token needs a place".to_owned() });
+        }
         let order = SampleOrder::new(seed, subset.len())?;
         let augmenter = Augmenter::new(augmentation, pack.side())?;
         Ok(Self { pack, captions, subset, order, augmenter, philox: Philox::new(seed, Stream::Augment) })

@@ -30,9 +30,8 @@ impl Decoder {
 
     /// The central square of an image at side S. **Shapes**: \[S, S, 3\].
     ///
-    /// Resized by bicubic convolution (Catmull-Rom), antialiased when shrinking.
-    /// **Differs** from CLIP's resize-then-crop: the square is cut first, at sub-pixel places, so pixels outside it do not bleed
-    /// into its edge.
+    /// Resized by bicubic convolution (Catmull-Rom), antialiased when shrinking, shortest side to S.
+    /// **Differs** from CLIP's resize-then-crop: the long side and the corner of the crop are not rounded to whole pixels.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Vec<u8>, String> {
         let (width, height, pixels) = rgb(bytes)?;
         if (width as usize, height as usize) == (self.side, self.side) {
@@ -80,9 +79,11 @@ fn over_white(image: &DynamicImage) -> Vec<u8> {
     image.to_rgba8().as_chunks::<4>().0.iter().flat_map(blend).collect()
 }
 
-/// Whether the end-of-image marker occurs: the decoder fills what is missing with grey and says nothing.
+/// Whether an end-of-image marker follows the last start of a scan (an embedded thumbnail has both before it): the decoder
+/// fills what is missing with grey and says nothing.
 fn has_jpeg_end(bytes: &[u8]) -> bool {
-    bytes.windows(2).rev().any(|pair| pair == [0xff, 0xd9])
+    let last_scan = bytes.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap_or(0);
+    bytes[last_scan..].windows(2).any(|pair| pair == [0xff, 0xd9])
 }
 
 #[cfg(test)]
@@ -123,7 +124,11 @@ mod tests {
             _ => image::Rgb([255; 3]),
         });
         let pixels = Decoder::new(8).decode(&file(image, ImageFormat::Png)).unwrap();
-        assert!(pixels.iter().all(|&value| (124..=132).contains(&value)), "{pixels:?}");
+        for row in pixels.as_chunks::<24>().0 {
+            assert!(row[6..18].iter().all(|&value| (126..=130).contains(&value)), "{row:?}");
+            // The outermost columns see a little of what was cut off, as in CLIP.
+            assert!((110..128).contains(&row[0]) && (129..146).contains(&row[23]), "{row:?}");
+        }
     }
 
     #[test]
@@ -132,6 +137,8 @@ mod tests {
         let (jpeg, png) = (file(image.clone(), ImageFormat::Jpeg), file(image, ImageFormat::Png));
         let mut decoder = Decoder::new(32);
         assert!(decoder.decode(&jpeg[..jpeg.len() / 2]).unwrap_err().contains("end-of-image"));
+        let with_thumbnail = [&jpeg[..2], &[0xff, 0xda, 0, 0, 0xff, 0xd9], &jpeg[2..jpeg.len() / 2]].concat();
+        assert!(!has_jpeg_end(&with_thumbnail) && has_jpeg_end(&jpeg));
         assert!(decoder.decode(&png[..png.len() / 2]).is_err());
         assert!(decoder.decode(&[]).is_err());
         assert!(decoder.decode(b"<html>not found</html>").unwrap_err().contains("neither JPEG"));

@@ -29,6 +29,9 @@ pub const PACK_FORMAT: u32 = 1;
 /// Label of a sample without a class.
 pub const NO_LABEL: u32 = u32::MAX;
 
+/// Largest side of packed images, pixels.
+pub(super) const MAX_SIDE: usize = 1 << 14;
+
 /// What a pack was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -337,7 +340,7 @@ fn read_header(path: &Path) -> DataResult<PackHeader> {
         return Err(bad("field names are not sorted".to_owned()));
     }
     // Bounds every product of sizes below, so a damaged header cannot overflow one.
-    if header.samples > u32::MAX as usize || header.captions > u32::MAX as usize || header.side > 1 << 14 {
+    if header.samples > u32::MAX as usize || header.captions > u32::MAX as usize || !(1..=MAX_SIDE).contains(&header.side) {
         return Err(bad(format!("{} samples, {} captions, side {}: out of range", header.samples, header.captions, header.side)));
     }
     Ok(header)

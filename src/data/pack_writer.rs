@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::pack::{NO_LABEL, PACK_FORMAT, PackHeader, PackTask, Skip, Skips, column_file};
+use super::pack::{MAX_SIDE, NO_LABEL, PACK_FORMAT, PackHeader, PackTask, Skip, Skips, column_file};
 use super::{DataError, DataResult};
 
 /// Numeric fields kept at most; metadata with more is not a table.
@@ -58,7 +58,12 @@ pub struct PackWriter {
 
 impl PackWriter {
     /// Starts a pack in a folder, which is made where it does not exist.
+    ///
+    /// **Errors**: a side that no image has.
     pub fn create(dir: &Path, task: PackTask, side: usize) -> DataResult<Self> {
+        if !(1..=MAX_SIDE).contains(&side) {
+            return Err(DataError::Unsupported { what: format!("images of side {side}, expected 1 to {MAX_SIDE} pixels") });
+        }
         std::fs::create_dir_all(dir).map_err(|e| DataError::io("create", dir, e))?;
         let header = PackHeader {
             format: PACK_FORMAT,

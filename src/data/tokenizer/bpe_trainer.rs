@@ -6,12 +6,12 @@
 //! **Source**: Sennrich, Haddow and Birch 2016. **Differs**: bytes, not characters, as in CLIP.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap};
 
 use super::super::{DataError, DataResult};
 use super::UNKNOWN;
 use super::bpe::{Bpe, END_OF_WORD, byte_alphabet, merge_pair};
-use super::clean::{clean, words};
+use super::clean::{count_words, words};
 
 /// A pair met once teaches nothing that its halves do not.
 const MIN_PAIR_COUNT: i64 = 2;
@@ -20,16 +20,7 @@ type Pair = (u32, u32);
 
 /// Trains a vocabulary of at most `vocab_size` entries, two special tokens included.
 pub(super) fn train<'a>(vocab_size: u32, captions: impl Iterator<Item = &'a str>) -> DataResult<Bpe> {
-    let mut counts: HashMap<String, i64> = HashMap::new();
-    for caption in captions {
-        for word in words(&clean(caption)) {
-            match counts.get_mut(word) {
-                Some(count) => *count += 1,
-                None => _ = counts.insert(word.to_owned(), 1),
-            }
-        }
-    }
-    let counts: BTreeMap<String, i64> = counts.into_iter().collect();
+    let counts = count_words(captions, |caption, found| words(caption).for_each(found));
     let symbols = symbols(&counts);
     let needed = symbols.len() as u32 + 2;
     if vocab_size < needed {
@@ -42,14 +33,14 @@ pub(super) fn train<'a>(vocab_size: u32, captions: impl Iterator<Item = &'a str>
         let symbol = |(at, byte): (usize, u8)| format!("{}{}", alphabet[byte as usize], if at == last { END_OF_WORD } else { "" });
         word.bytes().enumerate().map(|place| ids[symbol(place).as_str()]).collect()
     };
-    let corpus = counts.iter().map(|(word, &count)| (spell(word), count)).collect();
+    let corpus = counts.iter().map(|(word, count)| (spell(word), *count as i64)).collect();
     let merges = Merger::new(corpus, symbols.clone()).run(vocab_size as usize - 2);
     Ok(Bpe::new(symbols, &merges, vocab_size).expect("merges join known symbols and stop at the size"))
 }
 
 /// The unknown symbol, then every byte met, inside a word and at its end, in byte order.
-fn symbols(counts: &BTreeMap<String, i64>) -> Vec<String> {
-    let bytes: BTreeSet<u8> = counts.keys().flat_map(|word| word.bytes()).collect();
+fn symbols(counts: &[(String, u64)]) -> Vec<String> {
+    let bytes: BTreeSet<u8> = counts.iter().flat_map(|(word, _)| word.bytes()).collect();
     let alphabet = byte_alphabet();
     let both = bytes.iter().flat_map(|&byte| {
         let inside = alphabet[byte as usize].to_string();

@@ -7,6 +7,7 @@
 //! the repair of wrongly decoded text ("mojibake"); named HTML entities are the Latin-1 ones and common punctuation. Plain
 //! ASCII without `&` and control characters comes out the same.
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -74,6 +75,20 @@ pub fn clean(caption: &str) -> String {
 /// The words of a cleaned caption.
 pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     WORD.find_iter(text).map(|found| found.as_str())
+}
+
+/// Counts words over captions, in the order of the words; `each` calls its second argument with every word of a clean caption.
+pub(super) fn count_words<'a>(captions: impl Iterator<Item = &'a str>, each: fn(&str, &mut dyn FnMut(&str))) -> Vec<(String, u64)> {
+    let mut counts: HashMap<String, u64> = HashMap::new();
+    for caption in captions {
+        each(&clean(caption), &mut |word| match counts.get_mut(word) {
+            Some(count) => *count += 1,
+            None => _ = counts.insert(word.to_owned(), 1),
+        });
+    }
+    let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
+    counts.sort_unstable();
+    counts
 }
 
 /// Straight quotes, ligatures taken apart, full-width forms as ASCII, no control characters, composed form (NFC).

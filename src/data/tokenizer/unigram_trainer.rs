@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::{DataError, DataResult};
 use super::UNKNOWN;
-use super::clean::clean;
+use super::clean::count_words;
 use super::unigram::{Trie, Unigram, WORD_START};
 
 /// Longest piece, characters.
@@ -34,7 +34,7 @@ type Piece = (String, f64);
 
 /// Trains a vocabulary of at most `vocab_size` entries, two special tokens and the unknown symbol included.
 pub(super) fn train<'a>(vocab_size: u32, captions: impl Iterator<Item = &'a str>) -> DataResult<Unigram> {
-    let words = count_words(captions);
+    let words = words_of(captions);
     let mut pieces = seeds(&words, vocab_size as usize);
     let characters = pieces.iter().filter(|(piece, _)| is_single(piece)).count();
     let needed = characters as u32 + 3;
@@ -60,17 +60,9 @@ fn is_single(piece: &str) -> bool {
     piece.chars().nth(1).is_none()
 }
 
-fn count_words<'a>(captions: impl Iterator<Item = &'a str>) -> Vec<Word> {
-    let mut counts: HashMap<String, u64> = HashMap::new();
-    for caption in captions {
-        for word in clean(caption).split_whitespace() {
-            match counts.get_mut(word) {
-                Some(count) => *count += 1,
-                None => _ = counts.insert(word.to_owned(), 1),
-            }
-        }
-    }
-    let mut words: Vec<(String, u64)> = counts.into_iter().collect();
+/// Words with their counts, the most frequent first.
+fn words_of<'a>(captions: impl Iterator<Item = &'a str>) -> Vec<Word> {
+    let mut words = count_words(captions, |caption, found| caption.split(' ').filter(|word| !word.is_empty()).for_each(found));
     words.sort_unstable_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let spell = |word: &str| std::iter::once(WORD_START).chain(word.chars()).take(MAX_WORD).collect();
     words.into_iter().map(|(word, count)| (spell(&word), count as f64)).collect()

@@ -208,6 +208,20 @@ mod tests {
     }
 
     #[test]
+    fn no_rows_are_no_work_and_a_gradient_of_zero() {
+        let shape = LinearShape { inputs: 40, outputs: 50, layout: Layout::OutIn };
+        let weight = random(1, 2000);
+        on_every_path(|path| {
+            let (mut dw, mut db, mut s) = (vec![1.0; 2000], vec![1.0; 50], Scratch::new());
+            forward(&Linear { shape, weight: &weight, packed: &[] }, 0, &[], None, &mut [], &mut s);
+            backward_weight(&shape, 0, &[], &[], &mut dw, Some(&mut db), true, &mut s);
+            assert!(dw.iter().chain(&db).all(|&v| v == 1.0), "{path}");
+            backward_weight(&shape, 0, &[], &[], &mut dw, Some(&mut db), false, &mut s);
+            assert!(dw.iter().chain(&db).all(|&v| v == 0.0), "{path}");
+        });
+    }
+
+    #[test]
     fn vector_paths_give_the_same_bits_however_rows_are_cut_into_calls() {
         let (rows, inputs, outputs) = (613, 40, 70);
         let shape = LinearShape { inputs, outputs, layout: Layout::OutIn };

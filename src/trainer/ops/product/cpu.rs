@@ -100,7 +100,8 @@ fn on<S: Tile>(s: S, dims: Dims, a: Mat, b: Mat, start: Start, c: Target, scratc
             let a = pack_a(s, (0, m), (p, depth), a, room_a.as_mut_ptr());
             for j in (0..n).step_by(S::COLS) {
                 let cols = S::COLS.min(n - j);
-                let panel = Mat { data: &b.data[j * b.col_stride..], ..b };
+                // Nothing is read of an empty B, whose panels would begin beyond its end.
+                let panel = Mat { data: b.data.get(j * b.col_stride..).unwrap_or_default(), ..b };
                 let panel = pack_b(s, cols, depth, panel, p, room_b.as_mut_ptr());
                 let seed = if p == 0 { start.seed_at(j) } else { Seed::C };
                 tiles(s, Dims { m, n: cols, k: depth }, a, panel, seed, (c.data.as_mut_ptr().add(j), c.stride));

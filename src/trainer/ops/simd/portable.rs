@@ -9,6 +9,9 @@ pub(crate) struct Portable;
 const LANES: usize = 8;
 type V = [f32; LANES];
 
+/// 1.5 * 2^23: adding it to a small number leaves an integer in the low bits, on any CPU and without a conversion.
+const SHIFT: f32 = 12_582_912.0;
+
 #[inline(always)]
 fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
     std::array::from_fn(|i| f(a[i], b[i]))
@@ -61,13 +64,12 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn round(self, a: V) -> V {
-        // Adding and taking away 1.5 * 2^23 rounds to an integer; vectorises everywhere, and |a| is small where it is used.
-        const SHIFT: f32 = 12_582_912.0;
         a.map(|a| (a + SHIFT) - SHIFT)
     }
     #[inline(always)]
     fn scale_by_power(self, m: V, n: V) -> V {
-        zip(m, n, |m, n| m * f32::from_bits(((n as i32 + 127) as u32) << 23))
+        // n + SHIFT has n in its low bits, and 2^n has the exponent field n + 127.
+        zip(m, n, |m, n| m * f32::from_bits((n + SHIFT).to_bits().wrapping_add(127) << 23))
     }
     #[inline(always)]
     fn where_positive(self, x: V, a: V, b: V) -> V {

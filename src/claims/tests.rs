@@ -286,6 +286,9 @@ fn a_file_without_the_named_columns_is_skipped() {
     values.add("costs.csv", b"model,size,gmacs\na,1,1\n").unwrap();
     let spec = claim("{id: c, says: s, cells: {where: {size: 1}}, test: {best: {along: model, is: a}}}");
     assert_eq!(judge(&[spec], &values)[0].verdict, VerdictKind::Supported);
+    values.add("marked.csv", b"\xef\xbb\xbfmodel,size,value\nc,1,2\n").unwrap();
+    let spec = claim("{id: c, says: s, cells: {where: {size: 1}}, test: {best: {along: model, is: a}}}");
+    assert_eq!(judge(&[spec], &values)[0].num_true, 2);
     let error = values.add("c.csv", b"model,value\na,much\n").unwrap_err();
     assert_eq!(error.to_string(), "c.csv:2: column `value` is `much`, expected a number");
 }
@@ -393,6 +396,49 @@ fn verdicts_are_written_as_json_csv_and_text() {
         "c  supported  1/0/0 (1 missing)  s\n   expected refuted\n     true     model=a: 5 > model=b: 3.25  (difference 1.75, band 0.5)\n\
          \u{20}    missing  model=a: 5 > model=c: ?: no value at model=c\n"
     );
+}
+
+#[test]
+fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
+    use crate::record::tests::{point, run};
+    use crate::record::{Provenance, Records, files, parse};
+    use crate::tables::{TableInput, TableSpec};
+
+    let runs: Vec<_> = (0..6_u32)
+        .map(|idx| {
+            run(
+                &format!("r{idx}"),
+                u64::from(idx / 3 + 1),
+                u64::from(idx % 3),
+                10.0 / 3.0 * f64::from(idx / 3 + 1) + f64::from(idx) / 7.0,
+            )
+        })
+        .collect();
+    let points = vec![point(&[("data.size", "1")], &["r0", "r1", "r2"]), point(&[("data.size", "2")], &["r3", "r4", "r5", "gone"])];
+    let tables: Vec<TableSpec> = vec![serde_yaml::from_str("{name: t, rows: data.size, values: zeroshot/scenes.acc1}").unwrap()];
+    let claims = vec![claim("{id: more, says: more is better, cells: {table: t}, test: {rises: {along: data.size}}}")];
+    let provenance = Provenance {
+        version: "0".to_owned(),
+        commit: None,
+        experiment: "e".to_owned(),
+        experiment_digest: String::new(),
+        device: crate::run::DeviceKind::Cpu,
+        command: String::new(),
+        data: BTreeMap::new(),
+    };
+    let statements = serde_json::json!({ "tables": tables, "claims": claims });
+    let records = Records { provenance, runs, points, statements };
+    let Findings { verdicts, files: first, .. } =
+        findings(&tables, &claims, &TableInput::new(&records.points, &records.runs)).unwrap();
+    assert_eq!(verdicts[0].verdict, VerdictKind::Supported);
+    assert_eq!(first.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["tables/t.csv", "tables/t.md", "claims.csv"]);
+
+    let written = files(&records).unwrap();
+    let back = parse(&written[0].bytes, &written[1].bytes, &written[2].bytes).unwrap();
+    let tables: Vec<TableSpec> = serde_json::from_value(back.statements["tables"].clone()).unwrap();
+    let claims: Vec<ClaimSpec> = serde_json::from_value(back.statements["claims"].clone()).unwrap();
+    let again = findings(&tables, &claims, &TableInput::new(&back.points, &back.runs)).unwrap();
+    assert_eq!(again.files, first);
 }
 
 mod validation {

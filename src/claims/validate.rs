@@ -262,10 +262,10 @@ impl<'a> Check<'a> {
     /// What only one kind of test asks for.
     fn own_rules(&mut self, path: &str, test: &TestSpec) {
         match test {
-            TestSpec::Greater(GreaterSpec { in_more_than: Some(share), .. }) => {
-                if !share.number().is_some_and(|share| (0.0..1.0).contains(&share)) {
-                    self.problem(format!("{path}.in_more_than"), format!("`{share}` is not a share below 100%, such as `50%`"));
-                }
+            TestSpec::Greater(GreaterSpec { in_more_than: Some(share), .. })
+                if !share.number().is_some_and(|share| (0.0..1.0).contains(&share)) =>
+            {
+                self.problem(format!("{path}.in_more_than"), format!("`{share}` is not a share below 100%, such as `50%`"));
             }
             TestSpec::Best(BestSpec { along, is, .. }) => self.label(&format!("{path}.is"), along, is),
             TestSpec::Rises(RisesSpec { over: Selection::Values(labels), .. }) if labels.len() < 2 => {

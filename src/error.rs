@@ -74,7 +74,9 @@ impl Error {
             Self::Trainer(error) => error.hint(),
             Self::Record(error) => error.hint(),
             Self::Tables(error) => error.hint(),
-            Self::Job(JobError::Failed { hint, .. } | JobError::Environment { hint, .. }) | Self::Usage { hint, .. } => hint.clone(),
+            Self::Job(JobError::Failed { hint, .. } | JobError::Environment { hint, .. }) | Self::Usage { hint, .. } => {
+                hint.clone()
+            }
             // A spec prints the hints of each of its problems itself.
             Self::Spec(_) | Self::Plan(_) | Self::Executor(_) | Self::Job(_) | Self::File { .. } | Self::Print(_) => None,
         }

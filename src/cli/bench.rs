@@ -118,14 +118,8 @@ fn model(args: &BenchStep) -> ModelConfig {
         pooling: Pooling::Mean,
         pre_norm: false,
     };
-    let text = TextEncoderConfig {
-        width,
-        layers: args.depth,
-        heads,
-        mlp_width,
-        context_length: args.context_length,
-        vocab_size: 4096,
-    };
+    let text =
+        TextEncoderConfig { width, layers: args.depth, heads, mlp_width, context_length: args.context_length, vocab_size: 4096 };
     ModelConfig {
         image_encoder: ImageEncoderConfig::Vit(vit),
         text_encoder: text,

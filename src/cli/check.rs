@@ -65,8 +65,7 @@ fn on_results(global: &Global, args: &Check) -> Result<(Vec<Verdict>, Vec<String
 /// The tables of a committed results folder.
 fn committed_tables(folder: &Path) -> Result<Vec<TableData>, Error> {
     let tables = folder.join("tables");
-    let entries = std::fs::read_dir(&tables)
-        .map_err(|source| Error::File { operation: "read", path: tables.clone(), source })?;
+    let entries = std::fs::read_dir(&tables).map_err(|source| Error::File { operation: "read", path: tables.clone(), source })?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "csv"));
     paths.sort();

@@ -71,9 +71,7 @@ fn gpu() -> String {
 
 fn cuda_libraries() -> [(&'static str, bool); 2] {
     // SAFETY: both only look for a library; they call nothing in it.
-    unsafe {
-        [("NVRTC", cudarc::nvrtc::sys::is_culib_present()), ("cuBLASLt", cudarc::cublaslt::sys::is_culib_present())]
-    }
+    unsafe { [("NVRTC", cudarc::nvrtc::sys::is_culib_present()), ("cuBLASLt", cudarc::cublaslt::sys::is_culib_present())] }
 }
 
 fn folder_state(folder: &std::path::Path) -> String {

@@ -29,18 +29,21 @@ const CALIBRATION: Duration = Duration::from_millis(150);
 /// Estimates the training that is to do: from the speed of this plan's finished trainings, else from a short calibration.
 pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64]) -> Estimate {
     let runs = loaded.plan.runs().iter().zip(gmacs);
-    let to_do: f64 =
-        runs.filter(|(run, _)| !finished.contains(&loaded.plan.job(run.train).key)).map(|(_, gmacs)| gmacs).sum();
+    let to_do: f64 = runs.filter(|(run, _)| !finished.contains(&loaded.plan.job(run.train).key)).map(|(_, gmacs)| gmacs).sum();
     if to_do == 0.0 {
         return Estimate { seconds: Some(0.0), source: "every training is finished".into() };
     }
     if let Some((rate, count)) = recorded(loaded, store, finished) {
-        return Estimate { seconds: Some(to_do / rate), source: format!("from {count} finished trainings of this plan, {rate:.1} GMAC/s") };
+        return Estimate {
+            seconds: Some(to_do / rate),
+            source: format!("from {count} finished trainings of this plan, {rate:.1} GMAC/s"),
+        };
     }
     let smallest = (0..loaded.expansion.runs().len()).map(|run| loaded.expansion.parts(run).model).min_by_key(|model| size(model));
     match smallest.and_then(|model| calibrate(model)) {
         Some(rate) => {
-            let source = format!("calibration of {} ms on this machine: {rate:.1} GMAC/s of forward passes", CALIBRATION.as_millis());
+            let source =
+                format!("calibration of {} ms on this machine: {rate:.1} GMAC/s of forward passes", CALIBRATION.as_millis());
             Estimate { seconds: Some(to_do / rate), source }
         }
         None => Estimate { seconds: None, source: "not known: the model is too large to calibrate in a moment".into() },
@@ -93,7 +96,8 @@ fn calibrate(model: &ModelConfig) -> Option<f64> {
         step.gradient(&batch, 1).ok()?;
         steps += 1;
     }
-    let strategy = crate::run::StrategyConfig { augmentation: crate::run::Augmentation::None, masked: 0.0, batch_multiplier: 1, ssl: None };
+    let strategy =
+        crate::run::StrategyConfig { augmentation: crate::run::Augmentation::None, masked: 0.0, batch_multiplier: 1, ssl: None };
     #[expect(clippy::cast_precision_loss, reason = "a batch size")]
     let work = gmacs_per_sample(model, &strategy) * BATCH as f64 * f64::from(steps);
     Some(work / begun.elapsed().as_secs_f64())

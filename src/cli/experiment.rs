@@ -91,10 +91,8 @@ impl Loaded {
             let sections = self.expansion.parts(run).sections;
             // Runs that differ by seed alone share their sections.
             if last != Some(sections) {
-                check_support(&self.expansion.config(run)).map_err(|error| Error::Usage {
-                    hint: error.hint(),
-                    message: format!("{}: {error}", self.file.display()),
-                })?;
+                check_support(&self.expansion.config(run))
+                    .map_err(|error| Error::Usage { hint: error.hint(), message: format!("{}: {error}", self.file.display()) })?;
                 last = Some(sections);
             }
         }

@@ -63,7 +63,12 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
     let kinds: Vec<String> = plan.kinds().iter().map(|(kind, count)| format!("{count} {}", kind.name())).collect();
     writeln!(out, "jobs        {} ({})", plan.len(), kinds.join(", "))?;
     let cached = plan.cached(|key| finished.contains(key));
-    writeln!(out, "            {} shared by several runs, {cached} finished, {} to do", plan.shared(), plan.todo(|key| finished.contains(key)).len())?;
+    writeln!(
+        out,
+        "            {} shared by several runs, {cached} finished, {} to do",
+        plan.shared(),
+        plan.todo(|key| finished.contains(key)).len()
+    )?;
     writeln!(out, "cost        {} GMACs (forward, both encoders, times samples seen)", amount(gmacs.iter().sum()))?;
     let largest = (0..loaded.expansion.runs().len()).max_by_key(|run| {
         let parts = loaded.expansion.parts(*run);
@@ -122,5 +127,9 @@ pub(super) fn amount(value: f64) -> String {
         v if v >= 1e3 => (value / 1e3, "k"),
         _ => (value, ""),
     };
-    if scaled.abs() >= 100.0 { format!("{scaled:.0}{unit}") } else { format!("{scaled:.3}").trim_end_matches('0').trim_end_matches('.').to_string() + unit }
+    if scaled.abs() >= 100.0 {
+        format!("{scaled:.0}{unit}")
+    } else {
+        format!("{scaled:.3}").trim_end_matches('0').trim_end_matches('.').to_string() + unit
+    }
 }

@@ -110,14 +110,13 @@ fn sync(store: &Store, plan: &Plan, report: usize, results: &Path) -> Result<(),
 
 /// Where the report did not come to run, writes what there is.
 fn settle(plan: &Plan, store: &Store, inputs: &ReportInputs, outcome: &Outcome) -> Result<(), Error> {
-    let done = plan.report().is_some_and(|report| {
-        matches!(outcome.states[report], JobState::Finished | JobState::Adopted | JobState::Cached)
-    });
+    let done = plan
+        .report()
+        .is_some_and(|report| matches!(outcome.states[report], JobState::Finished | JobState::Adopted | JobState::Cached));
     if done {
         return Ok(());
     }
-    let mut missing: HashMap<usize, String> =
-        outcome.failed.iter().map(|failure| (failure.job, failure.reason.clone())).collect();
+    let mut missing: HashMap<usize, String> = outcome.failed.iter().map(|failure| (failure.job, failure.reason.clone())).collect();
     for (job, by) in &outcome.blocked {
         let why = missing.get(by).cloned().unwrap_or_default();
         missing.insert(*job, format!("{} failed: {why}", plan.label(*by)));
@@ -178,4 +177,3 @@ fn exit_code(plan: &Plan, outcome: &Outcome, code: u8) -> u8 {
 fn eprintln_line(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
-

@@ -42,6 +42,11 @@ pub(super) fn run(global: &Global, experiment: &Experiment, format: Format, out:
     }
     let count = |start: &str| rows.iter().filter(|(_, state)| state.starts_with(start)).count();
     let (done, running, failed) = (count("finished"), count("running"), count("failed"));
-    writeln!(out, "{} runs: {done} finished, {running} running, {failed} failed, {} to do", rows.len(), rows.len() - done - running - failed)?;
+    writeln!(
+        out,
+        "{} runs: {done} finished, {running} running, {failed} failed, {} to do",
+        rows.len(),
+        rows.len() - done - running - failed
+    )?;
     Ok(())
 }

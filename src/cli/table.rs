@@ -5,9 +5,9 @@ use std::path::Path;
 
 use super::args::{Device, Global, Table};
 use super::experiment::load_spec;
-use crate::claims::to_text;
+use crate::claims::{Findings, to_text};
 use crate::error::Error;
-use crate::jobs::{Rebuilt, publish, rebuild};
+use crate::jobs::{named, publish, rebuild};
 use crate::record;
 
 /// What printing a folder found.
@@ -23,7 +23,7 @@ pub(super) fn run(global: &Global, args: &Table, out: &mut dyn Write) -> Result<
         (None, None) => unreachable!("clap asks for one of the two"),
     };
     let rebuilt = rebuilt(&folder)?;
-    publish(&folder, &rebuilt.files)?;
+    publish(&folder, &named(rebuilt.clone()))?;
     let mut found = false;
     for table in rebuilt.tables.iter().filter(|table| args.name.as_ref().is_none_or(|name| *name == table.name)) {
         found = true;
@@ -43,7 +43,7 @@ pub(super) fn run(global: &Global, args: &Table, out: &mut dyn Write) -> Result<
 }
 
 /// Tables and verdicts of a results folder, from its committed records alone.
-pub(super) fn rebuilt(folder: &Path) -> Result<Rebuilt, Error> {
+pub(super) fn rebuilt(folder: &Path) -> Result<Findings, Error> {
     let records = record::read(folder)?;
     rebuild(&records).map_err(|message| Error::Usage { message: format!("{}: {message}", folder.display()), hint: None })
 }

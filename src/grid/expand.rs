@@ -158,7 +158,15 @@ impl Expansion {
     pub fn config(&self, run_idx: usize) -> RunConfig {
         let RunParts { data, subset: _, model, train, evaluate, seed, sections: _ } = self.parts(run_idx);
         let Resolved { device, precision, .. } = *self.spec.resolved.as_ref();
-        RunConfig { data: data.clone(), model: model.clone(), train: train.clone(), evaluate: evaluate.to_vec(), seed, device, precision }
+        RunConfig {
+            data: data.clone(),
+            model: model.clone(),
+            train: train.clone(),
+            evaluate: evaluate.to_vec(),
+            seed,
+            device,
+            precision,
+        }
     }
     /// All points that own each run, by run.
     #[must_use]

@@ -61,7 +61,8 @@ mod tests {
     #[test]
     fn several_sets_are_named_each_and_averaged_over_what_all_have() {
         let found = named("zeroshot/x", &[("a", metrics(&[("acc1", 10.0), ("acc5", 50.0)])), ("b", metrics(&[("acc1", 30.0)]))]);
-        let expected = [("zeroshot/x.acc1", 20.0), ("zeroshot/x/a.acc1", 10.0), ("zeroshot/x/a.acc5", 50.0), ("zeroshot/x/b.acc1", 30.0)];
+        let expected =
+            [("zeroshot/x.acc1", 20.0), ("zeroshot/x/a.acc1", 10.0), ("zeroshot/x/a.acc5", 50.0), ("zeroshot/x/b.acc1", 30.0)];
         assert_eq!(found, metrics(&expected));
         assert_eq!(named("zeroshot/x", &[("a", metrics(&[("acc1", 10.0)]))]), metrics(&[("zeroshot/x.acc1", 10.0)]));
     }

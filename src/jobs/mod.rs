@@ -11,7 +11,7 @@ mod subset;
 mod tokenizer;
 mod train;
 
-pub use report::{Rebuilt, ReportInputs, Statements, publish, publish_partial, rebuild};
+pub use report::{ReportInputs, Statements, named, publish, publish_partial, rebuild};
 
 use crate::data::DataError;
 use crate::executor::{JobContext, JobError, JobOutput, Worker};
@@ -42,7 +42,12 @@ pub enum CheckpointEvery {
 impl CheckpointEvery {
     /// Steps between checkpoints of a run.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share of a step count")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a step count"
+    )]
     pub fn steps(self, total: u64) -> u64 {
         match self {
             Self::Steps(steps) => steps,

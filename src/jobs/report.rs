@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{files, write};
-use crate::claims::{self, ClaimSpec, Verdict};
+use crate::claims::{ClaimSpec, Findings, findings};
 use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput, TrainSummary};
 use crate::plan::{Plan, PlanRun};
 use crate::record::{self, PointView, Provenance, Records};
 use crate::run::{CurvePoint, RunConfig, RunRecord, RunStatus};
 use crate::store::{JobStatus, Store, write_atomic};
-use crate::tables::{Table, TableInput, TableSpec};
+use crate::tables::{TableInput, TableSpec};
 
 /// What a report is about.
 #[derive(Debug, Clone)]
@@ -42,28 +42,15 @@ pub struct Statements {
     pub claims: Vec<ClaimSpec>,
 }
 
-/// Tables and verdicts with the files that hold them.
-#[derive(Debug)]
-pub struct Rebuilt {
-    /// The tables.
-    pub tables: Vec<Table>,
-    /// The verdicts.
-    pub verdicts: Vec<Verdict>,
-    /// `tables/*.csv`, `tables/*.md`, `claims.csv`.
-    pub files: Vec<(String, Vec<u8>)>,
-}
-
 /// Builds tables and verdicts from records alone.
 ///
 /// # Errors
 /// If the records' statements are of another version, or a table cannot be built; the message names it.
-pub fn rebuild(records: &Records) -> Result<Rebuilt, String> {
-    let statements: Statements = serde_json::from_value(records.statements.clone())
+pub fn rebuild(records: &Records) -> Result<Findings, String> {
+    let Statements { tables, claims } = serde_json::from_value(records.statements.clone())
         .map_err(|error| format!("provenance.json: the statements of tables and claims do not read: {error}"))?;
     let input = TableInput::new(&records.points, &records.runs);
-    let (tables, verdicts, artefacts) =
-        claims::artefacts(&statements.tables, &statements.claims, &input).map_err(|error| error.to_string())?;
-    Ok(Rebuilt { tables, verdicts, files: artefacts.into_iter().map(|file| (file.name, file.bytes)).collect() })
+    findings(&tables, &claims, &input).map_err(|error| error.to_string())
 }
 
 pub(super) fn run(inputs: Option<&ReportInputs>, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
@@ -104,8 +91,14 @@ fn all_files(records: &Records) -> Result<Vec<(String, Vec<u8>)>, String> {
         .into_iter()
         .map(|file| (file.name.to_string(), file.bytes))
         .collect();
-    files.extend(rebuild(records)?.files);
+    files.extend(named(rebuild(records)?));
     Ok(files)
+}
+
+/// The files of findings by name.
+#[must_use]
+pub fn named(findings: Findings) -> Vec<(String, Vec<u8>)> {
+    findings.files.into_iter().map(|file| (file.name, file.bytes)).collect()
 }
 
 /// Writes the files that are not there with these bytes, each atomically.
@@ -138,12 +131,7 @@ fn remove_stale_tables(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(),
 }
 
 /// The records of every run of the plan; a run without a finished training is a row with its reason.
-fn assemble(
-    inputs: &ReportInputs,
-    plan: &Plan,
-    store: &Store,
-    missing: &HashMap<usize, String>,
-) -> Result<Records, JobError> {
+fn assemble(inputs: &ReportInputs, plan: &Plan, store: &Store, missing: &HashMap<usize, String>) -> Result<Records, JobError> {
     let runs = plan.runs().iter().zip(&inputs.configs);
     let runs = runs.map(|(run, config)| run_record(run, config, plan, store, missing)).collect::<Result<_, _>>()?;
     let statements = serde_json::to_value(&inputs.statements).expect("statements are plain structs with text keys");

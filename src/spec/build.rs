@@ -113,7 +113,11 @@ impl<'b, 'a> Builder<'b, 'a> {
         }
         if self.out.points.is_empty() && self.loader.diagnostics.num_errors() == 0 {
             let span = self.tree.entry("sweep").map_or(self.start, |e| e.key_span);
-            self.loader.diagnostics.error(Diagnostic::new(Code::When, span, "`sweep` makes no point: `exclude` leaves out all of them"));
+            self.loader.diagnostics.error(Diagnostic::new(
+                Code::When,
+                span,
+                "`sweep` makes no point: `exclude` leaves out all of them",
+            ));
         }
         for metric in self.variants.evaluate.iter().flat_map(|e| metrics(e)) {
             if !self.out.metrics.contains(&metric) {
@@ -188,8 +192,21 @@ impl<'b, 'a> Builder<'b, 'a> {
 
     /// The sections of a point, if they fit together.
     fn point(&mut self, grid_idx: u32, ids: &[u32; PARTS.len()], grid: &SubGrid, digits: &[u32]) -> Option<SectionIds> {
-        let [data, model, evaluate, strategy, batch_size, accumulate, lr, warmup, optimizer, weight_decay, grad_clip, lanes, budget] =
-            ids.map(|id| id as usize);
+        let [
+            data,
+            model,
+            evaluate,
+            strategy,
+            batch_size,
+            accumulate,
+            lr,
+            warmup,
+            optimizer,
+            weight_decay,
+            grad_clip,
+            lanes,
+            budget,
+        ] = ids.map(|id| id as usize);
         let v = &self.variants;
         let data_part = &v.data[data];
         let vocab_size = data_part.config.tokenizer.vocab_size();
@@ -341,12 +358,10 @@ impl Fit {
             Steps::Known(_) if lanes > batch => {
                 Problem::new(Code::Train, "train.lanes", format!("`train.lanes`: {lanes} lanes are more than a batch of {shown}"))
             }
-            Steps::Known(_) if kept_patches == 0 => Problem::new(
-                Code::Train,
-                "train.strategy.masked",
-                "`train.strategy.masked` leaves no patch of an image",
-            )
-            .hint("mask less, or use smaller patches"),
+            Steps::Known(_) if kept_patches == 0 => {
+                Problem::new(Code::Train, "train.strategy.masked", "`train.strategy.masked` leaves no patch of an image")
+                    .hint("mask less, or use smaller patches")
+            }
             Steps::Known(_) => return None,
         };
         Some((problem, &[Part::Data, Part::Model, Part::Strategy, Part::BatchSize, Part::Accumulate, Part::Lanes]))

@@ -249,7 +249,8 @@ impl Checker<'_> {
             }
             [first, rest @ ..] => {
                 let both: Vec<&str> = stated.iter().map(|e| e.key.as_str()).collect();
-                let message = format!("`{}`: found {}, expected exactly one of {}", here.path, quoted_list(&both), quoted_list(&known));
+                let message =
+                    format!("`{}`: found {}, expected exactly one of {}", here.path, quoted_list(&both), quoted_list(&known));
                 let mut problem = Diagnostic::new(Code::Type, rest[0].key_span, message).note(first.key_span, "the other is here");
                 problem.hint = Some("keep one of them".to_owned());
                 self.diagnostics.error(problem);
@@ -308,7 +309,8 @@ impl Checker<'_> {
             let parts: Vec<&str> = key.split('.').collect();
             let nested = parts.iter().rev().fold("..".to_owned(), |inner, part| format!("{{ {part}: {inner} }}"));
             let is_path = self.document.at(&parts).is_ok();
-            return is_path.then(|| format!("a dotted path is for axes and `--set`; here write `{}`", &nested[2..nested.len() - 2]));
+            return is_path
+                .then(|| format!("a dotted path is for axes and `--set`; here write `{}`", &nested[2..nested.len() - 2]));
         }
         let homes = self.document.homes(key);
         homes.first().map(|home| format!("it belongs at `{home}`"))
@@ -354,7 +356,8 @@ fn scalar_hint(text: &str, variants: &[&Json]) -> Option<String> {
     if variants.iter().any(|s| allows(s, "boolean")) && matches!(text.to_lowercase().as_str(), "yes" | "no" | "on" | "off") {
         return Some(format!("write `{}`", matches!(text.to_lowercase().as_str(), "yes" | "on")));
     }
-    if variants.iter().any(|s| matches!(s.get("x-scalar").and_then(Json::as_str), Some("count" | "quantity"))) && text.contains('_') {
+    if variants.iter().any(|s| matches!(s.get("x-scalar").and_then(Json::as_str), Some("count" | "quantity"))) && text.contains('_')
+    {
         return Some(format!("leave out the `_`: `{}`", text.replace('_', "")));
     }
     did_you_mean(text, variants.iter().flat_map(|s| names_of(s)))

@@ -168,7 +168,9 @@ fn inherited(mut base: Node, over: &Node) -> Node {
 pub(super) fn merge(document: &Document, schemas: &[&Json], base: Node, over: Node) -> Node {
     let is_choice = schemas.iter().any(|s| document.is_choice(s));
     let base = match schemas.iter().find_map(|s| document.shorthand(s)) {
-        Some(name) if base.text().is_some() && !base.is_null() && over.entries().is_some() => Node::singleton(name, base.span, base),
+        Some(name) if base.text().is_some() && !base.is_null() && over.entries().is_some() => {
+            Node::singleton(name, base.span, base)
+        }
         _ => base,
     };
     match (base.value, over.value) {
@@ -227,7 +229,8 @@ impl Setter<'_> {
         };
         if let Tree::List(items) = &mut node.value {
             let place = keys[..depth].join(".");
-            let idx = key.parse::<usize>().map_err(|_| format!("`{place}` is a list: found `{key}`, expected a position from 0"))?;
+            let idx =
+                key.parse::<usize>().map_err(|_| format!("`{place}` is a list: found `{key}`, expected a position from 0"))?;
             let len = items.len();
             let item = items.get_mut(idx).ok_or_else(|| format!("`{place}` has {len} items: there is no position {idx}"))?;
             return self.set(item, keys, depth + 1, &[], value);
@@ -240,7 +243,9 @@ impl Setter<'_> {
         if is_choice && node.entries().is_some_and(|e| e.iter().any(|e| e.key != key)) {
             node.value = Tree::Map(Vec::new());
         }
-        if let Some(name) = schemas.iter().find_map(|s| self.document.shorthand(s)).filter(|_| node.text().is_some() && !node.is_null()) {
+        if let Some(name) =
+            schemas.iter().find_map(|s| self.document.shorthand(s)).filter(|_| node.text().is_some() && !node.is_null())
+        {
             *node = Node::singleton(name, node.span, node.clone());
         }
         if !matches!(node.value, Tree::Map(_)) {

@@ -32,9 +32,8 @@ pub(super) fn parse_text(text: &str, file: FileId, diagnostics: &mut Diagnostics
         }
     }
     let root = builder.root.take();
-    (diagnostics.num_errors() == errors).then(|| {
-        root.unwrap_or_else(|| Node { value: Tree::Map(Vec::new()), span: Span::start_of(file) })
-    })
+    (diagnostics.num_errors() == errors)
+        .then(|| root.unwrap_or_else(|| Node { value: Tree::Map(Vec::new()), span: Span::start_of(file) }))
 }
 
 /// Character positions to byte positions.
@@ -91,7 +90,9 @@ impl Builder<'_> {
                     return false;
                 }
             }
-            Event::Alias(_) => self.refuse(span, "an alias, which is not read here", "repeat the value, or move it to a `base:` file"),
+            Event::Alias(_) => {
+                self.refuse(span, "an alias, which is not read here", "repeat the value, or move it to a `base:` file")
+            }
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_marks(anchor, tag.as_deref(), span);
                 let quoted = style != ScalarStyle::Plain;
@@ -148,7 +149,8 @@ impl Builder<'_> {
         if !scalar.quoted && matches!(scalar.text.to_lowercase().as_str(), "yes" | "no" | "on" | "off") {
             let text = &scalar.text;
             let what = format!("bare `{text}` is read as text, not as true or false");
-            self.diagnostics.warn(Diagnostic::new(Code::Style, span, what).hint(format!("write `\"{text}\"`, or `true` or `false`")));
+            self.diagnostics
+                .warn(Diagnostic::new(Code::Style, span, what).hint(format!("write `\"{text}\"`, or `true` or `false`")));
         }
         self.value(Node { value: Tree::Scalar(scalar), span });
     }
@@ -162,7 +164,8 @@ impl Builder<'_> {
         if let Some(Open::Map(entries, _, key)) = self.stack.last_mut() {
             if let Some(first) = entries.iter().find(|e| e.key == scalar.text) {
                 let what = format!("key `{}` twice in one map", scalar.text);
-                let problem = Diagnostic::new(Code::Duplicate, span, what).note(first.key_span, "first here").hint("keep one of them");
+                let problem =
+                    Diagnostic::new(Code::Duplicate, span, what).note(first.key_span, "first here").hint("keep one of them");
                 self.diagnostics.error(problem);
             }
             *key = Some((scalar.text, span));

@@ -138,8 +138,7 @@ impl PartContext<'_> {
     fn check(&mut self, part: Part, node: &Node) -> Option<Json> {
         let document = Document::experiment();
         let schemas = document.at(part.keys()).unwrap_or_default();
-        let mut checker =
-            Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
+        let mut checker = Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
         let at = self.tree.at(&part.keys()[..part.keys().len() - 1]).and_then(|n| n.entry(part.keys().last()?));
         let at = at.filter(|e| e.value.span == node.span).map_or(node.span, |e| e.key_span);
         let (root, section) = (Path::Root, part.keys()[0]);
@@ -157,8 +156,7 @@ impl PartContext<'_> {
             Some(section) => (Some(*section), self.tree.entry(section).map_or(self.start, |e| e.key_span)),
             None => (None, self.start),
         };
-        let mut checker =
-            Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
+        let mut checker = Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
         let root = Path::Root;
         let path = section.map_or(Path::Root, |s| Path::Key(&root, s));
         checker.missing_key(Cursor { node: self.tree, at, path }, last[0], schema);
@@ -219,7 +217,9 @@ pub(super) fn resolve(
         Part::Data => add!(data, context.typed(part, at), |spec| data(context, spec, at)),
         Part::Model => add!(model, context.typed(part, at), resolve::model),
         Part::Evaluate => {
-            add!(evaluate, context.typed::<Option<Vec<_>>>(part, at), |specs: Option<Vec<_>>| resolve::evaluate(specs.unwrap_or_default()));
+            add!(evaluate, context.typed::<Option<Vec<_>>>(part, at), |specs: Option<Vec<_>>| resolve::evaluate(
+                specs.unwrap_or_default()
+            ));
         }
         Part::Strategy => {
             add!(strategy, context.typed(part, at), |super::types::Named(spec)| resolve::strategy(spec));
@@ -237,7 +237,8 @@ pub(super) fn resolve(
         }
         Part::GradClip => add!(grad_clip, context.typed(part, at), |c| Ok(resolve::grad_clip(c))),
         Part::Lanes => {
-            add!(lanes, context.typed(part, at), |c| whole(c, LANES as u64, "train.lanes").map(|n| usize::try_from(n).unwrap_or(usize::MAX)));
+            add!(lanes, context.typed(part, at), |c| whole(c, LANES as u64, "train.lanes")
+                .map(|n| usize::try_from(n).unwrap_or(usize::MAX)));
         }
         Part::Budget => add!(budget, context.typed::<super::types::BudgetSpec>(part, at), |b| Ok(Budget::from(b))),
     }
@@ -247,5 +248,9 @@ pub(super) fn resolve(
 }
 
 fn above_zero(value: f64, path: &str) -> Result<f64, Vec<Problem>> {
-    if value > 0.0 { Ok(value) } else { Err(vec![Problem::new(Code::Train, path, format!("`{path}`: found {value}, expected a number above 0"))]) }
+    if value > 0.0 {
+        Ok(value)
+    } else {
+        Err(vec![Problem::new(Code::Train, path, format!("`{path}`: found {value}, expected a number above 0"))])
+    }
 }

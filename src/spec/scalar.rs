@@ -23,7 +23,9 @@ pub(super) fn kind(name: &str) -> Option<Kind> {
         "count" => Kind { expected: "a whole number such as `64000`, `64k` or `3.4B`", check: |t| parse_count(t).map(drop) },
         "quantity" => Kind { expected: "a number such as `0.5`, `1e6` or `3.4B`", check: |t| parse_quantity(t).map(drop) },
         "share" => Kind { expected: "a share such as `40%` or `0.4`", check: |t| parse_share(t).map(drop) },
-        "interval" => Kind { expected: "steps such as `100`, or a share of them such as `5%`", check: |t| parse_interval(t).map(drop) },
+        "interval" => {
+            Kind { expected: "steps such as `100`, or a share of them such as `5%`", check: |t| parse_interval(t).map(drop) }
+        }
         "path" => Kind { expected: "a path", check: |t| if t.is_empty() { Err(String::new()) } else { Ok(()) } },
         "shards" => {
             Kind { expected: "shard paths such as \"a/{00000..00009}.tar\"", check: |t| super::brace::expand(t, 0).map(drop) }
@@ -175,7 +177,12 @@ pub enum Interval {
 impl Interval {
     /// In steps of a run that has `steps`; a share is rounded to the nearest.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a share of a step count")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a step count"
+    )]
     pub fn steps_of(self, steps: u64) -> u64 {
         match self {
             Self::Steps(n) => n,
@@ -236,29 +243,59 @@ macro_rules! scalar {
 const NUMBER_PATTERN: &str = r"^[+]?[0-9]*\.?[0-9]*([eE][+-]?[0-9]+)?[kMB]?$";
 const SHARE_PATTERN: &str = r"^[0-9]*\.?[0-9]*([eE][+-]?[0-9]+)?\s*%?$";
 
-scalar!(Count, "count", |t| parse_count(t).map(Count), json_schema!({
-    "description": "a whole number; k, M and B are thousands, millions and billions",
-    "type": ["integer", "number", "string"], "minimum": 0, "pattern": NUMBER_PATTERN, "x-scalar": "count"
-}));
-scalar!(Quantity, "quantity", |t| parse_quantity(t).map(Quantity), json_schema!({
-    "description": "a number; k, M and B are thousands, millions and billions",
-    "type": ["number", "string"], "pattern": NUMBER_PATTERN, "x-scalar": "quantity"
-}));
-scalar!(Share, "share", |t| parse_share(t).map(Share), json_schema!({
-    "description": "a share, as `40%` or `0.4`",
-    "type": ["number", "string"], "minimum": 0, "maximum": 1, "pattern": SHARE_PATTERN, "x-scalar": "share"
-}));
-scalar!(Interval, "interval", parse_interval, json_schema!({
-    "description": "steps, or a share of a run's steps as `5%`",
-    "type": ["integer", "string"], "minimum": 0, "pattern": SHARE_PATTERN, "x-scalar": "interval"
-}));
-scalar!(FilePath, "path", |t| Ok(FilePath(t.to_owned())), json_schema!({
-    "description": "a path, relative to the file that states it", "type": "string", "minLength": 1, "x-scalar": "path"
-}));
-scalar!(Shards, "shards", |t| super::brace::expand(t, super::brace::MAX_PATHS).map(Shards), json_schema!({
-    "description": "shard paths with brace ranges {00000..00009}, alternatives {x,y}, and :: between patterns",
-    "type": "string", "minLength": 1, "x-scalar": "shards"
-}));
+scalar!(
+    Count,
+    "count",
+    |t| parse_count(t).map(Count),
+    json_schema!({
+        "description": "a whole number; k, M and B are thousands, millions and billions",
+        "type": ["integer", "number", "string"], "minimum": 0, "pattern": NUMBER_PATTERN, "x-scalar": "count"
+    })
+);
+scalar!(
+    Quantity,
+    "quantity",
+    |t| parse_quantity(t).map(Quantity),
+    json_schema!({
+        "description": "a number; k, M and B are thousands, millions and billions",
+        "type": ["number", "string"], "pattern": NUMBER_PATTERN, "x-scalar": "quantity"
+    })
+);
+scalar!(
+    Share,
+    "share",
+    |t| parse_share(t).map(Share),
+    json_schema!({
+        "description": "a share, as `40%` or `0.4`",
+        "type": ["number", "string"], "minimum": 0, "maximum": 1, "pattern": SHARE_PATTERN, "x-scalar": "share"
+    })
+);
+scalar!(
+    Interval,
+    "interval",
+    parse_interval,
+    json_schema!({
+        "description": "steps, or a share of a run's steps as `5%`",
+        "type": ["integer", "string"], "minimum": 0, "pattern": SHARE_PATTERN, "x-scalar": "interval"
+    })
+);
+scalar!(
+    FilePath,
+    "path",
+    |t| Ok(FilePath(t.to_owned())),
+    json_schema!({
+        "description": "a path, relative to the file that states it", "type": "string", "minLength": 1, "x-scalar": "path"
+    })
+);
+scalar!(
+    Shards,
+    "shards",
+    |t| super::brace::expand(t, super::brace::MAX_PATHS).map(Shards),
+    json_schema!({
+        "description": "shard paths with brace ranges {00000..00009}, alternatives {x,y}, and :: between patterns",
+        "type": "string", "minLength": 1, "x-scalar": "shards"
+    })
+);
 
 #[cfg(test)]
 mod tests {

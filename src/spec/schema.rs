@@ -135,7 +135,8 @@ impl Document {
     /// Whether whole numbers are expected.
     pub fn is_whole(&self, schemas: &[&Json]) -> bool {
         schemas.iter().flat_map(|s| self.variants(s)).any(|s| {
-            matches!(s.get("x-scalar").and_then(Json::as_str), Some("count")) || s.get("type").and_then(Json::as_str) == Some("integer")
+            matches!(s.get("x-scalar").and_then(Json::as_str), Some("count"))
+                || s.get("type").and_then(Json::as_str) == Some("integer")
         })
     }
 

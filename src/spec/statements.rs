@@ -22,7 +22,12 @@ use crate::tables::{self, Problem, TableShape, TableSpec};
 /// Tables and claims of an experiment.
 ///
 /// Without `points`, because the sweep itself has problems, only the form is checked.
-pub(super) fn read(tree: &Node, points: Option<&Points<'_>>, sources: &Sources, diagnostics: &mut Diagnostics) -> (Vec<TableSpec>, Vec<ClaimSpec>) {
+pub(super) fn read(
+    tree: &Node,
+    points: Option<&Points<'_>>,
+    sources: &Sources,
+    diagnostics: &mut Diagnostics,
+) -> (Vec<TableSpec>, Vec<ClaimSpec>) {
     let tables = list::<TableSpec>(tree, "tables", sources, diagnostics);
     let claims = list::<ClaimSpec>(tree, "claims", sources, diagnostics);
     unique(&tables, "tables", |t| &t.name, diagnostics);
@@ -111,7 +116,8 @@ fn unique<T>(statements: &[(T, &Node)], what: &str, name: impl Fn(&T) -> &String
         match first.get(name) {
             Some(at) => {
                 let message = format!("`{name}` twice in `{what}`");
-                diagnostics.error(Diagnostic::new(Code::Duplicate, span, message).note(*at, "first here").hint("rename one of them"));
+                diagnostics
+                    .error(Diagnostic::new(Code::Duplicate, span, message).note(*at, "first here").hint("rename one of them"));
             }
             None => drop(first.insert(name, span)),
         }
@@ -119,7 +125,12 @@ fn unique<T>(statements: &[(T, &Node)], what: &str, name: impl Fn(&T) -> &String
 }
 
 /// The items of a list that can be read, each by itself so that one mistake hides no other.
-fn list<'n, T: DeserializeOwned>(tree: &'n Node, key: &str, sources: &Sources, diagnostics: &mut Diagnostics) -> Vec<(T, &'n Node)> {
+fn list<'n, T: DeserializeOwned>(
+    tree: &'n Node,
+    key: &str,
+    sources: &Sources,
+    diagnostics: &mut Diagnostics,
+) -> Vec<(T, &'n Node)> {
     let document = Document::experiment();
     let schemas = document.at(&[key]).unwrap_or_default();
     let item = schemas.first().and_then(|s| s.get("items")).unwrap_or(&Json::Bool(true));

@@ -48,8 +48,7 @@ mod tests {
     fn paper_model(width: usize, layers: usize, heads: usize, patch_size: usize) -> ModelConfig {
         let vit =
             VitConfig { width, layers, heads, mlp_width: 4 * width, patch_size, pooling: Pooling::ClassToken, pre_norm: true };
-        let text =
-            TextEncoderConfig { width: 768, layers: 12, heads: 12, mlp_width: 3072, context_length: 16, vocab_size: 32_000 };
+        let text = TextEncoderConfig { width: 768, layers: 12, heads: 12, mlp_width: 3072, context_length: 16, vocab_size: 32_000 };
         ModelConfig {
             image_encoder: ImageEncoderConfig::Vit(vit),
             text_encoder: text,
@@ -62,8 +61,13 @@ mod tests {
     #[test]
     fn the_papers_five_vits_cost_what_its_figures_imply() {
         // total_gmacs of the paper's compute table (counted from layer shapes, agreeing with Fig 8b within 2 %).
-        let expected =
-            [((192, 12, 3, 16), 2.62), ((384, 12, 6, 16), 5.96), ((768, 12, 12, 32), 5.77), ((768, 12, 12, 16), 18.93), ((1024, 24, 16, 16), 62.92)];
+        let expected = [
+            ((192, 12, 3, 16), 2.62),
+            ((384, 12, 6, 16), 5.96),
+            ((768, 12, 12, 32), 5.77),
+            ((768, 12, 12, 16), 18.93),
+            ((1024, 24, 16, 16), 62.92),
+        ];
         for ((width, layers, heads, patch), total) in expected {
             let found = gmacs_per_sample(&paper_model(width, layers, heads, patch), &tiny_train().strategy);
             assert!((found / total - 1.0).abs() < 0.01, "width {width} patch {patch}: {found:.3}, expected {total}");

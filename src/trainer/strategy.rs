@@ -10,9 +10,8 @@ use crate::run::{Augmentation, DeviceKind, EvalTask, ImageEncoderConfig, ModelCo
 /// # Errors
 /// [`TrainerError::Unsupported`] with what and what to do instead.
 pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
-    let refuse = |what: &str, hint: &str| {
-        Err(TrainerError::Unsupported { what: what.into(), device: "the CPU", hint: hint.into() })
-    };
+    let refuse =
+        |what: &str, hint: &str| Err(TrainerError::Unsupported { what: what.into(), device: "the CPU", hint: hint.into() });
     if config.device == DeviceKind::Cuda {
         return refuse("a run with `device: cuda`", "use `--device cpu`");
     }

@@ -71,7 +71,12 @@ fn nearest_steps(samples: u64, batch: u64) -> u64 {
 }
 
 /// Steps of a budget, where one step sees `batch` pairs of which each costs `gmacs`.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked against 2^53 first")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked against 2^53 first"
+)]
 pub(in crate::spec) fn steps_of(budget: Budget, batch: u64, subset: Option<u64>, gmacs: impl FnOnce() -> f64) -> Steps {
     const MAX: f64 = 9_007_199_254_740_992.0;
     let samples = match budget {

@@ -2,7 +2,9 @@
 
 use super::super::diagnostic::Code;
 use super::super::scalar::Count;
-use super::super::types::{DataSpec, KeepChoice, Named, QualityBySpec, QualitySpec, ScalarOr, SimilaritySpec, SourceSpec, TokenizerSpec};
+use super::super::types::{
+    DataSpec, KeepChoice, Named, QualityBySpec, QualitySpec, ScalarOr, SimilaritySpec, SourceSpec, TokenizerSpec,
+};
 use super::Problem;
 use crate::run::{DataConfig, DataSource, Keep, QualityBy, QualityConfig, RunConfig, TokenizerConfig};
 
@@ -32,12 +34,18 @@ pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<
         DataSource::Scenes { .. } => None,
         other => (outside.pool_size)(other),
     };
-    if let (Some(size), Some(all)) = (size, at_hand) && size > all {
+    if let (Some(size), Some(all)) = (size, at_hand)
+        && size > all
+    {
         let message = format!("`data.train.size`: found {size}, expected at most {all}, which is all there are");
         problems.push(Problem::new(Code::Data, "data.train.size", message));
     }
     if size == Some(0) || at_hand == Some(0) {
-        problems.push(Problem::new(Code::Data, "data.train.size", "`data.train.size`: found an empty pool, expected at least 1 sample"));
+        problems.push(Problem::new(
+            Code::Data,
+            "data.train.size",
+            "`data.train.size`: found an empty pool, expected at least 1 sample",
+        ));
     }
     let pool = size.or(at_hand);
     let tokenizer = tokenizer_config(tokenizer, &mut problems);
@@ -86,7 +94,12 @@ fn tokenizer_config(spec: Option<Named<TokenizerSpec>>, problems: &mut Vec<Probl
 }
 
 /// The filter and the size that it leaves; a filter that keeps everything is no filter.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a count below 2^53"
+)]
 fn quality_config(
     spec: QualitySpec,
     pool: Option<u64>,
@@ -160,7 +173,10 @@ mod tests {
         let subset = |json| resolve(json).unwrap().subset;
         let scenes = serde_json::json!({"dataset": "scenes", "size": "4k"});
         assert_eq!(subset(serde_json::json!({"train": scenes, "quality": {"keep": "33%", "by": "random"}})), Some(1320));
-        assert_eq!(subset(serde_json::json!({"train": scenes, "quality": {"keep": {"at_least": 0.3}, "by": {"field": "s"}}})), None);
+        assert_eq!(
+            subset(serde_json::json!({"train": scenes, "quality": {"keep": {"at_least": 0.3}, "by": {"field": "s"}}})),
+            None
+        );
         assert_eq!(subset(serde_json::json!({"train": {"dataset": "declared", "samples": "3.4B"}})), Some(3_400_000_000));
         assert_eq!(subset(serde_json::json!({"train": {"dataset": "webdataset", "shards": "a.tar"}})), None);
     }

@@ -42,7 +42,8 @@ fn by_name(path: &str, text: &str) -> Result<EvalConfig, Problem> {
     config.ok_or_else(|| {
         let known: Vec<String> =
             TASKS.iter().flat_map(|t| ["scenes", "scenes-shifts"].map(|name| format!("{}/{name}", t.name()))).collect();
-        let message = format!("unknown evaluation `{text}`, expected one of {}, or a map with the place of its sets", quoted_list(&known));
+        let message =
+            format!("unknown evaluation `{text}`, expected one of {}, or a map with the place of its sets", quoted_list(&known));
         let mut problem = Problem::new(Code::Evaluate, path, message);
         problem.hint = nearest(text, known.iter().map(String::as_str)).map(|n| format!("did you mean `{n}`?"));
         problem
@@ -97,7 +98,10 @@ fn by_map(path: &str, map: EvalMap) -> Result<EvalConfig, Problem> {
     let named_scenes = matches!(name.as_str(), "scenes" | "scenes-shifts");
     let places = [folder.is_some(), folders.is_some(), shards.is_some(), named_scenes].iter().filter(|p| **p).count();
     if places != 1 {
-        let message = format!("evaluation `{}/{name}` states {places} places, expected exactly one of `folder`, `folders`, `shards`", task.name());
+        let message = format!(
+            "evaluation `{}/{name}` states {places} places, expected exactly one of `folder`, `folders`, `shards`",
+            task.name()
+        );
         let hint = "the names `scenes` and `scenes-shifts` are the sets that the program makes itself";
         return Err(problem(message).hint(hint));
     }
@@ -121,7 +125,9 @@ fn by_map(path: &str, map: EvalMap) -> Result<EvalConfig, Problem> {
     let folder_set = |name: String, path: String| EvalSet { name, source: EvalSource::Folder { path, split: split.clone() } };
     let sets = match (folder, folders, shards) {
         (Some(folder), ..) => vec![folder_set("all".to_owned(), folder.0)],
-        (_, Some(folders), _) if folders.is_empty() => return Err(problem("`folders`: found no folder, expected at least 1".to_owned())),
+        (_, Some(folders), _) if folders.is_empty() => {
+            return Err(problem("`folders`: found no folder, expected at least 1".to_owned()));
+        }
         (_, Some(folders), _) => folders.into_iter().map(|(name, path)| folder_set(name, path.0)).collect(),
         (_, _, Some(shards)) => {
             let needed = |key: &str| problem(format!("missing key `{key}` of `{}/{name}`, which `shards` need", task.name()));
@@ -144,10 +150,9 @@ pub(in crate::spec) fn metrics(configs: &[EvalConfig]) -> Vec<String> {
     for EvalConfig { task, name, sets } in configs {
         let suffixes: Vec<String> = match task {
             EvalTask::Zeroshot => ["acc1", "acc5", "mean_per_class_recall"].map(str::to_owned).to_vec(),
-            EvalTask::Retrieval => ["image", "text"]
-                .iter()
-                .flat_map(|way| [1, 5, 10].map(|k| format!("{way}_retrieval_recall@{k}")))
-                .collect(),
+            EvalTask::Retrieval => {
+                ["image", "text"].iter().flat_map(|way| [1, 5, 10].map(|k| format!("{way}_retrieval_recall@{k}"))).collect()
+            }
             EvalTask::Fewshot => ["fewshot5_acc1", "fewshot10_acc1"].map(str::to_owned).to_vec(),
             EvalTask::LinearProbe => vec!["lp_acc1".to_owned()],
         };

@@ -13,7 +13,7 @@ pub(super) use budget::{Budget, Steps, Warmup, steps_of};
 pub(super) use data::{DataPart, Outside, data};
 pub(super) use evaluate::{evaluate, metrics};
 pub(super) use model::model;
-pub(super) use train::{kept_patches, grad_clip, optimizer, strategy};
+pub(super) use train::{grad_clip, kept_patches, optimizer, strategy};
 
 use super::diagnostic::Code;
 

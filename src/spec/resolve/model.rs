@@ -130,19 +130,28 @@ fn transformer(path: &str, shape: &Shape, preset: Option<[usize; 3]>, problems: 
         let key = if shape.heads.is_some() || shape.width.is_none() { "heads" } else { "width" };
         let message = format!("`{path}.{key}`: {heads} heads do not divide width {width}");
         let known: Vec<String> = (1..=width.min(32)).filter(|h| width % h == 0).map(|h| h.to_string()).collect();
-        problems.push(Problem::new(Code::Model, format!("{path}.{key}"), message).hint(format!("width {width} takes {}", known.join(", "))));
+        problems.push(
+            Problem::new(Code::Model, format!("{path}.{key}"), message).hint(format!("width {width} takes {}", known.join(", "))),
+        );
     }
     let ratio = mlp_ratio.map_or(MLP_RATIO, |r| r.0);
     let mlp_width = width as f64 * ratio;
     if mlp_width.fract() != 0.0 || !(1.0..=1e7).contains(&mlp_width) {
-        let message = format!("`{path}.mlp_ratio`: {ratio} times width {width} is {mlp_width}, expected a whole number of channels");
+        let message =
+            format!("`{path}.mlp_ratio`: {ratio} times width {width} is {mlp_width}, expected a whole number of channels");
         problems.push(Problem::new(Code::Model, format!("{path}.mlp_ratio"), message));
     }
     (problems.len() == before).then_some(Transformer { width, layers, heads, mlp_width: mlp_width as usize })
 }
 
 /// The size that a name states, or a problem; `None` inside where the name states none.
-fn preset(path: &str, name: &str, prefix: &str, sizes: &[(&str, [usize; 3])], problems: &mut Vec<Problem>) -> Option<Option<[usize; 3]>> {
+fn preset(
+    path: &str,
+    name: &str,
+    prefix: &str,
+    sizes: &[(&str, [usize; 3])],
+    problems: &mut Vec<Problem>,
+) -> Option<Option<[usize; 3]>> {
     if name == prefix {
         return Some(None);
     }
@@ -151,7 +160,8 @@ fn preset(path: &str, name: &str, prefix: &str, sizes: &[(&str, [usize; 3])], pr
         return Some(Some(*shape));
     }
     let full: Vec<String> = sizes.iter().map(|(size, _)| format!("{prefix}-{size}")).collect();
-    let message = format!("`{path}`: unknown encoder `{name}`, expected one of {}, or `{prefix}` with its shape", quoted_list(&full));
+    let message =
+        format!("`{path}`: unknown encoder `{name}`, expected one of {}, or `{prefix}` with its shape", quoted_list(&full));
     let mut problem = Problem::new(Code::Model, path, message);
     problem.hint = nearest(name, full.iter().map(String::as_str)).map(|n| format!("did you mean `{n}`?"));
     problems.push(problem);
@@ -209,7 +219,8 @@ mod tests {
     use super::*;
 
     fn resolve(image: serde_json::Value, image_size: u64) -> Result<VitConfig, Vec<Problem>> {
-        let json = serde_json::json!({"image_encoder": image, "text_encoder": "text-b", "embed_dim": 512, "image_size": image_size});
+        let json =
+            serde_json::json!({"image_encoder": image, "text_encoder": "text-b", "embed_dim": 512, "image_size": image_size});
         let ImageEncoderConfig::Vit(vit) = model(serde_json::from_value(json).unwrap())?.image_encoder;
         Ok(vit)
     }

@@ -58,7 +58,11 @@ fn augment(spec: Option<Named<AugmentationSpec>>, problems: &mut Vec<Problem>) -
         let layers = layers.map_or(2, |c| u32::try_from(c.0).unwrap_or(u32::MAX));
         let magnitude = number(magnitude, default);
         if !(1..=16).contains(&layers) {
-            problems.push(Problem::new(Code::Train, format!("{path}.layers"), format!("`{path}.layers`: found {layers}, expected from 1 to 16")));
+            problems.push(Problem::new(
+                Code::Train,
+                format!("{path}.layers"),
+                format!("`{path}.layers`: found {layers}, expected from 1 to 16"),
+            ));
         }
         if !(0.0..=10.0).contains(&magnitude) {
             let message = format!("`{path}.magnitude`: found {magnitude}, expected from 0 to 10");

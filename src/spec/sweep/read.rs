@@ -75,7 +75,8 @@ impl Reader<'_> {
     fn grids(&mut self, node: &Node) -> Vec<SubGrid> {
         let forms: Vec<&Entry> = ["grid", "zip", "union"].iter().filter_map(|key| node.entry(key)).collect();
         if let [first, second, ..] = forms.as_slice() {
-            let message = format!("`sweep`: found both `{}` and `{}`, expected one of `grid`, `zip`, `union`", first.key, second.key);
+            let message =
+                format!("`sweep`: found both `{}` and `{}`, expected one of `grid`, `zip`, `union`", first.key, second.key);
             let hint = "put each into a member of `union`, or their axes into one `grid`";
             self.error(Code::Axis, second.key_span, message, Some(hint.to_owned()));
         }
@@ -142,7 +143,8 @@ impl Reader<'_> {
         for axis in &grid.axes[1..] {
             if axis.values.len() != first.values.len() {
                 let (found, expected) = (axis.values.len(), first.values.len());
-                let message = format!("axis `{}` of a zip: found {found} values, expected {expected} as `{}` has", axis.path, first.path);
+                let message =
+                    format!("axis `{}` of a zip: found {found} values, expected {expected} as `{}` has", axis.path, first.path);
                 let problem = Diagnostic::new(Code::Axis, axis.key_span, message).note(first.key_span, "the first axis");
                 self.diagnostics.error(problem.hint("a zip takes values side by side; `grid` takes every combination"));
             }
@@ -175,13 +177,15 @@ impl Reader<'_> {
             }
             _ => {
                 let found = entry.value.describe();
-                let message = format!("axis `{path}`: found {found}, expected a list of values, `{{from, to, num}}` or `{{values, when}}`");
+                let message =
+                    format!("axis `{path}`: found {found}, expected a list of values, `{{from, to, num}}` or `{{values, when}}`");
                 let hint = entry.value.text().map(|t| format!("for one value write `[{t}]`"));
                 return self.error(Code::Axis, entry.value.span, message, hint);
             }
         };
         if let Some(first) = grid.axes.iter().find(|a| a.path == path) {
-            let problem = Diagnostic::new(Code::Axis, entry.key_span, format!("axis `{path}` twice")).note(first.key_span, "first here");
+            let problem =
+                Diagnostic::new(Code::Axis, entry.key_span, format!("axis `{path}` twice")).note(first.key_span, "first here");
             return self.diagnostics.error(problem);
         }
         for condition in when.map(|w| self.conditions(w, "when")).unwrap_or_default() {
@@ -213,8 +217,10 @@ impl Reader<'_> {
             Err(error) => {
                 let above = keys[..error.depth].join(".");
                 let known: Vec<String> = error.known.iter().map(|k| format!("{above}.{k}")).collect();
-                let guess = nearest(&keys[error.depth], error.known.iter().copied()).map(|k| format!("did you mean `{above}.{k}`?"));
-                let expected = if known.is_empty() { format!("`{above}` itself") } else { format!("one of {}", quoted_list(&known)) };
+                let guess =
+                    nearest(&keys[error.depth], error.known.iter().copied()).map(|k| format!("did you mean `{above}.{k}`?"));
+                let expected =
+                    if known.is_empty() { format!("`{above}` itself") } else { format!("one of {}", quoted_list(&known)) };
                 self.error(Code::Axis, span, format!("unknown axis `{path}`, expected {expected}"), guess);
                 None
             }
@@ -369,8 +375,11 @@ impl Reader<'_> {
             for condition in &conditions {
                 if !grids.iter().any(|g| g.axes.iter().any(|a| a.path == condition.path)) {
                     let known: Vec<&str> = grids.iter().flat_map(|g| g.axes.iter().map(|a| a.path.as_str())).collect();
-                    let message =
-                        format!("`exclude` names `{}`, which is no axis here, expected one of {}", condition.path, quoted_list(&known));
+                    let message = format!(
+                        "`exclude` names `{}`, which is no axis here, expected one of {}",
+                        condition.path,
+                        quoted_list(&known)
+                    );
                     self.error(Code::When, condition.key_span, message, did_you_mean(&condition.path, known));
                     clean = false;
                 }

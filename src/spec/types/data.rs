@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::scalar::{Count, FilePath, Share, Shards};
+use super::super::scalar::{Count, FilePath, Shards, Share};
 use super::{Named, ScalarOr};
 
 /// What the runs learn from: a pool, a filter on it, and how captions become tokens.

@@ -5,9 +5,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer, StrDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error, IntoDeserializer, MapAccess, Visitor};
-use serde::Deserialize;
 
 /// A map with a `name`, or the name alone where its other keys have defaults.
 #[derive(Debug, Clone, PartialEq)]

@@ -28,7 +28,8 @@ fn metrics(images: &[f32], texts: &[f32], embed_dim: usize, owned: &[std::ops::R
     for_each_similarity_row(images, texts, embed_dim, |image, similarities| {
         text_ranks.extend(owned[image].clone().map(|caption| rank(similarities, caption)).min());
     });
-    let image_of: Vec<usize> = owned.iter().enumerate().flat_map(|(image, captions)| captions.clone().map(move |_| image)).collect();
+    let image_of: Vec<usize> =
+        owned.iter().enumerate().flat_map(|(image, captions)| captions.clone().map(move |_| image)).collect();
     let mut image_ranks = Vec::with_capacity(image_of.len());
     for_each_similarity_row(texts, images, embed_dim, |caption, similarities| {
         image_ranks.push(rank(similarities, image_of[caption]));

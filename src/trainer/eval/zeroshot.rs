@@ -32,9 +32,8 @@ pub(super) fn measure(encoder: &mut Encoder, tokenizer: &Tokenizer, pack: &Pack)
 
 /// One normalised feature a class [classes, E].
 fn class_features(encoder: &mut Encoder, tokenizer: &Tokenizer, pack: &Pack) -> Result<Vec<f32>, TrainerError> {
-    let prompts: Vec<String> = (pack.classnames().iter())
-        .flat_map(|name| pack.templates().iter().map(|template| prompt(template, name)))
-        .collect();
+    let prompts: Vec<String> =
+        (pack.classnames().iter()).flat_map(|name| pack.templates().iter().map(|template| prompt(template, name))).collect();
     let features = encoder.texts(tokenizer, &prompts)?;
     let dim = encoder.embed_dim;
     let mut means = Vec::with_capacity(pack.classnames().len() * dim);

@@ -12,7 +12,8 @@ use super::resolve::{self, Budget, DataPart, Problem, Warmup};
 use super::scalar::{Count, Quantity};
 use super::schema::Document;
 use super::source::{Sources, Span};
-use super::tree::Node;
+use super::tree::{Node, Tree};
+use super::types::EvalSpec;
 use crate::run::{EvalConfig, ModelConfig, OptimizerConfig, StrategyConfig};
 
 /// A section that is resolved on its own.
@@ -135,6 +136,23 @@ impl PartContext<'_> {
         }
     }
 
+    /// The evaluations that can be read, and whether those are all.
+    fn evaluations(&mut self, node: Option<&Node>) -> (Vec<(usize, EvalSpec)>, bool) {
+        let Some(node) = node else { return (Vec::new(), true) };
+        if let Some(all) = self.typed::<Vec<EvalSpec>>(Part::Evaluate, Some(node)) {
+            return (all.into_iter().enumerate().collect(), true);
+        }
+        let one = |(idx, item): (usize, &Node)| {
+            let list = Node { value: Tree::List(vec![item.clone()]), span: node.span };
+            // Its problems were reported with the whole list.
+            let mut quiet = Diagnostics::default();
+            let mut context = PartContext { sources: self.sources, diagnostics: &mut quiet, tree: self.tree, start: self.start };
+            let read = context.typed::<Vec<EvalSpec>>(Part::Evaluate, Some(&list))?;
+            Some((idx, read.into_iter().next()?))
+        };
+        (node.items().unwrap_or_default().iter().enumerate().filter_map(one).collect(), false)
+    }
+
     fn check(&mut self, part: Part, node: &Node) -> Option<Json> {
         let document = Document::experiment();
         let schemas = document.at(part.keys()).unwrap_or_default();
@@ -219,7 +237,12 @@ pub(super) fn resolve(
         Part::Data => add!(data, context.typed(part, at), |spec| data(context, spec, at)),
         Part::Model => add!(model, context.typed(part, at), resolve::model),
         Part::Evaluate => {
-            add!(evaluate, context.typed::<Option<Vec<_>>>(part, at), |specs: Option<Vec<_>>| resolve::evaluate(specs.unwrap_or_default()));
+            let (specs, is_complete) = context.evaluations(at);
+            add!(evaluate, Some(specs), resolve::evaluate);
+            if !is_complete {
+                variants.evaluate.pop();
+                return None;
+            }
         }
         Part::Strategy => {
             add!(strategy, context.typed(part, at), |super::types::Named(spec)| resolve::strategy(spec));

@@ -90,7 +90,8 @@ fn views(table: &TableSpec, points: &Points<'_>) -> Vec<PointView> {
         *count += 1;
         let paths = axes.iter().chain(&stated);
         let labels = paths.filter_map(|path| Some(((*path).to_owned(), points.label(idx, path)?))).collect();
-        out.push(PointView { labels, run_ids: Vec::new() });
+        // Which runs a point has is known by their sections; what they are called is not.
+        out.push(PointView { labels, run_ids: vec![format!("{:?}", points.resolved.points[idx])] });
     }
     out
 }

@@ -86,7 +86,7 @@ fn claims_of(name: &str) -> Vec<ClaimSpec> {
     file.into_claims()
 }
 
-/// The digitised figures, each value passed through `change` (figure and panel, image encoder, column to text).
+/// The digitised figures, with the value of every row that `change` gives another one for.
 fn values(change: impl Fn(&BTreeMap<String, String>) -> Option<f64>) -> Values {
     let mut values = Values::default();
     let mut paths: Vec<PathBuf> = fs::read_dir(paper().join("reference"))
@@ -104,7 +104,7 @@ fn values(change: impl Fn(&BTreeMap<String, String>) -> Option<f64>) -> Values {
         for record in reader.records() {
             let record = record.expect("a row");
             let row: BTreeMap<String, String> = header.iter().zip(&record).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-            let changed = change(&row).map(|value| value.to_string());
+            let changed = row.get("value").and_then(|_| change(&row)).map(|value| value.to_string());
             let fields = header.iter().zip(&record).map(|(column, text)| match (column, &changed) {
                 ("value", Some(value)) => value.as_str(),
                 _ => text,
@@ -155,4 +155,107 @@ fn every_claim_states_the_verdict_it_gets_and_names_its_cells_clearly() {
         assert!(verdict.is_as_expected(), "{}: {:?}, {:?}", claim.id, verdict.verdict, verdict.ambiguous);
         assert_eq!(validate(claim, None), [], "{}", claim.id);
     }
+}
+
+/// Claims whose every comparison is of the form a > b, in which turning all values round turns every outcome round.
+const ORDERS: [&str; 29] = [
+    "Q1", "Q2", "Q3", "Q4", "Q5", "Q5b", "Q5c", "N2", "N2b", "N3", "N3b", "V1", "V2", "V3", "V5", "V8", "V8b", "V10", "V10b",
+    "A1b", "A2b", "A3", "A5", "A5b", "T1", "T2c", "T6", "T8", "T9",
+];
+
+#[test]
+fn turning_every_value_round_turns_true_and_false_round() {
+    let turned = values(|row| row["value"].parse::<f64>().ok().map(|value| ((100.0 - value) * 10.0).round() / 10.0));
+    let (before, after) = (judge(&claims(), &as_published()), judge(&claims(), &turned));
+    for id in ORDERS {
+        let (a, b) = (one(&before, id), one(&after, id));
+        assert_eq!([a.num_true, a.num_tie, a.num_false], [b.num_false, b.num_tie, b.num_true], "{id}");
+        let turned_round = match a.verdict {
+            VerdictKind::Supported => VerdictKind::Refuted,
+            VerdictKind::Refuted => VerdictKind::Supported,
+            same => same,
+        };
+        assert_eq!(b.verdict, turned_round, "{id}");
+    }
+}
+
+#[test]
+fn one_changed_cell_changes_the_claims_that_rest_on_it_and_no_others() {
+    let is = |row: &BTreeMap<String, String>, column: &str, text: &str| row[column] == text;
+    let changed =
+        values(|row| (is(row, "figure", "5") && is(row, "panel", "b") && is(row, "quality_percent", "40")).then_some(60.0));
+    let (before, after) = (judge(&claims(), &as_published()), judge(&claims(), &changed));
+    let moved: Vec<_> = before.iter().zip(&after).filter(|(a, b)| a.comparisons != b.comparisons).map(|(_, b)| found(b)).collect();
+    assert_eq!(moved, [("Q1".to_owned(), "partly", [2, 0, 2])]);
+}
+
+#[test]
+fn a_longer_gain_breaks_the_claims_of_a_plateau() {
+    let longer = values(|row| {
+        let value = row["value"].parse::<f64>().ok()?;
+        (row["epochs"] == "32").then_some(value + 6.0)
+    });
+    let verdicts = judge(&claims(), &longer);
+    for (id, verdict, counts) in [("N1", "fails", [0, 0, 1]), ("N2", "holds", [1, 0, 0]), ("N4", "fails", [0, 0, 10])] {
+        assert_eq!(found(one(&verdicts, id)), (id.to_owned(), verdict, counts));
+    }
+    let widened = values(|row| (row["figure"] == "17" && row["panel"] == "a" && row["strategy"] == "FLIP").then_some(20.0));
+    assert_eq!(found(one(&judge(&claims(), &widened), "T11")), ("T11".to_owned(), "partly", [7, 0, 7]));
+}
+
+#[test]
+fn without_values_every_claim_has_no_data_and_counts_what_is_missing() {
+    for verdict in judge(&claims(), &Values::default()) {
+        assert_eq!(found(&verdict), (verdict.id.clone(), "no data", [0, 0, 0]));
+    }
+    let mut only_one_file = Values::default();
+    let text = fs::read(paper().join("reference/quality.csv")).expect("the file");
+    only_one_file.add("quality.csv", &text).expect("cells");
+    let verdicts = judge(&claims(), &only_one_file);
+    assert_eq!(found(one(&verdicts, "Q4")), ("Q4".to_owned(), "holds", [15, 1, 0]));
+    let (missing, without) = (one(&verdicts, "V8"), one(&verdicts, "T6"));
+    assert_eq!((missing.verdict, without.verdict), (VerdictKind::NoData, VerdictKind::NoData));
+}
+
+#[test]
+fn the_numbers_named_in_the_study_decide() {
+    let verdicts = judge(&claims(), &as_published());
+    let lefts = |id: &str| one(&verdicts, id).comparisons.iter().filter_map(|comparison| comparison.left).collect::<Vec<_>>();
+    assert_eq!(lefts("N1b"), [3.1, 21.1]);
+    assert_eq!(lefts("N2b"), [0.9, 1.7, 5.0, 9.1]);
+    assert_eq!(lefts("V10c"), [5.2, 2.9, 1.8, 1.1, 0.7, 0.8, 2.5, 0.9, 2.8, 1.3]);
+    assert_eq!(lefts("T2b"), [6.2, 1.5, 1.0]);
+    let widths = [8.2, 14.8, 17.3, 20.9, 25.1, 24.0, 24.6, 26.9, 25.0, 23.5];
+    assert_eq!(lefts("V5"), widths);
+    let at_50: Vec<_> = one(&verdicts, "V7b").comparisons.iter().filter(|comparison| comparison.text.contains("x=50")).collect();
+    let numbers: Vec<_> = at_50.iter().filter_map(|comparison| comparison.left.zip(comparison.right)).collect();
+    assert_eq!(numbers, [(42.0, 40.3), (42.0, 39.4), (42.0, 39.1)]);
+    assert_eq!(one(&verdicts, "V7b").num_missing, 2);
+    let fit = &one(&verdicts, "V6b").comparisons[0];
+    assert!(fit.text.contains("0.97"), "{}", fit.text);
+}
+
+#[test]
+fn the_mean_over_variants_bends_upwards_at_fifty() {
+    let text = "{id: bend, says: slopes, cells: {where: {figure: 9}}, test: {fit: {x: {cell: {panel: a}}, y: {cell: {panel: b}},
+        over: {image_encoder: all, dataset_size: all}, steeper_above: 50}}}";
+    let claim: ClaimSpec =
+        serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(text)).expect("a claim");
+    let verdicts = judge(&[claim], &as_published());
+    let [comparison] = verdicts[0].comparisons.as_slice() else { panic!("{verdicts:?}") };
+    let round = |value: Option<f64>| (value.unwrap_or_default() * 100.0).round() / 100.0;
+    assert_eq!((round(comparison.left), round(comparison.right)), (1.30, 0.76));
+}
+
+#[test]
+fn the_json_has_the_keys_that_scripts_rely_on() {
+    let json: serde_json::Value = serde_json::from_str(&to_json(&judge(&claims(), &as_published()))).expect("JSON");
+    let claims = json["claims"].as_array().expect("a list");
+    assert_eq!((json.as_object().map(serde_json::Map::len), claims.len()), (Some(1), LISTED.len()));
+    for claim in claims {
+        let keys: Vec<&str> = claim.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(keys, ["id", "verdict", "true", "tie", "false", "missing", "comparisons"]);
+    }
+    assert_eq!((&claims[4]["verdict"], &claims[4]["false"]), (&"refuted".into(), &4.into()));
+    assert_eq!(claims[4]["comparisons"][0]["difference"], -8.9);
 }

@@ -10,8 +10,8 @@
 //! claim asks for no confidence. A verdict is supported (none false, some true), mixed, refuted (some false, none true),
 //! undecided (ties only) or no data.
 
-mod artefacts;
 mod estimate;
+mod findings;
 mod fit;
 mod frame;
 mod judge;
@@ -23,10 +23,14 @@ mod stats;
 mod validate;
 mod verdict;
 
-pub use artefacts::{Artefact, artefacts};
+pub use findings::{Artefact, Findings, findings};
 pub use judge::judge;
 pub use source::{CellRow, CellSource, Measure, RunTables, Values, ValuesError};
 pub use statement::{ClaimSpec, ClaimsFile, Confidence, Operand, Selection, TestSpec, VerdictKind};
 pub use stats::t_two_sided;
 pub use validate::validate;
 pub use verdict::{Comparison, Outcome, Verdict, to_csv, to_json, to_text};
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -134,7 +134,8 @@ impl Values {
     /// Where the text is not CSV, or a value or error is not a number.
     pub fn add(&mut self, file: &str, text: &[u8]) -> Result<(), ValuesError> {
         let malformed = |error: csv::Error| ValuesError::Malformed { file: file.to_owned(), what: error.to_string() };
-        let mut reader = csv::Reader::from_reader(text);
+        // Spreadsheets begin a file with a byte order mark.
+        let mut reader = csv::Reader::from_reader(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text));
         let header = reader.headers().map_err(malformed)?.clone();
         let mut rows = Vec::new();
         for record in reader.records() {

@@ -179,7 +179,7 @@ pub struct GreaterSpec {
     pub each: Columns,
 }
 
-/// A value is at most a limit.
+/// A value is at most a limit: readings plainly, runs with their whole interval.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AtMostSpec {
@@ -192,7 +192,7 @@ pub struct AtMostSpec {
     pub each: Columns,
 }
 
-/// Each value along a column is greater than the one before it.
+/// Each value along a column is greater than the one before it; a missing cell is not stepped over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RisesSpec {
@@ -250,6 +250,8 @@ pub struct CrossoverSpec {
 }
 
 /// A straight line by least squares; each condition stated is one comparison.
+///
+/// Points are readings or means over seeds; a mean over one seed makes the comparison a tie, unless no confidence is asked for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FitSpec {
@@ -358,6 +360,8 @@ pub struct GainSpec {
 }
 
 /// A straight line between the two neighbouring points of a curve, never beyond its ends.
+///
+/// Points are taken in the order of their x. Only the spread of y enters the band; that of x does not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InterpolateSpec {

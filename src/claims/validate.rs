@@ -243,6 +243,10 @@ impl<'a> Check<'a> {
         self.selections(&format!("{path}.over"), over);
         if let (Some(along), Some((key, selection))) = (along, selection) {
             self.column(&format!("{path}.along"), along);
+            if self.columns.is_some_and(|columns| !columns.contains_key(along)) {
+                // What follows from a misspelt column would only repeat it.
+                return;
+            }
             self.selection(&format!("{path}.{key}"), along, selection);
         }
         self.own_rules(&path, test);
@@ -258,10 +262,10 @@ impl<'a> Check<'a> {
     /// What only one kind of test asks for.
     fn own_rules(&mut self, path: &str, test: &TestSpec) {
         match test {
-            TestSpec::Greater(GreaterSpec { in_more_than: Some(share), .. }) => {
-                if !share.number().is_some_and(|share| (0.0..1.0).contains(&share)) {
-                    self.problem(format!("{path}.in_more_than"), format!("`{share}` is not a share below 100%, such as `50%`"));
-                }
+            TestSpec::Greater(GreaterSpec { in_more_than: Some(share), .. })
+                if !share.number().is_some_and(|share| (0.0..1.0).contains(&share)) =>
+            {
+                self.problem(format!("{path}.in_more_than"), format!("`{share}` is not a share below 100%, such as `50%`"));
             }
             TestSpec::Best(BestSpec { along, is, .. }) => self.label(&format!("{path}.is"), along, is),
             TestSpec::Rises(RisesSpec { over: Selection::Values(labels), .. }) if labels.len() < 2 => {

@@ -34,32 +34,65 @@ fn descend(path: String, value: &Value, leaves: &mut Vec<(String, String)>) {
 
 /// Names of the columns that vary, in the order of the config's fields.
 ///
-/// A part that some runs have and others lack varies too; of parts that only come and go together (a whole strategy, a whole
-/// scorer) the first stands for all, unless one of them takes several values.
+/// A part that some runs have and others lack varies too; of what lies in one such part (a whole strategy, a whole scorer) the
+/// first stands for all, unless something in it takes several values.
 pub(super) fn varying(configs: &[Vec<(String, String)>]) -> Vec<String> {
-    let mut order: Vec<&str> = Vec::new();
-    let mut columns: BTreeMap<&str, (BTreeSet<&str>, Vec<usize>)> = BTreeMap::new();
+    let mut texts: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut as_leaf: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut present: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (run_idx, leaves) in configs.iter().enumerate() {
         for (path, text) in leaves {
-            let (texts, runs) = columns.entry(path).or_insert_with(|| {
-                order.push(path);
-                (BTreeSet::new(), Vec::new())
-            });
-            texts.insert(text);
-            runs.push(run_idx);
+            texts.entry(path).or_default().insert(text);
+            *as_leaf.entry(path).or_default() += 1;
+            for part in parts(path) {
+                let runs = present.entry(part).or_default();
+                if runs.last() != Some(&run_idx) {
+                    runs.push(run_idx);
+                }
+            }
         }
     }
-    let mut shown: BTreeSet<&[usize]> = BTreeSet::new();
-    shown.extend(columns.values().filter(|(texts, _)| texts.len() > 1).map(|(_, runs)| runs.as_slice()));
-    let mut kept = Vec::new();
-    for path in order {
-        let (texts, runs) = &columns[path];
-        let comes_and_goes = runs.len() < configs.len() && shown.insert(runs);
-        if texts.len() > 1 || comes_and_goes {
-            kept.push(path.to_owned());
+    // The largest part around a leaf that is there in the same runs.
+    let whole = |path| parts(path).find(|part| present[part] == present[path]).unwrap_or(path);
+    // Several values, or a value in some runs where others have a part of several fields (`none` and `crop_flip`).
+    let several = |path: &str| texts[path].len() > 1 || as_leaf[path] < present[path].len();
+    let comes_and_goes = |path: &str| present[path].len() < configs.len();
+    let mut shown: BTreeSet<&str> = texts.keys().copied().filter(|path| several(path)).map(whole).collect();
+    order(configs)
+        .into_iter()
+        .filter(|path| several(path) || (comes_and_goes(path) && shown.insert(whole(path))))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The text of a config in a column: its value there, or the name of the part that stands in its place.
+pub(super) fn text_at<'a>(leaves: &'a [(String, String)], column: &str) -> &'a str {
+    let found = leaves.iter().find_map(|(path, text)| {
+        let rest = path.strip_prefix(column)?;
+        if rest.is_empty() { Some(text.as_str()) } else { rest.strip_prefix('.')?.split('.').next() }
+    });
+    found.unwrap_or_default()
+}
+
+/// The parts that a path lies in, largest first, and the path itself.
+fn parts(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('.').map(|(dot, _)| &path[..dot]).chain([path])
+}
+
+/// Every path once; one that only later runs have stands after the path that precedes it there.
+fn order(configs: &[Vec<(String, String)>]) -> Vec<&str> {
+    let mut order: Vec<&str> = Vec::new();
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    for leaves in configs {
+        for (idx, (path, _)) in leaves.iter().enumerate() {
+            if known.insert(path) {
+                let before = idx.checked_sub(1).map(|before| leaves[before].0.as_str());
+                let at = before.and_then(|before| order.iter().position(|other| *other == before));
+                order.insert(at.map_or(0, |at| at + 1), path);
+            }
         }
     }
-    kept
+    order
 }
 
 #[cfg(test)]

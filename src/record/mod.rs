@@ -148,3 +148,7 @@ pub fn parse(runs_csv: &[u8], curves_csv: &[u8], provenance_json: &[u8]) -> Resu
         None => Ok(Records { provenance, runs, points, statements }),
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+pub(crate) mod tests;

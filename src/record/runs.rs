@@ -26,9 +26,8 @@ pub(super) fn write(runs: &[RunRecord]) -> Result<Vec<u8>, RecordError> {
     header.extend(FIXED.map(str::to_owned));
     header.extend(metrics.iter().map(|name| (*name).clone()));
     let rows = runs.iter().zip(&flat).map(|(run, leaves)| {
-        let leaves: BTreeMap<&str, &str> = leaves.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
         let mut row = vec![run.run_id.clone()];
-        row.extend(varying.iter().map(|path| leaves.get(path.as_str()).copied().unwrap_or_default().to_owned()));
+        row.extend(varying.iter().map(|path| columns::text_at(leaves, path).to_owned()));
         row.extend(fixed_cells(run));
         row.extend(metrics.iter().map(|name| run.metrics.get(*name).copied().map(number).unwrap_or_default()));
         row

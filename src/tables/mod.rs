@@ -18,3 +18,7 @@ pub use error::TablesError;
 pub use label::{Label, OneOrMany, amount, same_label, sort_labels};
 pub use spec::TableSpec;
 pub use validate::{Problem, TableShape, shape, validate};
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests;

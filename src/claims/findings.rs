@@ -14,15 +14,22 @@ pub struct Artefact {
     pub bytes: Vec<u8>,
 }
 
+/// What the records say: tables, verdicts, and both written down.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Findings {
+    /// The tables in the order stated.
+    pub tables: Vec<Table>,
+    /// The verdicts in the order of the claims.
+    pub verdicts: Vec<Verdict>,
+    /// `tables/*.csv`, `tables/*.md` and `claims.csv`.
+    pub files: Vec<Artefact>,
+}
+
 /// Builds the tables, judges the claims and writes both down.
 ///
 /// # Errors
 /// Where a table cannot be built.
-pub fn artefacts(
-    tables: &[TableSpec],
-    claims: &[ClaimSpec],
-    input: &TableInput<'_>,
-) -> Result<(Vec<Table>, Vec<Verdict>, Vec<Artefact>), TablesError> {
+pub fn findings(tables: &[TableSpec], claims: &[ClaimSpec], input: &TableInput<'_>) -> Result<Findings, TablesError> {
     let tables = tables.iter().map(|spec| build(spec, input)).collect::<Result<Vec<_>, _>>()?;
     let verdicts = judge(claims, &RunTables(&tables));
     let mut files = Vec::new();
@@ -31,5 +38,5 @@ pub fn artefacts(
         files.push(Artefact { name: format!("tables/{}.md", table.name), bytes: table.to_markdown().into_bytes() });
     }
     files.push(Artefact { name: "claims.csv".to_owned(), bytes: to_csv(&verdicts) });
-    Ok((tables, verdicts, files))
+    Ok(Findings { tables, verdicts, files })
 }

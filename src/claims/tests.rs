@@ -1,0 +1,534 @@
+//! Every test and operand on tables small enough to check by hand.
+
+use std::collections::BTreeMap;
+
+use super::statement::ClaimSpec;
+use super::*;
+use crate::tables::{Cell, Table};
+
+fn claim(text: &str) -> ClaimSpec {
+    serde_yaml::with::singleton_map_recursive::deserialize(serde_yaml::Deserializer::from_str(text)).unwrap()
+}
+
+/// A claim on CSV values, without rounding.
+fn on_values(test: &str, csv: &str) -> Verdict {
+    let mut values = Values::default();
+    values.add("values.csv", csv.as_bytes()).unwrap();
+    let claim = claim(&format!("{{id: c, says: s, cells: {{where: {{}}}}, {test}}}"));
+    judge(&[claim], &values).remove(0)
+}
+
+fn counts(verdict: &Verdict) -> [usize; 4] {
+    [verdict.num_true, verdict.num_tie, verdict.num_false, verdict.num_missing]
+}
+
+/// A table of one metric: model, size, values of seeds 0, 1, 2, ...
+fn table(cells: &[(&str, &str, &[f64])]) -> Table {
+    let cell = |(model, size, values): &(&str, &str, &[f64])| Cell {
+        row: vec![(*model).to_owned()],
+        column: Some((*size).to_owned()),
+        metric: "acc1".to_owned(),
+        values: (0..).zip(values.iter().copied()).collect(),
+        missing: 3 - values.len().min(3),
+    };
+    Table {
+        name: "t".to_owned(),
+        caption: None,
+        rows: vec!["model".to_owned()],
+        columns: Some("size".to_owned()),
+        fixed: BTreeMap::new(),
+        metrics: vec!["acc1".to_owned()],
+        cells: cells.iter().map(cell).collect(),
+    }
+}
+
+fn on_runs(test: &str, table: Table) -> Verdict {
+    let claim = claim(&format!("{{id: c, says: s, cells: {{table: t}}, {test}}}"));
+    judge(&[claim], &RunTables(&[table])).remove(0)
+}
+
+const GRID: &str = "model,size,value,error_pt
+small,1k,10,0.3
+small,2k,20,0.3
+small,4k,30,0.3
+large,1k,9.6,0.3
+large,2k,24,0.3
+large,4k,40,3
+";
+
+#[test]
+fn greater_compares_every_left_with_every_right_at_each_place() {
+    let verdict =
+        on_values("each: {size: all}, test: {greater: {left: {cell: {model: large}}, right: [{cell: {model: small}}, 22]}}", GRID);
+    // 9.6 > 10 (tie: band 0.5), 9.6 > 22, 24 > 20, 24 > 22, 40 > 30, 40 > 22.
+    assert_eq!((verdict.verdict, counts(&verdict)), (VerdictKind::Mixed, [4, 1, 1, 0]));
+    let words: Vec<&str> = verdict.comparisons.iter().map(|comparison| comparison.text.as_str()).collect();
+    assert_eq!(words[0], "[size=1k] model=large: 9.6 > model=small: 10");
+    assert_eq!(words[1], "[size=1k] model=large: 9.6 > 22");
+}
+
+#[test]
+fn a_difference_as_large_as_the_band_is_a_tie() {
+    let values = |a: &str, b: &str, error: &str| format!("model,value,error_pt\na,{a},{error}\nb,{b},{error}\n");
+    let test = "rounding: 0.1, test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}";
+    for (a, b, error, expected) in [
+        ("64.8", "64.3", "0.3", VerdictKind::Undecided),
+        ("64.8", "64.2", "0.3", VerdictKind::Supported),
+        ("64.2", "64.8", "0.3", VerdictKind::Refuted),
+        ("30.0", "28.6", "1.0", VerdictKind::Undecided),
+        ("30.0", "28.5", "1.0", VerdictKind::Supported),
+        ("30.0", "29.4", "", VerdictKind::Supported),
+    ] {
+        assert_eq!(on_values(test, &values(a, b, error)).verdict, expected, "{a} {b} {error}");
+    }
+    let wide = format!("tie_band: 2, {test}");
+    assert_eq!(on_values(&wide, &values("64.8", "63", "0")).verdict, VerdictKind::Undecided);
+}
+
+#[test]
+fn values_are_rounded_before_they_are_compared_only_where_asked() {
+    let csv = "model,value\na,10.549\nb,10.0\n";
+    let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}";
+    assert_eq!(on_values(test, csv).verdict, VerdictKind::Supported);
+    assert_eq!(on_values(&format!("rounding: 0.1, {test}"), csv).verdict, VerdictKind::Undecided);
+}
+
+#[test]
+fn missing_cells_are_counted_and_never_decide() {
+    let csv = "model,size,value\na,1,5\na,2,\nb,1,3\nb,2,3\nb,3,1\n";
+    let verdict = on_values("each: {size: all}, test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}", csv);
+    assert_eq!((verdict.verdict, counts(&verdict)), (VerdictKind::Supported, [1, 0, 0, 2]));
+    let none = on_values("test: {greater: {left: {cell: {model: c}}, right: {cell: {model: d}}}}", csv);
+    assert_eq!((none.verdict, counts(&none)), (VerdictKind::NoData, [0, 0, 0, 1]));
+    assert!(none.comparisons[0].text.contains("no value at model=c"), "{:?}", none.comparisons);
+}
+
+#[test]
+fn a_cell_that_is_not_named_clearly_is_never_as_expected() {
+    let verdict =
+        on_values("expect: no data, test: {greater: {left: {cell: {model: large}}, right: {cell: {model: small}}}}", GRID);
+    assert_eq!((verdict.verdict, verdict.is_as_expected()), (VerdictKind::NoData, false));
+    assert_eq!(verdict.ambiguous, ["3 cells match model=large"]);
+}
+
+#[test]
+fn at_most_has_no_band_on_readings() {
+    let limit = |limit: &str| {
+        on_values(
+            &format!(
+                "test: {{at_most: {{value: {{gain: {{along: size, from: 1k, to: 2k, of: {{model: small}}}}}}, limit: {limit}}}}}"
+            ),
+            GRID,
+        )
+    };
+    assert_eq!(limit("10").verdict, VerdictKind::Supported);
+    assert_eq!(limit("9.9").verdict, VerdictKind::Refuted);
+    let other =
+        on_values("each: {size: 4k}, test: {at_most: {value: {cell: {model: small}}, limit: {cell: {model: large}}}}", GRID);
+    assert_eq!(other.verdict, VerdictKind::Supported);
+}
+
+#[test]
+fn gains_start_where_each_stands_and_carry_four_errors() {
+    let verdict = on_values(
+        "each: {size: [1k, 2k]}, test: {greater: {left: {gain: {along: size, to: 4k, of: {model: large}}},
+         right: {gain: {along: size, to: 4k, of: {model: small}}}}}",
+        GRID,
+    );
+    // From 1k: 30.4 against 20, from 2k: 16 against 10, both with a band of sqrt(3^2 + 3 * 0.3^2).
+    let [first, second] = verdict.comparisons.as_slice() else { panic!("{verdict:?}") };
+    assert!((first.difference.unwrap() - 10.4).abs() < 1e-9 && (second.difference.unwrap() - 6.0).abs() < 1e-9);
+    assert!((first.band.unwrap() - (9.0_f64 + 0.27).sqrt()).abs() < 1e-9);
+    assert_eq!(counts(&verdict), [2, 0, 0, 0]);
+}
+
+#[test]
+fn minus_and_abs_are_numbers_like_any_other() {
+    let verdict = on_values(
+        "test: [{at_most: {value: {abs: {minus: [{cell: {model: small, size: 1k}}, {cell: {model: large, size: 2k}}]}}, limit: 14}},
+                {at_most: {value: {minus: [{cell: {model: small, size: 1k}}, {cell: {model: large, size: 2k}}]}, limit: -14}},
+                {greater: {left: {abs: -3}, right: {number: 2}}}]",
+        GRID,
+    );
+    assert_eq!((verdict.verdict, counts(&verdict)), (VerdictKind::Supported, [3, 0, 0, 0]));
+}
+
+#[test]
+fn rises_compares_neighbours_in_ascending_order_and_along_a_list_in_its_own() {
+    let shuffled = "size,value\n400M,3\n10M,1\n3.4B,2.8\n50M,2\n";
+    let up = on_values("test: {rises: {along: size}}", shuffled);
+    assert_eq!(counts(&up), [2, 1, 0, 0]);
+    let part = on_values("test: {rises: {along: size, over: {above: 10M, below: 3.4B}}}", shuffled);
+    assert_eq!(counts(&part), [1, 0, 0, 0]);
+    let down = on_values("test: {rises: {along: size, over: [400M, 50M, 10M]}}", shuffled);
+    assert_eq!((down.verdict, counts(&down)), (VerdictKind::Refuted, [0, 0, 2, 0]));
+    let gap = on_values("test: {rises: {along: size, of: {minus: [{cell: {model: large}}, {cell: {model: small}}]}}}", GRID);
+    assert_eq!(counts(&gap), [2, 0, 0, 0]);
+    let named = on_values("test: {rises: {along: name}}", "name,value\ntiny,1\nbase,2\nhuge,3\n");
+    assert_eq!(counts(&named), [2, 0, 0, 0]);
+}
+
+#[test]
+fn rises_does_not_step_over_a_missing_cell() {
+    let verdict =
+        on_values("each: {model: all}, test: {rises: {along: size}}", "model,size,value\na,1,1\na,2,2\na,3,3\nb,1,1\nb,3,3\n");
+    assert_eq!(counts(&verdict), [2, 0, 0, 2]);
+}
+
+#[test]
+fn best_beats_every_other_value_and_the_lowest_can_be_best() {
+    let csv = "name,value\na,5\nb,9\nc,8.8\nd,1\n";
+    assert_eq!(counts(&on_values("test: {best: {along: name, is: b}}", csv)), [2, 1, 0, 0]);
+    assert_eq!(counts(&on_values("test: {best: {along: name, is: a}}", csv)), [1, 0, 2, 0]);
+    assert_eq!(counts(&on_values("test: {best: {along: name, is: d, lowest: true}}", csv)), [3, 0, 0, 0]);
+    assert_eq!(counts(&on_values("test: {best: {along: name, is: a, among: [a, d]}}", csv)), [1, 0, 0, 0]);
+}
+
+#[test]
+fn crossover_wants_one_change_of_lead_in_the_right_direction() {
+    let run = |values: &str| {
+        let rows: String = values.split_whitespace().enumerate().fold(String::new(), |rows, (idx, difference)| {
+            format!("{rows}early,{idx},{}\nlate,{idx},50\n", 50.0 + difference.parse::<f64>().unwrap())
+        });
+        let test = "test: {crossover: {along: size, first: {cell: {model: early}}, later: {cell: {model: late}}}}";
+        on_values(test, &format!("model,size,value\n{rows}"))
+    };
+    assert_eq!(counts(&run("3 1 0.2 -1 -4")), [1, 0, 0, 0]);
+    assert_eq!(counts(&run("-3 1")), [0, 0, 1, 0]);
+    assert_eq!(counts(&run("3 -1 2 -1")), [0, 0, 1, 0]);
+    assert_eq!(counts(&run("3 2 1")), [0, 0, 1, 0]);
+    assert_eq!(counts(&run("0.1 -0.1")), [0, 1, 0, 0]);
+    assert_eq!(counts(&run("")), [0, 0, 0, 1]);
+    assert!(run("3 0 -1").comparisons[0].text.contains("leads at 0; model=late leads at 2; level at 1"));
+}
+
+#[test]
+fn fit_asks_for_r2_and_for_slopes() {
+    let csv = "x,panel,value\n1,a,1\n2,a,2\n3,a,3\n4,a,4\n1,b,1\n2,b,2\n3,b,6\n4,b,10\n";
+    let fit = |conditions: &str| {
+        on_values(
+            &format!("test: {{fit: {{x: {{cell: {{panel: a}}}}, y: {{cell: {{panel: b}}}}, over: {{x: all}}, {conditions}}}}}"),
+            csv,
+        )
+    };
+    // R2 of (1,1) (2,2) (3,6) (4,10) is 15.5^2 / (5 * 50.75).
+    assert_eq!(counts(&fit("r2_at_least: 0.94")), [1, 0, 0, 0]);
+    assert_eq!(counts(&fit("r2_at_least: 0.95")), [0, 0, 1, 0]);
+    assert_eq!(counts(&fit("r2_at_least: 0.9, steeper_above: 2")), [2, 0, 0, 0]);
+    assert_eq!(counts(&fit("steeper_above: 3.5")), [0, 0, 0, 1]);
+}
+
+#[test]
+fn a_count_is_one_comparison_in_which_ties_speak_for_neither_side() {
+    let run = |differences: &[f64]| {
+        let rows: String =
+            (0..).zip(differences).fold(String::new(), |rows, (idx, d)| format!("{rows}a,{idx},{}\nb,{idx},50\n", 50.0 + d));
+        let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}, in_more_than: 50%, each: {size: all}}}";
+        on_values(test, &format!("model,size,value\n{rows}"))
+    };
+    assert_eq!(counts(&run(&[1.0, 1.0, 1.0, -1.0])), [1, 0, 0, 0]);
+    assert_eq!(counts(&run(&[1.0, 1.0, 0.0, -1.0])), [0, 1, 0, 0]);
+    assert_eq!(counts(&run(&[1.0, 1.0, -1.0, -1.0])), [0, 0, 1, 0]);
+    assert_eq!(counts(&run(&[])), [0, 0, 0, 1]);
+}
+
+const CURVES: &str = "model,size,panel,gmacs,value,error_pt
+small,1,x,100,10,0.3
+small,2,x,200,20,0.3
+small,1,y,100,30,0.3
+small,2,y,200,40,0.3
+large,1,x,300,12,0.3
+large,2,x,600,22,0.3
+large,1,y,300,40,0.3
+large,2,y,600,60,0.3
+";
+
+#[test]
+fn interpolation_reads_a_straight_line_and_never_beyond_its_ends() {
+    let side = |model: &str, more: &str| {
+        format!("{{interpolate: {{along: size, x: {{cell: {{panel: x}}}}, y: {{panel: y}}, of: {{model: {model}}}{more}}}}}")
+    };
+    let test = |more: &str| {
+        format!("at: [8, 15, 21], test: {{greater: {{left: {}, right: {}}}}}", side("large", more), side("small", more))
+    };
+    let verdict = on_values(&test(", error: 0.5"), CURVES);
+    assert_eq!(counts(&verdict), [1, 0, 0, 2]);
+    let middle = &verdict.comparisons[1];
+    assert_eq!((middle.left, middle.right), (Some(46.0), Some(35.0)));
+    assert!((middle.band.unwrap() - 0.5_f64.sqrt()).abs() < 1e-12);
+    assert!(verdict.comparisons[0].text.contains("x = 8 is outside 12 to 22"), "{:?}", verdict.comparisons[0]);
+    // Without a stated error those of the neighbours are weighted: 0.3 * sqrt(0.7^2 + 0.3^2 + 0.5^2 + 0.5^2), below the tie band.
+    assert_eq!(on_values(&test(""), CURVES).comparisons[1].band, Some(0.5));
+}
+
+#[test]
+fn interpolation_may_stand_on_an_amount_in_a_column() {
+    let side = |model: &str| {
+        format!("{{interpolate: {{along: size, x: {{column: gmacs}}, y: {{panel: y}}, of: {{model: {model}}}, at: 300}}}}")
+    };
+    let verdict = on_values(&format!("test: {{greater: {{left: {}, right: 39.4}}}}", side("large")), CURVES);
+    assert_eq!((counts(&verdict), verdict.comparisons[0].left), ([1, 0, 0, 0], Some(40.0)));
+    assert_eq!(counts(&on_values(&format!("test: {{greater: {{left: {}, right: 39.4}}}}", side("small")), CURVES)), [0, 0, 0, 1]);
+}
+
+#[test]
+fn defaults_fill_open_columns_and_operands_win_over_them() {
+    let test = "defaults: {size: 2k, planet: earth}, test: {greater: {left: {cell: {model: large}}, right: {cell: {model: small, size: 1k}}}}";
+    let verdict = on_values(test, GRID);
+    assert_eq!((verdict.comparisons[0].left, verdict.comparisons[0].right), (Some(24.0), Some(10.0)));
+}
+
+#[test]
+fn a_file_without_the_named_columns_is_skipped() {
+    let mut values = Values::default();
+    values.add("a.csv", b"model,size,value\na,1,5\nb,1,3\n").unwrap();
+    values.add("b.csv", b"model,depth,value\na,1,1\nb,1,9\n").unwrap();
+    values.add("costs.csv", b"model,size,gmacs\na,1,1\n").unwrap();
+    let spec = claim("{id: c, says: s, cells: {where: {size: 1}}, test: {best: {along: model, is: a}}}");
+    assert_eq!(judge(&[spec], &values)[0].verdict, VerdictKind::Supported);
+    values.add("marked.csv", b"\xef\xbb\xbfmodel,size,value\nc,1,2\n").unwrap();
+    let spec = claim("{id: c, says: s, cells: {where: {size: 1}}, test: {best: {along: model, is: a}}}");
+    assert_eq!(judge(&[spec], &values)[0].num_true, 2);
+    let error = values.add("c.csv", b"model,value\na,much\n").unwrap_err();
+    assert_eq!(error.to_string(), "c.csv:2: column `value` is `much`, expected a number");
+}
+
+#[test]
+fn tests_that_stand_together_have_no_data_where_one_has_none() {
+    let tests = "test: [{greater: {left: {cell: {model: a}}, right: 1}}, {greater: {left: {cell: {model: z}}, right: 1}}]";
+    let csv = "model,value\na,5\n";
+    assert_eq!(counts(&on_values(tests, csv)), [1, 0, 0, 1]);
+    let together = on_values(&format!("requires_every_test: true, {tests}"), csv);
+    assert_eq!((together.verdict, counts(&together)), (VerdictKind::NoData, [0, 0, 0, 2]));
+}
+
+#[test]
+fn seeds_are_paired_where_they_match() {
+    // Differences by seed 2.0, 2.1, 1.9: mean 2, standard deviation 0.1; t(0.95, 2) = 4.3027, half width 0.248.
+    let paired = table(&[("a", "1", &[10.0, 20.1, 29.9]), ("b", "1", &[8.0, 18.0, 28.0])]);
+    let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}, tie_band: 0";
+    let verdict = on_runs(test, paired.clone());
+    assert_eq!(verdict.verdict, VerdictKind::Supported);
+    assert!((verdict.comparisons[0].band.unwrap() - 4.302_653 * 0.1 / 3f64.sqrt()).abs() < 1e-5, "{verdict:?}");
+    // The same values under other seeds are not paired: standard deviation 10, so nothing is decided.
+    let mut unpaired = paired;
+    for (idx, value) in unpaired.cells[1].values.iter_mut().enumerate() {
+        value.0 = 10 + idx as u64;
+    }
+    let verdict = on_runs(test, unpaired);
+    assert_eq!(verdict.verdict, VerdictKind::Undecided);
+    // Welch: variances 99.0033 and 100 over 3 each, so 3.9999 degrees of freedom, t = 2.7765.
+    let standard_error = ((99.003_333_f64 + 100.0) / 3.0).sqrt();
+    assert!((verdict.comparisons[0].band.unwrap() / standard_error - 2.776_5).abs() < 1e-3, "{verdict:?}");
+}
+
+#[test]
+fn one_seed_is_never_enough_unless_no_confidence_is_asked_for() {
+    let once = || table(&[("a", "1", &[60.0]), ("b", "1", &[20.0])]);
+    let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}";
+    let verdict = on_runs(test, once());
+    assert_eq!((verdict.verdict, verdict.comparisons[0].band), (VerdictKind::Undecided, None));
+    assert_eq!(on_runs(&format!("confidence: none, {test}"), once()).verdict, VerdictKind::Supported);
+    let plateau = "test: {at_most: {value: {cell: {model: b}}, limit: 30}}";
+    assert_eq!(on_runs(plateau, once()).verdict, VerdictKind::Undecided);
+    assert_eq!(on_runs(&format!("confidence: none, {plateau}"), once()).verdict, VerdictKind::Supported);
+}
+
+#[test]
+fn more_confidence_needs_more_evidence_and_the_tie_band_stays() {
+    let runs = || table(&[("a", "1", &[11.0, 12.0, 13.0]), ("b", "1", &[10.0, 10.3, 10.2])]);
+    let at = |confidence: &str| {
+        on_runs(
+            &format!(
+                "confidence: {confidence}, test: {{greater: {{left: {{cell: {{model: a}}}}, right: {{cell: {{model: b}}}}}}}}"
+            ),
+            runs(),
+        )
+        .verdict
+    };
+    assert_eq!((at("80%"), at("95%")), (VerdictKind::Supported, VerdictKind::Undecided));
+    let close = table(&[("a", "1", &[10.4, 10.4, 10.4]), ("b", "1", &[10.0, 10.0, 10.0])]);
+    let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}";
+    assert_eq!(on_runs(test, close).verdict, VerdictKind::Undecided);
+}
+
+#[test]
+fn a_gain_of_runs_must_stay_below_its_limit_with_its_whole_interval() {
+    let runs = |last: &[f64]| table(&[("a", "1", &[10.0, 10.1, 9.9]), ("a", "2", last)]);
+    let test = "test: {at_most: {value: {gain: {along: size, from: 1, to: 2}}, limit: 1}}";
+    assert_eq!(on_runs(test, runs(&[10.1, 10.2, 10.0])).verdict, VerdictKind::Supported);
+    assert_eq!(on_runs(test, runs(&[13.0, 13.1, 12.9])).verdict, VerdictKind::Refuted);
+    assert_eq!(on_runs(test, runs(&[10.0, 11.5, 10.2])).verdict, VerdictKind::Undecided);
+}
+
+#[test]
+fn failed_runs_are_missing_and_tables_can_be_named_together() {
+    let verdict = on_runs(
+        "each: {size: all}, test: {best: {along: model, is: a}}",
+        table(&[("a", "1", &[9.0, 9.1]), ("b", "1", &[]), ("c", "1", &[5.0, 5.2])]),
+    );
+    assert_eq!((verdict.verdict, counts(&verdict)), (VerdictKind::Supported, [1, 0, 0, 1]));
+    let mut other = table(&[("a", "1", &[1.0, 1.1])]);
+    other.name = "u".to_owned();
+    let spec =
+        claim("{id: c, says: s, cells: {table: [t, u]}, test: {greater: {left: {cell: {table: t}}, right: {cell: {table: u}}}}}");
+    assert_eq!(judge(&[spec], &RunTables(&[table(&[("a", "1", &[9.0, 9.1])]), other]))[0].verdict, VerdictKind::Supported);
+}
+
+#[test]
+fn verdicts_are_written_as_json_csv_and_text() {
+    let verdict = on_values("expect: refuted, test: {best: {along: model, is: a}}", "model,value\na,5\nb,3.25\nc,\n");
+    let json = to_json(std::slice::from_ref(&verdict));
+    assert_eq!(
+        json,
+        "{\"claims\":[{\"id\":\"c\",\"verdict\":\"supported\",\"true\":1,\"tie\":0,\"false\":0,\"missing\":1,\"comparisons\":[\
+         {\"left\":5.0,\"right\":3.25,\"difference\":1.75,\"band\":0.5,\"outcome\":\"true\",\"text\":\"model=a: 5 > model=b: 3.25\"},\
+         {\"left\":null,\"right\":null,\"difference\":null,\"band\":null,\"outcome\":\"missing\",\
+         \"text\":\"model=a: 5 > model=c: ?: no value at model=c\"}]}]}"
+    );
+    assert_eq!(
+        String::from_utf8(to_csv(std::slice::from_ref(&verdict))).unwrap(),
+        "id,verdict,expected,as_expected,true,tie,false,missing,says\nc,supported,refuted,no,1,0,0,1,s\n"
+    );
+    let text = to_text(std::slice::from_ref(&verdict), false);
+    assert_eq!(
+        text,
+        "c  supported  1/0/0 (1 missing)  s\n   expected refuted\n     true     model=a: 5 > model=b: 3.25  (difference 1.75, band 0.5)\n\
+         \u{20}    missing  model=a: 5 > model=c: ?: no value at model=c\n"
+    );
+}
+
+#[test]
+fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
+    use crate::record::tests::{point, run};
+    use crate::record::{Provenance, Records, files, parse};
+    use crate::tables::{TableInput, TableSpec};
+
+    let runs: Vec<_> = (0..6_u32)
+        .map(|idx| {
+            run(
+                &format!("r{idx}"),
+                u64::from(idx / 3 + 1),
+                u64::from(idx % 3),
+                10.0 / 3.0 * f64::from(idx / 3 + 1) + f64::from(idx) / 7.0,
+            )
+        })
+        .collect();
+    let points = vec![point(&[("data.size", "1")], &["r0", "r1", "r2"]), point(&[("data.size", "2")], &["r3", "r4", "r5", "gone"])];
+    let tables: Vec<TableSpec> = vec![serde_yaml::from_str("{name: t, rows: data.size, values: zeroshot/scenes.acc1}").unwrap()];
+    let claims = vec![claim("{id: more, says: more is better, cells: {table: t}, test: {rises: {along: data.size}}}")];
+    let provenance = Provenance {
+        version: "0".to_owned(),
+        commit: None,
+        experiment: "e".to_owned(),
+        experiment_digest: String::new(),
+        device: crate::run::DeviceKind::Cpu,
+        command: String::new(),
+        data: BTreeMap::new(),
+    };
+    let statements = serde_json::json!({ "tables": tables, "claims": claims });
+    let records = Records { provenance, runs, points, statements };
+    let Findings { verdicts, files: first, .. } =
+        findings(&tables, &claims, &TableInput::new(&records.points, &records.runs)).unwrap();
+    assert_eq!(verdicts[0].verdict, VerdictKind::Supported);
+    assert_eq!(first.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["tables/t.csv", "tables/t.md", "claims.csv"]);
+
+    let written = files(&records).unwrap();
+    let back = parse(&written[0].bytes, &written[1].bytes, &written[2].bytes).unwrap();
+    let tables: Vec<TableSpec> = serde_json::from_value(back.statements["tables"].clone()).unwrap();
+    let claims: Vec<ClaimSpec> = serde_json::from_value(back.statements["claims"].clone()).unwrap();
+    let again = findings(&tables, &claims, &TableInput::new(&back.points, &back.runs)).unwrap();
+    assert_eq!(again.files, first);
+}
+
+mod validation {
+    use super::*;
+    use crate::tables::TableShape;
+
+    fn shapes() -> BTreeMap<String, TableShape> {
+        let labels = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>();
+        let columns = BTreeMap::from([
+            ("model".to_owned(), labels(&["small", "large"])),
+            ("size".to_owned(), labels(&["1000", "2000", "4000"])),
+            ("metric".to_owned(), labels(&["acc1"])),
+        ]);
+        BTreeMap::from([("fig1".to_owned(), TableShape { columns })])
+    }
+
+    fn problems(rest: &str) -> Vec<String> {
+        let spec = claim(&format!("{{id: c, says: s, {rest}}}"));
+        validate(&spec, Some(&shapes())).iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+    }
+
+    #[test]
+    fn a_sound_claim_has_no_problem() {
+        for test in [
+            "test: {best: {along: model, is: large, each: {size: all}}}",
+            "each: {model: all}, test: {rises: {along: size, over: {at_least: 2k}}}",
+            "each: {size: 4k}, test: {greater: {left: {cell: {model: large}}, right: {cell: {model: [small]}}}}",
+            "defaults: {model: small}, test: {at_most: {value: {gain: {along: size, from: 1k, to: 2k}}, limit: 1}}",
+        ] {
+            assert_eq!(problems(&format!("cells: {{table: fig1}}, {test}")), Vec::<String>::new(), "{test}");
+        }
+    }
+
+    #[test]
+    fn unknown_tables_columns_and_labels_are_found_with_what_is_known() {
+        assert_eq!(
+            problems("cells: {table: fig2}, test: {rises: {along: nonsense}}"),
+            ["cells.table: unknown table `fig2`, expected one of `fig1`"]
+        );
+        assert_eq!(
+            problems(
+                "cells: {table: fig1}, test: [{best: {along: modle, is: large, each: {size: all}}}, {best: {along: model, is: huge, each: {size: 3k}}}]"
+            ),
+            [
+                "test.0.best.along: unknown column `modle`, expected one of `metric`, `model`, `size`, `table`",
+                "test.1.best.each.size: unknown label of `size` `3k`, expected one of `1000`, `2000`, `4000`",
+                "test.1.best.is: unknown label of `model` `huge`, expected one of `small`, `large`",
+            ]
+        );
+    }
+
+    #[test]
+    fn open_columns_and_unmet_needs_are_found() {
+        assert_eq!(
+            problems("cells: {table: fig1}, test: {greater: {left: {cell: {model: large}}, right: 3}}"),
+            ["test.greater.left.cell: leaves `size` open: name a value there, in `each` or in `cells.where`"]
+        );
+        assert_eq!(
+            problems(
+                "cells: {table: fig1}, each: {model: all}, at: [3], tie_band: -1, test: {at_most: {value: {gain: {along: size, to: 2k}}, limit: 1}}"
+            ),
+            [
+                "tie_band: is not a number of points of zero or more",
+                "test.at_most.value.gain: states no `from`, and `each` gives `size` no value",
+                "at: is not used: no `interpolate` operand leaves its position open",
+            ]
+        );
+        assert_eq!(
+            problems("cells: {where: {}}, test: {fit: {x: {cell: {size: all}}, y: {cell: {}}, over: {model: all}}}")
+                .first()
+                .map(String::as_str),
+            Some("cells: names no table, expected `table`")
+        );
+        assert_eq!(
+            problems(
+                "cells: {table: fig1}, each: {size: {}}, test: {fit: {x: {cell: {size: all}}, y: {cell: {}}, over: {model: all}}}"
+            ),
+            [
+                "each.size: is a range without bounds, expected `at_least`, `above`, `at_most` or `below`",
+                "test.fit: states no condition, expected `r2_at_least` or `steeper_above`",
+                "test.fit.x.cell.size: picks several values, expected one here",
+            ]
+        );
+    }
+
+    #[test]
+    fn claims_on_files_select_by_column_and_may_name_what_is_not_there() {
+        let on_files =
+            |cells: &str| validate(&claim(&format!("{{id: c, says: s, cells: {cells}, test: {{rises: {{along: n}}}}}}")), None);
+        assert_eq!(on_files("{where: {figure: 99}}"), []);
+        assert_eq!(on_files("{table: fig1}")[0].path, "cells.table");
+    }
+}

@@ -1,0 +1,251 @@
+//! Round trips of whole results folders, and records that other rooms' tests build on.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::run::{
+    Activation, Augmentation, CurvePoint, DataConfig, DataSource, EvalConfig, EvalSet, EvalSource, EvalTask, ImageEncoderConfig,
+    Keep, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, RunStatus, SslConfig,
+    StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+};
+
+/// A small config.
+pub(crate) fn config(size: u64, seed: u64) -> RunConfig {
+    RunConfig {
+        data: DataConfig {
+            source: DataSource::Scenes { world_seed: 1 },
+            size: Some(size),
+            quality: None,
+            tokenizer: TokenizerConfig::Bpe { vocab_size: 512 },
+        },
+        model: ModelConfig {
+            image_encoder: ImageEncoderConfig::Vit(VitConfig {
+                width: 64,
+                layers: 2,
+                heads: 2,
+                mlp_width: 256,
+                patch_size: 8,
+                pooling: Pooling::Mean,
+                pre_norm: false,
+            }),
+            text_encoder: TextEncoderConfig { width: 64, layers: 2, heads: 2, mlp_width: 256, context_length: 16, vocab_size: 512 },
+            embed_dim: 64,
+            image_size: 32,
+            activation: Activation::Gelu,
+            logit_scale_init: 1.0 / 0.07,
+            logit_scale_max: 100.0,
+            pixel_mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            pixel_std: [0.1 + 0.2, 0.26, 0.27],
+        },
+        train: TrainConfig {
+            strategy: StrategyConfig { augmentation: Augmentation::None, masked: 0.0, batch_multiplier: 1, ssl: None },
+            batch_size: 32,
+            accumulate: 1,
+            steps: 10,
+            lr: 1e-3,
+            warmup_steps: 2,
+            optimizer: OptimizerConfig::Adamw { beta1: 0.9, beta2: 0.98, eps: 1e-6 },
+            weight_decay: 0.1,
+            grad_clip_norm: None,
+            lanes: 8,
+        },
+        evaluate: vec![EvalConfig {
+            task: EvalTask::Zeroshot,
+            name: "scenes".to_owned(),
+            sets: vec![EvalSet {
+                name: "iid".to_owned(),
+                source: EvalSource::Scenes { world_seed: 1, variant: "iid".to_owned(), samples: 100 },
+            }],
+        }],
+        seed,
+        device: DeviceKind::Cpu,
+        precision: Precision::F32,
+    }
+}
+
+/// A finished run with one metric.
+pub(crate) fn run(run_id: &str, size: u64, seed: u64, acc1: f64) -> RunRecord {
+    RunRecord {
+        run_id: run_id.to_owned(),
+        config: config(size, seed),
+        status: RunStatus::Finished,
+        reason: None,
+        subset_samples: size,
+        steps: 10,
+        samples_seen: 320,
+        gmacs: 12.345,
+        metrics: BTreeMap::from([("zeroshot/scenes.acc1".to_owned(), acc1)]),
+        curve: Vec::new(),
+    }
+}
+
+/// A point of these labels and runs.
+pub(crate) fn point(labels: &[(&str, &str)], run_ids: &[&str]) -> PointView {
+    PointView {
+        labels: labels.iter().map(|(path, label)| ((*path).to_owned(), (*label).to_owned())).collect(),
+        run_ids: run_ids.iter().map(|id| (*id).to_owned()).collect(),
+    }
+}
+
+fn curve(scale: f64) -> Vec<CurvePoint> {
+    (1..=3)
+        .map(|step| CurvePoint {
+            step,
+            samples_seen: step * 32,
+            loss: 3.3 / scale,
+            lr: 1e-3 / 7.0 / scale,
+            logit_scale: 14.285_714_285_714_286,
+            grad_norm: 1e-310 * scale,
+        })
+        .collect()
+}
+
+/// Runs that differ in every way that records must carry.
+fn varied() -> Records {
+    let mut scorer = config(16, 9);
+    scorer.evaluate.clear();
+    let mut filtered = run("b2", 64, 1, 33.333_333_333_333_336);
+    filtered.config.data.quality =
+        Some(QualityConfig { keep: Keep::Share(0.4), by: QualityBy::Similarity { scorer: Box::new(scorer) } });
+    filtered.metrics.insert("retrieval/scenes.image_retrieval_recall@1".to_owned(), 0.1 + 0.2);
+    let mut augmented = run("c3", 64, 0, 12.5);
+    augmented.config.data.source = DataSource::Webdataset { shards: vec!["a,\"b\".tar".to_owned(), "c.tar".to_owned()] };
+    augmented.config.data.size = None;
+    augmented.config.train.strategy = StrategyConfig {
+        augmentation: Augmentation::CropFlip { min_area: 0.2, flip: 0.5 },
+        masked: 0.5,
+        batch_multiplier: 2,
+        ssl: Some(SslConfig { weight: 1.0, temperature: 0.1, hidden: 64, out: 16 }),
+    };
+    augmented.config.train.grad_clip_norm = Some(1.0);
+    let mut failed = run("d4", 128, 0, 0.0);
+    failed.metrics.clear();
+    failed.status = RunStatus::Failed;
+    failed.reason = Some("out of memory: needed 3 GB,\nhad \"2\" GB".to_owned());
+    let mut runs = vec![run("a1", 64, 0, 20.0), filtered, augmented, failed];
+    for (idx, record) in runs.iter_mut().enumerate() {
+        record.curve = curve(f64::from(u32::try_from(idx).unwrap() + 1));
+    }
+    runs[3].curve.clear();
+    Records {
+        provenance: Provenance {
+            version: "0.1.0".to_owned(),
+            commit: Some("abc123".to_owned()),
+            experiment: "small/data".to_owned(),
+            experiment_digest: "00ff".to_owned(),
+            device: DeviceKind::Cpu,
+            command: "scaledown run experiments/small/data.yaml".to_owned(),
+            data: BTreeMap::from([("scenes".to_owned(), "11ee".to_owned())]),
+        },
+        runs,
+        points: vec![point(&[("data.size", "64")], &["a1", "b2"]), point(&[("data.size", "128")], &["d4", "not-there"])],
+        statements: serde_json::json!({"tables": [{"name": "t"}], "claims": []}),
+    }
+}
+
+fn texts(records: &Records) -> BTreeMap<&'static str, String> {
+    files(records).unwrap().into_iter().map(|file| (file.name, String::from_utf8(file.bytes).unwrap())).collect()
+}
+
+fn parse_texts(texts: &BTreeMap<&'static str, String>) -> Result<Records, RecordError> {
+    parse(texts["runs.csv"].as_bytes(), texts["curves.csv"].as_bytes(), texts["provenance.json"].as_bytes())
+}
+
+#[test]
+fn records_read_back_are_the_records_written() {
+    let records = varied();
+    let written = texts(&records);
+    let back = parse_texts(&written).unwrap();
+    assert_eq!(back, records);
+    assert_eq!(texts(&back), written, "and are written as the same bytes");
+}
+
+#[test]
+fn records_of_no_runs_read_back_too() {
+    let records = Records { runs: Vec::new(), points: Vec::new(), ..varied() };
+    assert_eq!(parse_texts(&texts(&records)).unwrap(), records);
+}
+
+#[test]
+fn a_run_is_a_row_with_what_varies_then_its_outcome_then_its_metrics() {
+    let written = texts(&varied());
+    let header = written["runs.csv"].lines().next().unwrap();
+    assert_eq!(
+        header,
+        "run_id,data.source.webdataset.shards,data.source.scenes.world_seed,data.size,data.quality.keep.share,\
+         train.strategy.augmentation.crop_flip.min_area,train.strategy.augmentation,train.strategy.masked,\
+         train.strategy.batch_multiplier,train.strategy.ssl.weight,train.grad_clip_norm,\
+         seed,subset_samples,samples_seen,steps,gmacs,status,reason,\
+         retrieval/scenes.image_retrieval_recall@1,zeroshot/scenes.acc1"
+    );
+    let row = |run_id: &str| written["runs.csv"].lines().find(|line| line.starts_with(run_id)).unwrap();
+    assert_eq!(row("b2"), "b2,,1,64,0.4,,none,0,1,,,1,64,320,10,12.345,finished,,0.30000000000000004,33.333333333333336");
+    assert_eq!(
+        row("c3"),
+        "c3,\"[\"\"a,\\\"\"b\\\"\".tar\"\",\"\"c.tar\"\"]\",,,,0.2,crop_flip,0.5,2,1,1,0,64,320,10,12.345,finished,,,12.5"
+    );
+}
+
+#[test]
+fn what_is_not_finite_becomes_an_empty_cell() {
+    let mut records = varied();
+    records.runs[0].status = RunStatus::Diverged;
+    records.runs[0].metrics.insert("zeroshot/scenes.acc1".to_owned(), f64::NAN);
+    records.runs[0].curve[2].loss = f64::NAN;
+    records.runs[0].curve[2].grad_norm = f64::INFINITY;
+    let written = texts(&records);
+    assert!(written["curves.csv"].contains("\na1,3,96,,0.00014285714285714287,14.285714285714286,\n"), "{}", written["curves.csv"]);
+    let back = parse_texts(&written).unwrap();
+    assert!(back.runs[0].metrics.is_empty() && back.runs[0].curve[2].loss.is_nan());
+    assert_eq!(texts(&back), written);
+}
+
+#[test]
+fn runs_share_what_they_have_in_common() {
+    let one = varied();
+    let mut many = one.clone();
+    many.runs = (0..50_u64).map(|seed| run(&format!("r{seed}"), 64, seed, 1.0)).collect();
+    many.points.clear();
+    let size = texts(&many)["provenance.json"].len();
+    assert!(size < 50 * 200, "{size} bytes for 50 runs that differ in their seed");
+}
+
+#[test]
+fn broken_folders_are_refused_with_the_place() {
+    let written = texts(&varied());
+    let broken = |file: &'static str, from: &str, to: &str| {
+        let mut texts = written.clone();
+        assert!(texts[file].contains(from), "{file} has no {from}");
+        texts.insert(file, texts[file].replacen(from, to, 1));
+        parse_texts(&texts).unwrap_err().to_string()
+    };
+    assert_eq!(broken("runs.csv", "finished", "done"), "runs.csv:2: `status` is `done`, expected a status");
+    assert_eq!(broken("runs.csv", "\nb2,", "\nx9,"), "runs.csv: run x9 is not in the other files of the folder");
+    assert_eq!(broken("curves.csv", "\na1,1,", "\na1,one,"), "curves.csv:2: `step` is `one`, not a number");
+    assert_eq!(broken("curves.csv", "\na1,1,", "\nx9,1,"), "curves.csv: run x9 is not in the other files of the folder");
+    assert_eq!(broken("provenance.json", "\"format\": 1", "\"format\": 99"), "provenance.json: format version 99, expected 1");
+    assert!(broken("runs.csv", "run_id,", "id,").starts_with("runs.csv:1: columns"));
+    let mut twice = varied();
+    twice.runs[1].run_id = "a1".to_owned();
+    assert_eq!(files(&twice).unwrap_err().to_string(), "run a1 is there twice");
+}
+
+#[test]
+fn a_folder_is_written_through_the_caller_and_read_from_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = varied();
+    write(folder.path(), &records, &mut |path, bytes| std::fs::write(path, bytes)).unwrap();
+    assert_eq!(read(folder.path()).unwrap(), records);
+    let refused = write(folder.path(), &records, &mut |_, _| Err(io::Error::other("disk full"))).unwrap_err();
+    assert!(refused.to_string().ends_with("runs.csv: disk full"), "{refused}");
+    let missing = read(&folder.path().join("nowhere")).unwrap_err();
+    assert!(missing.hint().is_some(), "{missing}");
+}
+
+#[test]
+fn timings_keep_to_the_millisecond() {
+    let timing =
+        Timing { run_id: "a1".to_owned(), job: "train".to_owned(), wall_s: 1.234_567, samples_per_s: Some(99.96), attempts: 1 };
+    let file = timings_file(&[timing]).unwrap();
+    assert_eq!(String::from_utf8(file.bytes).unwrap(), "run_id,job,wall_s,samples_per_s,attempts\na1,train,1.235,100.0,1\n");
+}

@@ -2,7 +2,6 @@
 //!
 //! From the text to the distinct runs, at a thousand and a million of them. `touching train` puts every axis into one section,
 //! which is the worst for the caches; `shared` repeats every run under two budgets that come to the same steps.
-#![expect(missing_docs, reason = "criterion's own functions")]
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;

@@ -323,7 +323,7 @@ impl Checker<'_> {
         let owners: Vec<&str> = siblings.iter().filter(has_key).flat_map(|s| tag_names(s, tag)).collect();
         let path = Path::Key(&here.path, &entry.key);
         let message = format!(
-            "key `{}`{} is none of `{found}`, expected one of {}",
+            "key `{}`{} does not go with `{found}`, expected one of {}",
             entry.key,
             inside(here.path),
             quoted_list(known)

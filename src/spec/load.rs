@@ -229,9 +229,8 @@ impl<'a> Loader<'a> {
         let mut checker = Checker { document, sources, diagnostics, is_covered: &|_| false };
         let cursor = Cursor { node: &tree, at: Span::start_of(file), path: check::Path::Root };
         let clean = checker.check(cursor, document.root());
-        let file = statements::typed(clean?, tree.span, "claims", &mut self.diagnostics)?;
-        statements::check_claims(&file, &tree, &mut self.diagnostics);
-        Some(file)
+        statements::check_claims(&tree, &self.sources, &mut self.diagnostics);
+        statements::typed(clean?, tree.span, "claims", &mut self.diagnostics)
     }
 }
 

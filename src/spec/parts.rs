@@ -255,7 +255,8 @@ pub(super) fn resolve(
         Part::WeightDecay => {
             add!(weight_decay, context.typed::<Option<Quantity>>(part, at), |q: Option<Quantity>| {
                 let value = q.map_or(WEIGHT_DECAY, |q| q.0);
-                if value == 0.0 { Ok(0.0) } else { above_zero(value, "train.weight_decay") }
+                let message = format!("`train.weight_decay`: found {value}, expected 0 or more");
+                if value >= 0.0 { Ok(value) } else { Err(vec![Problem::new(Code::Train, "train.weight_decay", message)]) }
             });
         }
         Part::GradClip => add!(grad_clip, context.typed(part, at), |c| Ok(resolve::grad_clip(c))),

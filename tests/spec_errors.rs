@@ -119,3 +119,53 @@ fn the_terminal_form_underlines_every_place() {
         }
     }
 }
+
+/// Pieces that make YAML fall over, beside what the files themselves hold.
+const PIECES: [&str; 24] = [
+    "{", "}", "[", "]", ":", ": ", "- ", "\n", "  ", "\t", "\"", "'", "&a ", "*a", "!!x ", "${", "${A}", "#", "|", "null", "9e99",
+    "-1", "\u{feff}", "é",
+];
+
+#[test]
+fn no_damage_to_a_file_makes_the_program_panic() {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+    let valid = fs::read_to_string("tests/fixtures/spec/data-quality.yaml").unwrap();
+    let whole = fs::read_to_string("tests/fixtures/spec/base/scenes-small.yaml").unwrap();
+    let text =
+        format!("{}{whole}", valid.replace("base: base/scenes-small.yaml\n", "").replace("data:\n  quality", "x-data:\n  quality"));
+    let edit =
+        (any::<prop::sample::Index>(), 0..12_usize, prop::sample::select(PIECES.to_vec()), any::<prop::sample::Index>(), 0..4_u8);
+    let config = Config { cases: 1500, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let strategy = (any::<bool>(), prop::collection::vec(edit, 1..5));
+    let result = runner.run(&strategy, |(from_base, edits)| {
+        let mut chars: Vec<char> = if from_base { text.chars().collect() } else { valid.chars().collect() };
+        for (at, len, piece, from, kind) in edits {
+            if chars.is_empty() {
+                break;
+            }
+            let (at, from) = (at.index(chars.len()), from.index(chars.len()));
+            let end = (at + len).min(chars.len());
+            let moved: Vec<char> = chars[from..(from + 3 * len).min(chars.len())].to_vec();
+            match kind {
+                0 => drop(chars.splice(at..end, piece.chars())),
+                1 => drop(chars.splice(at..at, piece.chars())),
+                2 => drop(chars.splice(at..end, moved)),
+                _ => drop(chars.splice(at..at, moved)),
+            }
+        }
+        let damaged: String = chars.into_iter().collect();
+        let path = Path::new("tests/fixtures/spec/damaged.yaml");
+        match spec::load_str(path, &damaged, &LoadOptions::default()) {
+            Ok(spec) => drop(spec.label(0, "train.budget")),
+            Err(errors) => {
+                prop_assert!(!errors.diagnostics().is_empty());
+                let _ = (errors.to_string(), errors.report().to_string());
+            }
+        }
+        Ok(())
+    });
+    assert!(result.is_ok(), "{}", result.unwrap_err());
+}

@@ -9,6 +9,8 @@
 
 mod expand;
 mod identity;
+#[cfg(test)]
+mod tests;
 
 pub use expand::{Expansion, Run, RunParts, expand};
 pub use identity::{RunId, run_id};

@@ -364,6 +364,12 @@ impl Fit {
             }
             Steps::Known(_) => return None,
         };
-        Some((problem, &[Part::Data, Part::Model, Part::Strategy, Part::BatchSize, Part::Accumulate, Part::Lanes]))
+        let others: &[Part] = match problem.path.as_str() {
+            "train.accumulate" => &[Part::Strategy, Part::BatchSize, Part::Accumulate],
+            "train.lanes" => &[Part::Strategy, Part::BatchSize, Part::Lanes],
+            "train.strategy.masked" => &[Part::Model, Part::Strategy],
+            _ => &[Part::Data, Part::Strategy, Part::BatchSize],
+        };
+        Some((problem, others))
     }
 }

@@ -52,7 +52,10 @@ impl Checker<'_> {
     /// Checks one value; its clean form if nothing is wrong with it.
     pub fn check(&mut self, here: Cursor<'_>, schema: &Json) -> Option<Json> {
         let schema = self.document.resolve(schema);
-        if schema.get("x-axes").is_some() {
+        if matches!(&here.node.value, Tree::Scalar(Scalar { is_broken: true, .. })) {
+            return None;
+        }
+        if matches!(here.node.value, Tree::Map(_)) && self.document.variants(schema).iter().any(|s| s.get("x-axes").is_some()) {
             return Some(Json::Null);
         }
         if let (Tree::Scalar(_), false, Some(name)) = (&here.node.value, here.node.is_null(), self.document.shorthand(schema)) {
@@ -69,7 +72,11 @@ impl Checker<'_> {
     fn wrong(&mut self, here: Cursor<'_>, schema: &Json, why: &str) -> Option<Json> {
         let expected = self.document.describe(schema);
         let path = if matches!(here.path, Path::Root) { String::new() } else { format!("`{}`: ", here.path) };
-        let mut message = format!("{path}found {}", here.node.describe());
+        let template = match &here.node.value {
+            Tree::Scalar(Scalar { template: Some(template), .. }) => format!(" (from `{template}`)"),
+            _ => String::new(),
+        };
+        let mut message = format!("{path}found {}{template}", here.node.describe());
         let (reason, guess) = why.split_once(": did you mean ").unwrap_or((why, ""));
         match (reason.contains("expected"), reason.is_empty()) {
             (true, _) => message = format!("{message}: {reason}"),
@@ -84,8 +91,9 @@ impl Checker<'_> {
             let variants = self.document.variants(schema);
             problem.hint = scalar_hint(text, &variants);
         }
-        if let Tree::Scalar(Scalar { template: Some(template), .. }) = &here.node.value {
-            problem = problem.note(here.node.span, format!("from `{template}`"));
+        let takes_list = self.document.variants(schema).iter().all(|s| allows(s, "array"));
+        if let (Some(text), true) = (here.node.text(), takes_list) {
+            problem.hint = Some(format!("for one item write `[{text}]`"));
         }
         self.diagnostics.error(problem);
         None
@@ -194,13 +202,13 @@ impl Checker<'_> {
         match (maps.as_slice(), tag(&maps)) {
             ([], _) if variants.iter().any(|s| is_anything(s)) => Some(plain(here.node)),
             ([], _) => self.wrong(here, schema, ""),
-            ([one], _) => self.object(here, one),
+            ([one], _) => self.object(here, one, &[]),
             (_, Some(tag)) => self.tagged(here, &maps, tag),
             (_, None) if maps.iter().all(|s| choice_key(s).is_some()) => self.choice(here, &maps),
             (_, None) => {
                 let unknown = |s: &&&Json| entries.iter().filter(|e| self.document.children(s, &e.key).is_empty()).count();
                 let best = maps.iter().min_by_key(unknown).expect("there are several");
-                self.object(here, best)
+                self.object(here, best, &[])
             }
         }
     }
@@ -217,7 +225,7 @@ impl Checker<'_> {
         };
         let found = entry.value.text().unwrap_or_default();
         if let Some(map) = maps.iter().find(|s| tag_names(s, tag).contains(&found)) {
-            return self.object(here, map);
+            return self.object(here, map, maps);
         }
         let path = Path::Key(&here.path, tag);
         let message = format!("unknown `{path}`: found {}, expected one of {}", entry.value.describe(), quoted_list(&known));
@@ -259,7 +267,8 @@ impl Checker<'_> {
         }
     }
 
-    fn object(&mut self, here: Cursor<'_>, schema: &Json) -> Option<Json> {
+    /// A map of one form; `siblings` are the forms that it might have had under another tag.
+    fn object(&mut self, here: Cursor<'_>, schema: &Json, siblings: &[&Json]) -> Option<Json> {
         let empty = Map::new();
         let properties = schema.get("properties").and_then(Json::as_object).unwrap_or(&empty);
         let other = schema.get("additionalProperties").filter(|s| s.is_object());
@@ -272,6 +281,10 @@ impl Checker<'_> {
             let value = match properties.get(&entry.key).or(other) {
                 Some(schema) => self.entry(here, entry, schema),
                 None if is_open => Some(plain(&entry.value)),
+                None if siblings.iter().any(|s| s.pointer(&format!("/properties/{}", entry.key)).is_some()) => {
+                    self.misplaced_key(here, entry, siblings, &known);
+                    None
+                }
                 None => {
                     self.unknown_key(here.path, entry, &known);
                     None
@@ -301,6 +314,33 @@ impl Checker<'_> {
         let mut problem = Diagnostic::new(Code::UnknownKey, entry.key_span, message);
         problem.hint = did_you_mean(&entry.key, known.iter().copied()).or_else(|| self.elsewhere(&entry.key));
         self.diagnostics.error(problem);
+    }
+
+    /// A key that belongs to the same map under another tag.
+    fn misplaced_key(&mut self, here: Cursor<'_>, entry: &Entry, siblings: &[&Json], known: &[&str]) {
+        let Some(tag) = tag(siblings) else { return };
+        let found = here.node.child(tag).and_then(Node::text).unwrap_or_default();
+        let has_key = |s: &&&Json| s.pointer(&format!("/properties/{}", entry.key)).is_some();
+        let owners: Vec<&str> = siblings.iter().filter(has_key).flat_map(|s| tag_names(s, tag)).collect();
+        let path = Path::Key(&here.path, &entry.key);
+        let message = format!(
+            "key `{}`{} does not go with `{found}`, expected one of {}",
+            entry.key,
+            inside(here.path),
+            quoted_list(known)
+        );
+        let is_from_axis = entry.key_span == entry.value.span;
+        let is_from_base = here.node.entry(tag).is_some_and(|t| t.key_span.file != entry.key_span.file);
+        let belongs = format!("it belongs to {}", quoted_list(&owners));
+        let hint = if is_from_axis {
+            let tag_path = Path::Key(&here.path, tag);
+            format!("{belongs}; write the axis as `{path}: {{values: [..], when: {{{tag_path}: {}}}}}`", owners.join(" or "))
+        } else if is_from_base {
+            format!("{belongs}; to drop what the base states, write `{}: null`", entry.key)
+        } else {
+            belongs
+        };
+        self.diagnostics.error(Diagnostic::new(Code::UnknownKey, entry.key_span, message).hint(hint));
     }
 
     /// Where a key that is not known here would be known.

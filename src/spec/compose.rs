@@ -110,6 +110,7 @@ impl Composer<'_> {
             Tree::Scalar(scalar) if scalar.text.contains("${") => match expand_env(&scalar.text, self.options.env) {
                 Ok(text) => scalar.template = Some(std::mem::replace(&mut scalar.text, text)),
                 Err(EnvError { message, hint }) => {
+                    scalar.is_broken = true;
                     self.diagnostics.error(Diagnostic::new(Code::Env, span, message).hint(hint));
                 }
             },
@@ -232,7 +233,7 @@ impl Setter<'_> {
             let idx =
                 key.parse::<usize>().map_err(|_| format!("`{place}` is a list: found `{key}`, expected a position from 0"))?;
             let len = items.len();
-            let item = items.get_mut(idx).ok_or_else(|| format!("`{place}` has {len} items: there is no position {idx}"))?;
+            let item = items.get_mut(idx).ok_or_else(|| format!("`{place}` is a list of {len}, so it has no position {idx}"))?;
             return self.set(item, keys, depth + 1, &[], value);
         }
         // Beneath `grid` and `zip` a key is a whole dotted axis path.

@@ -301,12 +301,37 @@ pub(super) fn did_you_mean<'a>(found: &str, known: impl IntoIterator<Item = &'a 
     nearest(found, known).map(|name| format!("did you mean `{name}`?"))
 }
 
-/// The known name nearest to a misspelt one, if any is near.
+/// What other programs call things, beside what they are called here.
+const OTHER_NAMES: [(&str, &str); 14] = [
+    ("learning_rate", "lr"),
+    ("bs", "batch_size"),
+    ("wd", "weight_decay"),
+    ("clip_grad", "grad_clip_norm"),
+    ("optimiser", "optimizer"),
+    ("epochs", "budget"),
+    ("max_steps", "steps"),
+    ("samples", "samples_seen"),
+    ("depth", "layers"),
+    ("resolution", "image_size"),
+    ("dim", "width"),
+    ("vocab", "vocab_size"),
+    ("metrics", "values"),
+    ("filter", "where"),
+];
+
+/// The known name nearest to a misspelt one, if any is near: by spelling, by what others call it, or as its beginning.
 pub(super) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = found.to_lowercase();
-    let scored = known.into_iter().map(|name| (strsim::damerau_levenshtein(&lower, &name.to_lowercase()), name));
     let limit = (found.chars().count() / 3).clamp(1, 3);
-    scored.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
+    let distance = |name: &str| {
+        let spelt = strsim::damerau_levenshtein(&lower, &name.to_lowercase());
+        let others = OTHER_NAMES.iter().filter(|(_, ours)| *ours == name);
+        let called = others.map(|(theirs, _)| strsim::damerau_levenshtein(&lower, theirs)).min().unwrap_or(usize::MAX);
+        let is_beginning = lower.len() > 2 && name.to_lowercase().starts_with(&lower);
+        spelt.min(called).min(if is_beginning { limit } else { usize::MAX })
+    };
+    let near = known.into_iter().map(|name| (distance(name), name)).filter(|(distance, _)| *distance <= limit);
+    near.min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
 /// Names in backticks, joined by commas.

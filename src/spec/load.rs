@@ -157,8 +157,11 @@ impl<'a> Loader<'a> {
     /// Reads a scorer's file into `scorers`.
     pub fn read_scorer(&mut self, path: &str, stated_at: Span) {
         if self.scoring.iter().any(|p| p == path) {
-            let message = format!("scorers go round in a circle: {} -> {path}", self.scoring.join(" -> "));
-            self.diagnostics.error(Diagnostic::new(Code::Data, stated_at, message));
+            let first = self.scoring.iter().position(|p| p == path).unwrap_or(0);
+            let chain: Vec<String> = self.scoring[first..].iter().map(|p| format!("`{p}` -> ")).collect();
+            let message = format!("scorers go round in a circle: {}`{path}`", chain.concat());
+            let problem = Diagnostic::new(Code::Data, stated_at, message);
+            self.diagnostics.error(problem.hint("a scorer is trained on data that another scorer, or none, has chosen"));
             self.scorers.insert(path.to_owned(), None);
             return;
         }
@@ -226,9 +229,8 @@ impl<'a> Loader<'a> {
         let mut checker = Checker { document, sources, diagnostics, is_covered: &|_| false };
         let cursor = Cursor { node: &tree, at: Span::start_of(file), path: check::Path::Root };
         let clean = checker.check(cursor, document.root());
-        let file = statements::typed(clean?, tree.span, "claims", &mut self.diagnostics)?;
-        statements::check_claims(&file, &tree, &mut self.diagnostics);
-        Some(file)
+        statements::check_claims(&tree, &self.sources, &mut self.diagnostics);
+        statements::typed(clean?, tree.span, "claims", &mut self.diagnostics)
     }
 }
 

@@ -25,6 +25,8 @@ mod schema;
 mod source;
 mod statements;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod tree;
 pub mod types;
 mod valid;

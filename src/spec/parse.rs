@@ -96,7 +96,7 @@ impl Builder<'_> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_marks(anchor, tag.as_deref(), span);
                 let quoted = style != ScalarStyle::Plain;
-                self.scalar(Scalar { text: text.into_owned(), quoted, template: None }, span);
+                self.scalar(Scalar { text: text.into_owned(), quoted, template: None, is_broken: false }, span);
             }
             Event::SequenceStart(anchor, tag) => {
                 self.refuse_marks(anchor, tag.as_deref(), span);
@@ -204,6 +204,9 @@ impl Builder<'_> {
 
 /// The scanner's message in this program's words, with a next action for the mistakes that people make.
 fn explain(info: &str) -> (String, Option<&'static str>) {
+    if info.contains("recursion limit") {
+        return ("too many levels of nesting".to_owned(), Some("no experiment needs so many"));
+    }
     let hint = if info.contains("tab") {
         Some("indent with spaces")
     } else if info.contains("flow") || info.contains("',' or") || info.contains("bracket") {

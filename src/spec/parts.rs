@@ -12,7 +12,8 @@ use super::resolve::{self, Budget, DataPart, Problem, Warmup};
 use super::scalar::{Count, Quantity};
 use super::schema::Document;
 use super::source::{Sources, Span};
-use super::tree::Node;
+use super::tree::{Node, Tree};
+use super::types::EvalSpec;
 use crate::run::{EvalConfig, ModelConfig, OptimizerConfig, StrategyConfig};
 
 /// A section that is resolved on its own.
@@ -135,10 +136,28 @@ impl PartContext<'_> {
         }
     }
 
+    /// The evaluations that can be read, and whether those are all.
+    fn evaluations(&mut self, node: Option<&Node>) -> (Vec<(usize, EvalSpec)>, bool) {
+        let Some(node) = node else { return (Vec::new(), true) };
+        if let Some(all) = self.typed::<Vec<EvalSpec>>(Part::Evaluate, Some(node)) {
+            return (all.into_iter().enumerate().collect(), true);
+        }
+        let one = |(idx, item): (usize, &Node)| {
+            let list = Node { value: Tree::List(vec![item.clone()]), span: node.span };
+            // Its problems were reported with the whole list.
+            let mut quiet = Diagnostics::default();
+            let mut context = PartContext { sources: self.sources, diagnostics: &mut quiet, tree: self.tree, start: self.start };
+            let read = context.typed::<Vec<EvalSpec>>(Part::Evaluate, Some(&list))?;
+            Some((idx, read.into_iter().next()?))
+        };
+        (node.items().unwrap_or_default().iter().enumerate().filter_map(one).collect(), false)
+    }
+
     fn check(&mut self, part: Part, node: &Node) -> Option<Json> {
         let document = Document::experiment();
         let schemas = document.at(part.keys()).unwrap_or_default();
-        let mut checker = Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
+        let mut checker =
+            Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
         let at = self.tree.at(&part.keys()[..part.keys().len() - 1]).and_then(|n| n.entry(part.keys().last()?));
         let at = at.filter(|e| e.value.span == node.span).map_or(node.span, |e| e.key_span);
         let (root, section) = (Path::Root, part.keys()[0]);
@@ -156,7 +175,8 @@ impl PartContext<'_> {
             Some(section) => (Some(*section), self.tree.entry(section).map_or(self.start, |e| e.key_span)),
             None => (None, self.start),
         };
-        let mut checker = Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
+        let mut checker =
+            Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
         let root = Path::Root;
         let path = section.map_or(Path::Root, |s| Path::Key(&root, s));
         checker.missing_key(Cursor { node: self.tree, at, path }, last[0], schema);
@@ -217,9 +237,12 @@ pub(super) fn resolve(
         Part::Data => add!(data, context.typed(part, at), |spec| data(context, spec, at)),
         Part::Model => add!(model, context.typed(part, at), resolve::model),
         Part::Evaluate => {
-            add!(evaluate, context.typed::<Option<Vec<_>>>(part, at), |specs: Option<Vec<_>>| resolve::evaluate(
-                specs.unwrap_or_default()
-            ));
+            let (specs, is_complete) = context.evaluations(at);
+            add!(evaluate, Some(specs), resolve::evaluate);
+            if !is_complete {
+                variants.evaluate.pop();
+                return None;
+            }
         }
         Part::Strategy => {
             add!(strategy, context.typed(part, at), |super::types::Named(spec)| resolve::strategy(spec));
@@ -232,13 +255,13 @@ pub(super) fn resolve(
         Part::WeightDecay => {
             add!(weight_decay, context.typed::<Option<Quantity>>(part, at), |q: Option<Quantity>| {
                 let value = q.map_or(WEIGHT_DECAY, |q| q.0);
-                if value == 0.0 { Ok(0.0) } else { above_zero(value, "train.weight_decay") }
+                let message = format!("`train.weight_decay`: found {value}, expected 0 or more");
+                if value >= 0.0 { Ok(value) } else { Err(vec![Problem::new(Code::Train, "train.weight_decay", message)]) }
             });
         }
         Part::GradClip => add!(grad_clip, context.typed(part, at), |c| Ok(resolve::grad_clip(c))),
         Part::Lanes => {
-            add!(lanes, context.typed(part, at), |c| whole(c, LANES as u64, "train.lanes")
-                .map(|n| usize::try_from(n).unwrap_or(usize::MAX)));
+            add!(lanes, context.typed(part, at), |c| whole(c, LANES as u64, "train.lanes").map(|n| usize::try_from(n).unwrap_or(usize::MAX)));
         }
         Part::Budget => add!(budget, context.typed::<super::types::BudgetSpec>(part, at), |b| Ok(Budget::from(b))),
     }
@@ -248,9 +271,5 @@ pub(super) fn resolve(
 }
 
 fn above_zero(value: f64, path: &str) -> Result<f64, Vec<Problem>> {
-    if value > 0.0 {
-        Ok(value)
-    } else {
-        Err(vec![Problem::new(Code::Train, path, format!("`{path}`: found {value}, expected a number above 0"))])
-    }
+    if value > 0.0 { Ok(value) } else { Err(vec![Problem::new(Code::Train, path, format!("`{path}`: found {value}, expected a number above 0"))]) }
 }

@@ -44,15 +44,14 @@ struct Decimal {
 }
 
 fn parse_decimal(text: &str) -> Result<Decimal, String> {
-    let (text, unit) = match text.char_indices().next_back() {
-        Some((at, last)) if last.is_ascii_alphabetic() => {
-            let known = UNITS.iter().find(|(name, _)| *name == last);
-            match known {
-                Some((_, power)) => (&text[..at], *power),
-                None => return Err(unknown_unit(&text[..at], &text[at..])),
-            }
+    let number = text.trim_end_matches(|c: char| c.is_alphabetic());
+    let (text, unit) = match &text[number.len()..] {
+        "" => (text, 0),
+        unit if number.ends_with(|c: char| c.is_ascii_digit() || c == '.') && !number.starts_with(|c: char| c.is_alphabetic()) => {
+            let known = UNITS.iter().find(|(name, _)| unit.len() == 1 && unit.starts_with(*name));
+            (number, known.ok_or_else(|| unknown_unit(number, unit))?.1)
         }
-        _ => (text, 0),
+        _ => return Err(String::new()),
     };
     let (mantissa, exponent) = match text.find(['e', 'E']) {
         Some(at) => (&text[..at], text[at + 1..].parse::<i32>().map_err(|_| String::new())?),
@@ -65,10 +64,6 @@ fn parse_decimal(text: &str) -> Result<Decimal, String> {
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let all_digits = whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
     if whole.len() + fraction.len() == 0 || !all_digits {
-        let alphabetic = mantissa.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        if mantissa.len() > alphabetic.len() && alphabetic.chars().all(|c| c.is_ascii_alphabetic()) {
-            return Err(unknown_unit("", alphabetic));
-        }
         return Err(String::new());
     }
     if whole.len() > 1 && whole.starts_with('0') {
@@ -86,7 +81,7 @@ fn unknown_unit(number: &str, unit: &str) -> String {
         "G" | "b" | "g" => "B",
         _ => "",
     };
-    if meant.is_empty() || number.is_empty() {
+    if meant.is_empty() {
         format!("unknown unit `{unit}`, expected one of `k`, `M`, `B`")
     } else {
         format!("unknown unit `{unit}`, expected one of `k`, `M`, `B`: did you mean `{number}{meant}`?")

@@ -163,6 +163,14 @@ impl Document {
     /// What is expected, in words.
     pub fn describe(&self, schema: &Json) -> String {
         let variants = self.variants(schema);
+        if let Some(stated) = variants.iter().find_map(|s| s.get("x-expected")?.as_str()) {
+            return stated.to_owned();
+        }
+        let maps: Vec<&Json> = variants.iter().copied().filter(|s| is_map(s)).collect();
+        if let (Some(name), Some(tag)) = (self.shorthand(schema), tag(&maps)) {
+            let known: Vec<&str> = maps.iter().flat_map(|s| tag_names(s, tag)).collect();
+            return format!("one of {}, or a map with `{name}`", quoted_list(&known));
+        }
         let names: Vec<&str> = variants.iter().flat_map(|s| names(s)).collect();
         let mut parts: Vec<String> = Vec::new();
         match names.len() {
@@ -202,7 +210,7 @@ impl Document {
 
 /// Whether a schema is that of a map.
 pub(super) fn is_map(schema: &Json) -> bool {
-    schema.get("type").and_then(Json::as_str) == Some("object") || schema.get("properties").is_some()
+    allows(schema, "object") || schema.get("properties").is_some()
 }
 
 /// Whether a schema allows a JSON type.

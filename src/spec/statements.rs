@@ -15,21 +15,16 @@ use super::schema::Document;
 use super::source::{Sources, Span};
 use super::tree::Node;
 use super::valid::Points;
-use crate::claims::{self, ClaimSpec, ClaimsFile};
+use crate::claims::{self, ClaimSpec};
 use crate::record::PointView;
 use crate::tables::{self, Problem, TableShape, TableSpec};
 
 /// Tables and claims of an experiment.
 ///
 /// Without `points`, because the sweep itself has problems, only the form is checked.
-pub(super) fn read(
-    tree: &Node,
-    points: Option<&Points<'_>>,
-    sources: &Sources,
-    diagnostics: &mut Diagnostics,
-) -> (Vec<TableSpec>, Vec<ClaimSpec>) {
-    let tables = list::<TableSpec>(tree, "tables", sources, diagnostics);
-    let claims = list::<ClaimSpec>(tree, "claims", sources, diagnostics);
+pub(super) fn read(tree: &Node, points: Option<&Points<'_>>, sources: &Sources, diagnostics: &mut Diagnostics) -> (Vec<TableSpec>, Vec<ClaimSpec>) {
+    let tables = list::<TableSpec>(Document::experiment(), tree, "tables", sources, diagnostics);
+    let claims = list::<ClaimSpec>(Document::experiment(), tree, "claims", sources, diagnostics);
     unique(&tables, "tables", |t| &t.name, diagnostics);
     unique(&claims, "claims", |c| &c.id, diagnostics);
     if let Some(points) = points.filter(|p| p.len() > 0) {
@@ -48,9 +43,8 @@ pub(super) fn read(
 }
 
 /// Checks claims on CSV files, whose columns are not known here.
-pub(super) fn check_claims(file: &ClaimsFile, tree: &Node, diagnostics: &mut Diagnostics) {
-    let nodes = tree.child("claims").and_then(Node::items).unwrap_or_default();
-    let claims: Vec<(ClaimSpec, &Node)> = file.clone().into_claims().into_iter().zip(nodes).collect();
+pub(super) fn check_claims(tree: &Node, sources: &Sources, diagnostics: &mut Diagnostics) {
+    let claims = list::<ClaimSpec>(Document::claims(), tree, "claims", sources, diagnostics);
     unique(&claims, "claims", |c| &c.id, diagnostics);
     for (claim, node) in &claims {
         for problem in claims::validate(claim, None) {
@@ -95,7 +89,8 @@ fn views(table: &TableSpec, points: &Points<'_>) -> Vec<PointView> {
         *count += 1;
         let paths = axes.iter().chain(&stated);
         let labels = paths.filter_map(|path| Some(((*path).to_owned(), points.label(idx, path)?))).collect();
-        out.push(PointView { labels, run_ids: Vec::new() });
+        // Which runs a point has is known by their sections; what they are called is not.
+        out.push(PointView { labels, run_ids: vec![format!("{:?}", points.resolved.points[idx])] });
     }
     out
 }
@@ -104,7 +99,8 @@ fn report(code: Code, whose: &str, node: &Node, problem: Problem, diagnostics: &
     let hint = problem.hint();
     let Problem { path, message, known: _ } = problem;
     let keys: Vec<&str> = path.split('.').filter(|k| !k.is_empty()).collect();
-    let message = if path.is_empty() { message } else { format!("`{path}` of {whose}: {message}") };
+    let message = message.strip_prefix(&format!("{whose}: ")).unwrap_or(&message);
+    let message = if path.is_empty() { format!("{whose}: {message}") } else { format!("`{path}` of {whose}: {message}") };
     diagnostics.error(Diagnostic::new(code, place(node, &keys).span, message).maybe_hint(hint));
 }
 
@@ -116,8 +112,7 @@ fn unique<T>(statements: &[(T, &Node)], what: &str, name: impl Fn(&T) -> &String
         match first.get(name) {
             Some(at) => {
                 let message = format!("`{name}` twice in `{what}`");
-                diagnostics
-                    .error(Diagnostic::new(Code::Duplicate, span, message).note(*at, "first here").hint("rename one of them"));
+                diagnostics.error(Diagnostic::new(Code::Duplicate, span, message).note(*at, "first here").hint("rename one of them"));
             }
             None => drop(first.insert(name, span)),
         }
@@ -126,12 +121,12 @@ fn unique<T>(statements: &[(T, &Node)], what: &str, name: impl Fn(&T) -> &String
 
 /// The items of a list that can be read, each by itself so that one mistake hides no other.
 fn list<'n, T: DeserializeOwned>(
+    document: &Document,
     tree: &'n Node,
     key: &str,
     sources: &Sources,
     diagnostics: &mut Diagnostics,
 ) -> Vec<(T, &'n Node)> {
-    let document = Document::experiment();
     let schemas = document.at(&[key]).unwrap_or_default();
     let item = schemas.first().and_then(|s| s.get("items")).unwrap_or(&Json::Bool(true));
     let mut out = Vec::new();

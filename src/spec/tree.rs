@@ -34,6 +34,8 @@ pub struct Scalar {
     pub quoted: bool,
     /// The text before `${ENV}` was substituted, where it was.
     pub template: Option<String>,
+    /// It could not be substituted, which was reported: nothing more is said about it.
+    pub is_broken: bool,
 }
 
 /// One key of a map.
@@ -50,7 +52,7 @@ pub struct Entry {
 impl Node {
     /// A plain scalar.
     pub(super) fn plain(text: impl Into<String>, span: Span) -> Self {
-        Self { value: Tree::Scalar(Scalar { text: text.into(), quoted: false, template: None }), span }
+        Self { value: Tree::Scalar(Scalar { text: text.into(), quoted: false, template: None, is_broken: false }), span }
     }
 
     /// A map of one key.

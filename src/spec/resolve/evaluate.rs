@@ -15,10 +15,12 @@ const SHIFTS: [&str; 6] = ["fresh", "sketch", "rendition", "hard", "viewpoint", 
 const SCENES_SAMPLES: u64 = 2000;
 
 /// Resolves `evaluate:`; the seed of the procedural world is filled in where the data are known.
-pub(in crate::spec) fn evaluate(specs: Vec<EvalSpec>) -> Result<Vec<EvalConfig>, Vec<Problem>> {
+///
+/// Items come with their positions in the list.
+pub(in crate::spec) fn evaluate(specs: Vec<(usize, EvalSpec)>) -> Result<Vec<EvalConfig>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut out: Vec<EvalConfig> = Vec::new();
-    for (idx, spec) in specs.into_iter().enumerate() {
+    for (idx, spec) in specs {
         let path = format!("evaluate.{idx}");
         let config = match spec {
             ScalarOr::Scalar(name) => by_name(&path, &name),
@@ -172,7 +174,8 @@ mod tests {
     use super::*;
 
     fn resolve(json: serde_json::Value) -> Result<Vec<EvalConfig>, Vec<Problem>> {
-        evaluate(serde_json::from_value(json).unwrap())
+        let specs: Vec<EvalSpec> = serde_json::from_value(json).unwrap();
+        evaluate(specs.into_iter().enumerate().collect())
     }
 
     #[test]

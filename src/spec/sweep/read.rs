@@ -80,6 +80,10 @@ impl Reader<'_> {
             let hint = "put each into a member of `union`, or their axes into one `grid`";
             self.error(Code::Axis, second.key_span, message, Some(hint.to_owned()));
         }
+        for union in forms.iter().skip(1).filter(|f| f.key == "union") {
+            // Only for its problems: which of the two forms is meant is not known.
+            self.union(&union.value);
+        }
         let shared: Vec<&Node> = node.child("exclude").and_then(Node::items).unwrap_or_default().iter().collect();
         let mut grids = match forms.first() {
             Some(union) if union.key == "union" => self.union(&union.value),
@@ -130,9 +134,10 @@ impl Reader<'_> {
             self.check_lengths(&grid);
         }
         for (axis, condition) in conditions {
-            if let Some(when) = self.resolve_when(&grid, axis, &condition) {
-                grid.axes[axis].when.push(when);
-            }
+            // An axis whose condition cannot be read is nowhere, rather than everywhere it cannot be.
+            let never = When { axis: 0, allowed: vec![false; grid.axes[0].values.len()], base_allowed: false };
+            let when = self.resolve_when(&grid, axis, &condition).unwrap_or(never);
+            grid.axes[axis].when.push(when);
         }
         self.resolve_excludes(excludes, std::slice::from_mut(&mut grid));
         grid

@@ -39,6 +39,7 @@ pub struct ModelSpec {
 /// An image encoder: a known size, or `name: vit` with its shape. A stated key goes before the known size's.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-expected" = "an encoder such as `vit-ti/8`, or a map with its shape"))]
 pub struct ImageEncoderSpec {
     /// `vit-<size>/<patch>` (sizes `xxs`, `xs`, `ti`, `s`, `b`, `l`), or `vit`.
     pub name: String,
@@ -61,6 +62,7 @@ pub struct ImageEncoderSpec {
 /// A text encoder: a known size, or `name: text` with its shape. A stated key goes before the known size's.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-expected" = "an encoder such as `text-xs`, or a map with its shape"))]
 pub struct TextEncoderSpec {
     /// `text-<size>` (sizes `xxs`, `xs`, `s`, `b`), or `text`.
     pub name: String,

@@ -1,0 +1,160 @@
+//! Experiments to points and runs.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{Expansion, expand, run_id};
+use crate::spec::{LoadOptions, load_str};
+
+const SMALL: &str = "experiment: t
+data: { train: { dataset: scenes, size: 8k } }
+model: { image_encoder: vit-xs/8, text_encoder: text-xxs, embed_dim: 64, image_size: 32 }
+train: { strategy: clip, batch_size: 100, lr: 1e-3, budget: { samples_seen: 8k } }
+evaluate: [zeroshot/scenes, retrieval/scenes]
+";
+
+fn expansion(sweep: &str) -> Expansion {
+    let options = LoadOptions { cost: &|_, _| 0.5, ..LoadOptions::default() };
+    expand(&load_str(Path::new("t.yaml"), &format!("{SMALL}{sweep}"), &options).unwrap_or_else(|e| panic!("{sweep}\n{e}")))
+}
+
+/// The labels of every point, joined.
+fn points(expansion: &Expansion) -> Vec<String> {
+    let labels = |idx| expansion.labels(idx).map(|(_, label)| label).collect::<Vec<_>>().join(" ");
+    (0..expansion.num_points()).map(labels).collect()
+}
+
+fn ids(expansion: &Expansion) -> BTreeSet<String> {
+    expansion.runs().iter().map(|r| r.id.to_string()).collect()
+}
+
+#[test]
+fn a_grid_is_every_combination_in_the_order_written() {
+    let found = expansion("sweep: { seeds: 2, grid: { train.lr: [1e-3, 2e-3], data.train.size: [2k, 4k, 8k] } }");
+    assert_eq!(points(&found), ["1e-3 2k", "1e-3 4k", "1e-3 8k", "2e-3 2k", "2e-3 4k", "2e-3 8k"]);
+    assert_eq!((found.runs().len(), found.runs_of(1)), (12, [2, 3].as_slice()));
+    let config = found.config(3);
+    assert_eq!((config.seed, config.train.lr, config.data.size), (1, 1e-3, Some(4000)));
+    assert_eq!(found.axes(), ["train.lr", "data.train.size"]);
+}
+
+#[test]
+fn a_zip_takes_values_side_by_side() {
+    let found = expansion("sweep: { zip: { train.lr: [1e-3, 2e-3], train.batch_size: [50, 100] } }");
+    assert_eq!(points(&found), ["1e-3 50", "2e-3 100"]);
+}
+
+#[test]
+fn a_union_is_one_sub_grid_after_another_and_shares_runs() {
+    let found = expansion(
+        "sweep:\n  union:\n    - grid: { train.lr: [1e-3, 2e-3] }\n    - zip: { train.lr: [2e-3, 3e-3], train.batch_size: [100, 50] }\n",
+    );
+    assert_eq!(points(&found), ["1e-3", "2e-3", "2e-3 100", "3e-3 50"]);
+    assert_eq!(found.runs().len(), 3, "lr 2e-3 at batch 100 is one run of two points");
+    assert_eq!(found.owners()[1], [1, 2]);
+}
+
+#[test]
+fn an_axis_exists_only_where_its_condition_holds() {
+    let sweep = "sweep:\n  grid:\n    train.strategy: [clip, flip]\n    train.strategy.masked: { values: [25%, 50%], when: { train.strategy: flip } }\n    train.lr: [1e-3, 2e-3]\n";
+    let found = expansion(sweep);
+    assert_eq!(points(&found), ["clip 1e-3", "clip 2e-3", "flip 25% 1e-3", "flip 25% 2e-3", "flip 50% 1e-3", "flip 50% 2e-3"]);
+    assert_eq!(found.label(0, "train.strategy.masked"), None);
+    assert_eq!(found.label(2, "train.strategy.name").as_deref(), Some("flip"));
+}
+
+#[test]
+fn excluded_points_are_left_out_in_any_notation() {
+    let found = expansion(
+        "sweep:\n  grid: { data.train.size: [2k, 4k, 8k], train.lr: [1e-3, 2e-3] }\n  exclude: [{ data.train.size: [2000, 4k], train.lr: 0.002 }]\n",
+    );
+    assert_eq!(points(&found), ["2k 1e-3", "4k 1e-3", "8k 1e-3", "8k 2e-3"]);
+    assert!(found.warnings().is_empty());
+    let found = expansion("sweep:\n  grid: { train.lr: [1e-3, 2e-3] }\n  exclude: [{ train.lr: 5e-3 }]\n");
+    assert!(found.warnings()[0].contains("leaves out no point"), "{:?}", found.warnings());
+}
+
+#[test]
+fn a_range_is_a_list_of_its_values() {
+    let range = expansion("sweep: { grid: { train.lr: { from: 1e-4, to: 1e-2, num: 3, scale: log } } }");
+    let list = expansion("sweep: { grid: { train.lr: [1e-4, 1e-3, 1e-2] } }");
+    assert_eq!(ids(&range), ids(&list));
+    assert_eq!(points(&expansion("sweep: { grid: { data.train.size: { from: 1k, to: 4k, num: 4 } } }")), ["1k", "2000", "3000", "4k"]);
+}
+
+#[test]
+fn axes_may_be_written_as_nested_maps() {
+    let nested = expansion("sweep: { grid: { train: { lr: [1e-3, 2e-3], batch_size: [50, 100] } } }");
+    let dotted = expansion("sweep: { grid: { train.lr: [1e-3, 2e-3], train.batch_size: [50, 100] } }");
+    assert_eq!((points(&nested), ids(&nested)), (points(&dotted), ids(&dotted)));
+}
+
+#[test]
+fn budgets_that_come_to_the_same_steps_are_one_run() {
+    let found = expansion(
+        "sweep: { grid: { train.budget: [{ epochs: 1 }, { samples_seen: 8k }, { steps: 80 }, { gmacs: 4k }, { epochs: 2 }] } }",
+    );
+    assert_eq!(points(&found), ["epochs=1", "samples_seen=8k", "steps=80", "gmacs=4k", "epochs=2"]);
+    assert_eq!(found.runs().len(), 2);
+}
+
+#[test]
+fn keys_that_cannot_matter_make_no_runs() {
+    let found = expansion(
+        "sweep: { grid: { data.quality.by: [random, { field: a }, { field: b }], data.quality.keep: [50%, 100%], train.warmup: [100, 200] } }",
+    );
+    assert_eq!((found.num_points(), found.runs().len()), (12, 4), "3 at 50 %, 1 at 100 %, warm-up past the end is the same");
+}
+
+#[test]
+fn a_point_answers_for_settings_that_are_no_axis_of_its_sub_grid() {
+    let found = expansion(
+        "sweep:\n  union:\n    - grid: { train.budget: [{ epochs: 1 }, { samples_seen: 8k }] }\n    - grid: { data.train.size: [4k] }\n    - grid: { train.budget.steps: [5] }\n",
+    );
+    let labels: Vec<Option<String>> = (0..4).map(|idx| found.label(idx, "train.budget")).collect();
+    let expected = ["epochs=1", "samples_seen=8k", "samples_seen=8k", "steps=5"].map(|l| Some(l.to_owned()));
+    assert_eq!(labels, expected);
+    assert_eq!(found.label(2, "data.train.size").as_deref(), Some("4k"));
+    assert_eq!(found.label(0, "data.train.size").as_deref(), Some("8k"));
+    assert_eq!(found.label(0, "model.image_encoder.name").as_deref(), Some("vit-xs/8"));
+    assert_eq!(found.label(0, "train.nothing"), None);
+}
+
+#[test]
+fn a_runs_identity_is_its_content_and_not_its_place() {
+    let one = expansion("sweep: { seeds: [0, 1], grid: { train.lr: [1e-3, 2e-3], train.batch_size: [50, 100] } }");
+    let other = expansion("sweep: { seeds: [1, 0], grid: { train.batch_size: [100, 50], train.lr: [0.002, 0.001] } }");
+    assert_eq!(ids(&one), ids(&other));
+    let more = expansion("sweep: { seeds: [0, 1], grid: { train.lr: [1e-3, 5e-3, 2e-3], train.batch_size: [50, 100] } }");
+    assert!(ids(&one).is_subset(&ids(&more)));
+    assert_eq!(more.runs().len(), one.runs().len() + 4, "a new value adds exactly its runs");
+}
+
+#[test]
+fn ids_are_the_digest_of_the_whole_config() {
+    let shards = "sweep:\n  seeds: 2\n  grid:\n    data.train:\n      - { dataset: webdataset, shards: \"train/{00000..00499}.tar\", size: 4k }\n      - { dataset: scenes, size: 4k, world_seed: 3 }\n    train.strategy: [clip, flip, { name: slip, augmentation: crop_flip }]\n    model.image_encoder: [vit-xs/8, vit-ti/16]\n    data.tokenizer: [{ name: unigram, vocab_size: 512 }, bpe]\n";
+    let found = expansion(shards);
+    assert_eq!(found.runs().len(), 48);
+    for (idx, run) in found.runs().iter().enumerate() {
+        let config = found.config(idx);
+        assert_eq!(run_id(&config), run.id, "run {idx}");
+        assert_eq!(config.model.text_encoder.vocab_size, config.data.tokenizer.vocab_size() as usize);
+        let json = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<crate::run::RunConfig>(&json).unwrap(), config);
+    }
+}
+
+#[test]
+fn scenes_are_evaluated_in_the_world_they_were_trained_in() {
+    let found = expansion("sweep: { grid: { data.train.world_seed: [0, 5] } }");
+    let json = |idx| serde_json::to_string(&found.config(idx).evaluate).unwrap();
+    assert!(json(0).contains("\"world_seed\":0") && json(1).contains("\"world_seed\":5"), "{}", json(1));
+}
+
+#[test]
+fn a_null_on_an_axis_is_the_default() {
+    let found = expansion("sweep: { grid: { train.weight_decay: [null, 1e-4, 0] } }");
+    assert_eq!(points(&found), ["null", "1e-4", "0"]);
+    assert_eq!(found.runs().len(), 2);
+}

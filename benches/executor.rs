@@ -43,22 +43,26 @@ fn run(plan: &Plan, folder: &Path) {
     assert!(outcome.is_complete());
 }
 
+/// Least CPU and wall time a job over some executions, microseconds: what other programs do meanwhile only adds to it.
+fn least_of(times: usize, plan: &Plan, place: &Path) -> (f64, f64) {
+    let mut least = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..times {
+        let folder = tempfile::tempdir_in(place).expect("the place can be written");
+        let (cpu, wall) = (cpu_time(), Instant::now());
+        run(plan, folder.path());
+        let per_job = |time: Duration| time.as_secs_f64() * 1e6 / plan.len() as f64;
+        least = (least.0.min(per_job(cpu_time() - cpu)), least.1.min(per_job(wall.elapsed())));
+    }
+    least
+}
+
 fn overhead(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("executor");
     group.sample_size(10).measurement_time(Duration::from_secs(10));
     for (name, place) in places() {
         let plan = plan(if name == "disk" { 50 } else { 1000 });
-        let folder = tempfile::tempdir_in(&place).expect("the place can be written");
-        let (cpu, wall) = (cpu_time(), Instant::now());
-        run(&plan, folder.path());
-        let jobs = plan.len() as f64;
-        let per_job = |time: Duration| time.as_secs_f64() * 1e6 / jobs;
-        println!(
-            "{name}: {} jobs, {:.0} us CPU and {:.0} us wall a job",
-            plan.len(),
-            per_job(cpu_time() - cpu),
-            per_job(wall.elapsed())
-        );
+        let (cpu, wall) = least_of(5, &plan, &place);
+        println!("{name}: {} jobs, {cpu:.0} us CPU and {wall:.0} us wall a job", plan.len());
         group.bench_function(format!("{} jobs of a fake worker on {name}", plan.len()), |bench| {
             bench.iter_batched(
                 || tempfile::tempdir_in(&place).expect("the place can be written"),

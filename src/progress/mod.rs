@@ -155,3 +155,101 @@ fn notice(event: &Event, label: &str, verbosity: Verbosity, has_color: bool) -> 
 fn paint(text: &str, code: &str, has_color: bool) -> String {
     if has_color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::run::JobKind;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<String>>>);
+
+    impl Sink for Captured {
+        fn line(&mut self, line: &str) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
+        }
+    }
+
+    fn shown(verbosity: Verbosity, has_color: bool, events: &[(u64, Event)]) -> Vec<String> {
+        let captured = Captured::default();
+        let progress = Progress::lines(verbosity, has_color, Box::new(captured.clone()));
+        let start = Instant::now();
+        for (second, event) in events {
+            progress.handle_at(event, start + Duration::from_secs(*second));
+        }
+        progress.finish();
+        let lines = captured.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.clone()
+    }
+
+    fn started(job: usize) -> Event {
+        Event::Started { job, kind: JobKind::Train, label: format!("run{job}"), attempt: 1 }
+    }
+
+    #[test]
+    fn a_failure_is_shown_when_it_happens_even_when_quiet() {
+        let events = [
+            (0, Event::Planned { jobs: 2, cached: 0 }),
+            (0, started(1)),
+            (0, Event::Failed { job: 1, reason: "no such file\nhint: look".into(), retrying: false }),
+            (0, Event::Warning { message: "one sample is broken".into() }),
+            (0, Event::Finished { job: 0, wall_s: 1.0 }),
+        ];
+        let expected = ["failed: train run1: no such file\nhint: look", "warning: one sample is broken"];
+        assert_eq!(shown(Verbosity::Quiet, false, &events), expected);
+        assert_eq!(shown(Verbosity::Quiet, true, &events)[1], "\x1b[33mwarning\x1b[0m: one sample is broken");
+    }
+
+    #[test]
+    fn a_thousand_short_jobs_print_little_and_a_long_one_says_how_far_it_is() {
+        let mut events = vec![(0, Event::Planned { jobs: 1001, cached: 0 })];
+        for job in 0..1000 {
+            events.push((0, started(job)));
+            events.push((0, Event::Finished { job, wall_s: 0.001 }));
+        }
+        events.push((1, started(1000)));
+        events.push((2, Event::Step { job: 1000, step: 10, steps: 100, loss: 3.0, samples_per_s: 50.0 }));
+        events.push((12, Event::Step { job: 1000, step: 20, steps: 100, loss: 2.5, samples_per_s: 50.0 }));
+        let expected = [
+            "0 done / 0 running / 1001 waiting / 0 failed",
+            "1000 done / 1 running / 0 waiting / 0 failed",
+            "  train run1000  step 20/100  50 samples/s  loss 2.500  ETA 1m20s",
+            "1000 done / 1 running / 0 waiting / 0 failed",
+        ];
+        assert_eq!(shown(Verbosity::Normal, false, &events), expected);
+    }
+
+    #[test]
+    fn a_verbose_log_names_starts_ends_and_attempts() {
+        let events = [
+            (0, Event::Planned { jobs: 1, cached: 0 }),
+            (0, started(0)),
+            (0, Event::Failed { job: 0, reason: "busy".into(), retrying: true }),
+            (0, Event::Started { job: 0, kind: JobKind::Train, label: "run0".into(), attempt: 2 }),
+            (0, Event::Finished { job: 0, wall_s: 1.5 }),
+        ];
+        let lines = shown(Verbosity::Verbose, false, &events);
+        let expected = [
+            "started: train run0",
+            "retrying: train run0: busy",
+            "started: train run0 (attempt 2)",
+            "finished: train run0 in 1.50 s",
+            "1 done / 0 running / 0 waiting / 0 failed",
+        ];
+        assert_eq!(lines[1..], expected);
+    }
+
+    #[test]
+    fn where_there_is_no_terminal_there_are_no_bars() {
+        let is_lines = |progress: Progress| {
+            let state = progress.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+            matches!(state.view, View::Lines(_))
+        };
+        assert!(is_lines(Progress::new(Verbosity::Normal, ColorChoice::Always, false)));
+        assert!(is_lines(Progress::new(Verbosity::Quiet, ColorChoice::Always, true)));
+        assert!(!is_lines(Progress::new(Verbosity::Normal, ColorChoice::Always, true)));
+    }
+}

@@ -62,7 +62,12 @@ impl Store {
         for name in list(&self.running_dir())? {
             let Some(name) = name.to_str() else { continue };
             let path = self.running_dir().join(name);
-            if let Some(lease) = Self::lease_of_out(name) {
+            if let Some(holder) = Self::holder_of_file(name) {
+                if !self.is_alive(&holder, &path, now) {
+                    // Its leases are links of their own; removing what another sweep removed is no error.
+                    let _ = fs::remove_file(&path);
+                }
+            } else if let Some(lease) = Self::lease_of_out(name) {
                 // Leases are made before their folder and removed after it, so one without a lease is nobody's.
                 if !self.running_dir().join(lease).exists() && path.exists() {
                     remove(&path, &mut swept.bytes)?;

@@ -12,6 +12,11 @@ use super::record::{self, RECORD_FILE, RECORD_FORMAT, TIMINGS_FILE};
 use super::{Completion, FileDigest, JobRecord, LeaseInfo, Store, StoreError};
 use crate::plan::{JobSpec, Key};
 
+/// A job that took this long, in seconds, is worth waiting until the disk holds it for good. Files are synced before the
+/// rename whatever the job took, so that a loss of power never leaves a finished job with half its bytes; for a shorter job
+/// it may undo the rename, and the job is done again.
+const DEAR_S: f64 = 1.0;
+
 /// What comes of wanting to do a job.
 #[derive(Debug)]
 pub enum Begin<'a> {
@@ -98,8 +103,9 @@ impl JobDir<'_> {
     /// Naming what could not be written.
     pub fn commit(self, completion: Completion) -> Result<JobRecord, StoreError> {
         let Completion { status, reason, summary, timings } = completion;
+        let is_dear = timings.wall_s >= DEAR_S;
         let mut outputs = BTreeMap::new();
-        seal(&self.out, "", &mut outputs)?;
+        seal(&self.out, "", is_dear, &mut outputs)?;
         for name in [RECORD_FILE, TIMINGS_FILE] {
             if outputs.contains_key(name) {
                 return Err(StoreError::Reserved { path: self.out.join(name) });
@@ -118,8 +124,10 @@ impl JobDir<'_> {
         let timings_path = self.out.join(TIMINGS_FILE);
         fs::write(&timings_path, record::pretty(&timings)).at("write", &timings_path)?;
         write_synced(&self.out.join(RECORD_FILE), record::pretty(&record).as_bytes())?;
-        sync_folder(&self.out)?;
-        self.rename_in()?;
+        if is_dear {
+            sync_folder(&self.out)?;
+        }
+        self.rename_in(is_dear)?;
         // Leftovers cost space, not correctness: the sweep finds what cannot be removed now.
         let _ = fs::remove_dir_all(self.store.work_dir(&self.key));
         let _ = fs::remove_file(self.store.failure_path(&self.key));
@@ -131,21 +139,26 @@ impl JobDir<'_> {
         drop(self);
     }
 
-    fn rename_in(&self) -> Result<(), StoreError> {
+    fn rename_in(&self, is_dear: bool) -> Result<(), StoreError> {
         let target = self.store.output_dir(&self.key);
         let shard = self.store.shard(&self.key.hex());
-        let jobs = self.store.path().join("jobs");
         match fs::create_dir(&shard) {
-            Ok(()) => sync_folder(&jobs)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(StoreError::io("create", &shard, error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(StoreError::io("create", &shard, error)),
+            _ => {}
         }
         match fs::rename(&self.out, &target) {
-            Ok(()) => sync_folder(&shard),
+            Ok(()) => {}
             // Somebody took us for dead and was faster; equal keys hold equal outputs, so theirs will do.
-            Err(_) if target.join(RECORD_FILE).exists() => Ok(()),
-            Err(error) => Err(StoreError::io("rename a finished job to", &target, error)),
+            Err(_) if target.join(RECORD_FILE).exists() => return Ok(()),
+            Err(error) if target.exists() => {
+                // A loss of power undid part of an earlier one. It is put where leftovers are swept from.
+                let aside = self.store.out_dir(&format!("{}-debris-{}", self.lease, self.store.unique()));
+                fs::rename(&target, &aside).map_err(|_| StoreError::io("rename a finished job to", &target, error))?;
+                fs::rename(&self.out, &target).at("rename a finished job to", &target)?;
+            }
+            Err(error) => return Err(StoreError::io("rename a finished job to", &target, error)),
         }
+        if is_dear { sync_folder(&shard) } else { Ok(()) }
     }
 }
 
@@ -158,14 +171,16 @@ impl Drop for JobDir<'_> {
 }
 
 /// Digests and syncs every file under `folder`, by path relative to the first one.
-fn seal(folder: &Path, prefix: &str, outputs: &mut BTreeMap<String, FileDigest>) -> Result<(), StoreError> {
+fn seal(folder: &Path, prefix: &str, is_dear: bool, outputs: &mut BTreeMap<String, FileDigest>) -> Result<(), StoreError> {
     for entry in fs::read_dir(folder).at("list", folder)? {
         let entry = entry.at("list", folder)?;
         let path = entry.path();
         let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
         if entry.file_type().at("look at", &path)?.is_dir() {
-            seal(&path, &format!("{name}/"), outputs)?;
-            sync_folder(&path)?;
+            seal(&path, &format!("{name}/"), is_dear, outputs)?;
+            if is_dear {
+                sync_folder(&path)?;
+            }
         } else {
             outputs.insert(name, seal_file(&path)?);
         }

@@ -1,16 +1,20 @@
 //! Leases: who is doing which job.
 //!
-//! A lease is an empty file `KEY~HOLDER`, a name that no other holder ever uses. To take one: make the file, then list the
-//! folder; whoever sees another living lease of the same key takes its own away again. Of two that come together at least
-//! the later one sees the earlier one, so never do two hold a key; where both saw each other, both retreat and try again
+//! A lease is a file `KEY~HOLDER`, a name that no other holder ever uses; all leases of a handle are hard links to its one
+//! file `@HOLDER`, so that taking one makes no inode and one touch renews them all. To take one: make the link, then list
+//! the folder; whoever sees another living lease of the same key takes its own away again. Of two that come together at least
+//! the later one sees the earlier one, so never do two hold a key; where both saw each other, both retreat and look again
 //! after different times. To break a dead one: remove that very name, which two breakers can do at once without harm and
 //! which can never hit the living lease of a third. That is why names are unique and nothing is renamed over.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 
 use super::error::Context;
 use super::{Holder, Store, StoreError, list};
@@ -18,8 +22,6 @@ use crate::plan::Key;
 
 /// Default silence after which a holder on another machine counts as gone.
 pub(super) const STALE_AFTER: Duration = Duration::from_secs(180);
-/// Leases made within this of each other may not have seen one another.
-const SIMULTANEOUS: Duration = Duration::from_millis(100);
 /// Retreats before a key is left to others.
 const ROUNDS: u32 = 20;
 const OUT_SUFFIX: &str = "~out";
@@ -68,10 +70,10 @@ impl Store {
 
     /// Says that the holders of this handle's leases are alive. To be called every few seconds while jobs run.
     pub fn heartbeat(&self) {
-        for name in self.held().iter() {
-            // A lease that is gone was broken by somebody who took us for dead; the commit will find out.
-            if let Ok(file) = File::open(self.running_dir().join(name)) {
-                let _ = file.set_modified(SystemTime::now());
+        touch(&self.holder_path());
+        if self.has_no_links.load(Ordering::Relaxed) {
+            for name in self.held().iter() {
+                touch(&self.running_dir().join(name));
             }
         }
     }
@@ -108,15 +110,14 @@ impl Store {
     fn contend(&self, key: &Key, name: &str) -> Result<Option<LeaseInfo>, StoreError> {
         let path = self.running_dir().join(name);
         for _ in 0..ROUNDS {
-            let ours = make(&path)?;
-            let Some(other) = self.living_other(key, name, ours)? else { return Ok(None) };
-            if Duration::from_secs_f64(other.silent_s) > SIMULTANEOUS {
-                return Ok(Some(other));
+            self.make(&path)?;
+            if self.living_other(key, name)?.is_none() {
+                return Ok(None);
             }
             fs::remove_file(&path).at("remove", &path)?;
             let random = RandomState::new().hash_one(name);
-            std::thread::sleep(Duration::from_micros(500 + random % 4000));
-            if let Some(other) = self.living_other(key, name, SystemTime::now())? {
+            std::thread::sleep(Duration::from_micros(200 + random % 3000));
+            if let Some(other) = self.living_other(key, name)? {
                 return Ok(Some(other));
             }
         }
@@ -125,12 +126,12 @@ impl Store {
     }
 
     /// Another holder's living lease of the key; dead ones are removed.
-    fn living_other(&self, key: &Key, own: &str, now: SystemTime) -> Result<Option<LeaseInfo>, StoreError> {
+    fn living_other(&self, key: &Key, own: &str) -> Result<Option<LeaseInfo>, StoreError> {
         let mut living = None;
         let hex = key.hex();
         for name in list(&self.running_dir())? {
             let Some(name) = name.to_str().filter(|name| name.starts_with(&hex) && *name != own) else { continue };
-            let Some(info) = self.lease_info(name, now) else { continue };
+            let Some(info) = self.lease_info(name, self.now()) else { continue };
             if info.is_alive {
                 living = Some(info);
             } else {
@@ -154,11 +155,54 @@ impl Store {
         }
         let (key, holder) = name.split_once('~')?;
         let (key, holder) = (key.parse().ok()?, Holder::from_name(holder)?);
-        let beat = fs::metadata(self.running_dir().join(name)).ok()?.modified().ok()?;
-        let silence = now.duration_since(beat).unwrap_or_default();
-        let is_alive =
-            if holder.is_local() { holder.is_running() } else { !holder.is_before_boot() && silence <= self.stale_after };
+        let silence = silence(&self.running_dir().join(name), now)?;
+        let is_alive = self.is_believed_alive(&holder, silence);
         Some(LeaseInfo { key, holder, silent_s: silence.as_secs_f64(), is_alive })
+    }
+
+    /// Whether the holder whose file is at `path` is believed to be alive.
+    pub(super) fn is_alive(&self, holder: &Holder, path: &Path, now: SystemTime) -> bool {
+        silence(path, now).is_some_and(|silence| self.is_believed_alive(holder, silence))
+    }
+
+    fn is_believed_alive(&self, holder: &Holder, silence: Duration) -> bool {
+        if holder.is_local() { holder.is_running() } else { !holder.is_before_boot() && silence <= self.stale_after }
+    }
+
+    /// The file that this handle's leases are links to.
+    pub(super) fn holder_path(&self) -> PathBuf {
+        self.running_dir().join(format!("@{}", self.holder.to_name()))
+    }
+
+    /// Reads the name of such a file.
+    pub(super) fn holder_of_file(name: &str) -> Option<Holder> {
+        name.strip_prefix('@').and_then(Holder::from_name)
+    }
+
+    /// Now, by the clock of the file system: clocks of machines differ.
+    pub(super) fn now(&self) -> SystemTime {
+        let path = self.holder_path();
+        touch(&path);
+        fs::metadata(&path).and_then(|file| file.modified()).unwrap_or_else(|_| SystemTime::now())
+    }
+
+    fn make(&self, lease: &Path) -> Result<(), StoreError> {
+        let holder = self.holder_path();
+        if !self.has_no_links.load(Ordering::Relaxed) {
+            let mut linked = fs::hard_link(&holder, lease);
+            if linked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                // Not made yet, or swept by somebody who took us for dead.
+                File::create(&holder).at("create", &holder)?;
+                linked = fs::hard_link(&holder, lease);
+            }
+            match linked {
+                // Ours alone by its name: left by a release that could not remove it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+                Err(error) if has_no_links(&error) => self.has_no_links.store(true, Ordering::Relaxed),
+                other => return other.at("create", lease),
+            }
+        }
+        File::create(lease).map(drop).at("create", lease)
     }
 
     /// The lease that an output folder in `running/` belongs to.
@@ -167,13 +211,22 @@ impl Store {
     }
 }
 
-/// Makes the lease file and returns its time, which is the file system's idea of now: clocks of machines differ.
-fn make(path: &Path) -> Result<SystemTime, StoreError> {
-    let file = match OpenOptions::new().write(true).create_new(true).open(path) {
-        // Ours alone by its name: left by a release that could not remove it.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::create(path),
-        other => other,
-    };
-    let file = file.at("create", path)?;
-    file.metadata().and_then(|metadata| metadata.modified()).at("read the time of", path)
+/// Time since a file was touched; `None` where it is gone.
+fn silence(path: &Path, now: SystemTime) -> Option<Duration> {
+    let beat = fs::metadata(path).ok()?.modified().ok()?;
+    Some(now.duration_since(beat).unwrap_or_default())
+}
+
+/// Sets a file's time to now by the clock of its file system. One that is gone was removed by somebody who took us for dead;
+/// the commit finds out.
+fn touch(path: &Path) {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let _ = rustix::fs::utimensat(CWD, path, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty());
+}
+
+/// Whether a file system refuses hard links as such.
+fn has_no_links(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let refusals = [Errno::PERM, Errno::OPNOTSUPP, Errno::NOSYS, Errno::MLINK];
+    refusals.iter().any(|refusal| error.raw_os_error() == Some(refusal.raw_os_error()))
 }

@@ -4,7 +4,8 @@
 //! .scaledown/
 //!   format                 version of this layout
 //!   jobs/ab/cdef../        a finished job: its outputs, timings.json, record.json (written last, synced)
-//!   running/KEY~HOLDER     lease of a running job: an empty file whose name says who, whose mtime is the heartbeat
+//!   running/@HOLDER        a program at work: an empty file whose name says which, whose mtime is its heartbeat
+//!   running/KEY~HOLDER     its lease of a running job: a hard link to that file
 //!   running/KEY~HOLDER~out what that job has written so far
 //!   work/KEY/              checkpoints: they survive a kill, and go when the job is finished
 //!   failed/KEY.json        why the last attempt failed; no obstacle to another one
@@ -59,6 +60,8 @@ pub struct Store {
     held: Mutex<HashSet<String>>,
     /// Whether the folders were made and the layout checked for writing.
     prepared: AtomicBool,
+    /// Whether the file system was found to have no hard links.
+    has_no_links: AtomicBool,
     counter: AtomicU64,
     stale_after: Duration,
 }
@@ -97,6 +100,7 @@ impl Store {
             holder: Holder::this_process(),
             held: Mutex::default(),
             prepared: AtomicBool::new(false),
+            has_no_links: AtomicBool::new(false),
             counter: AtomicU64::new(0),
             stale_after: lease::STALE_AFTER,
         })
@@ -149,15 +153,17 @@ impl Store {
     /// A folder that cannot be listed; a store that does not exist holds nothing.
     pub fn finished(&self) -> Result<HashSet<Key>, StoreError> {
         let mut keys = HashSet::new();
-        for shard in list(&self.root.join("jobs"))? {
-            let Some(prefix) = shard.to_str().filter(|name| name.len() == 2) else { continue };
-            let mut hex = String::with_capacity(64);
-            for rest in list(&self.root.join("jobs").join(prefix))? {
-                hex.clear();
-                hex.push_str(prefix);
-                hex.push_str(&rest.to_string_lossy());
-                if let Ok(key) = hex.parse() {
-                    keys.insert(key);
+        let jobs = self.root.join("jobs");
+        for shard in list(&jobs)? {
+            let mut key = [0; 32];
+            if hex::decode_to_slice(shard.as_encoded_bytes(), &mut key[..1]).is_err() {
+                continue;
+            }
+            let names = list(&jobs.join(shard))?;
+            keys.reserve(names.len());
+            for name in names {
+                if hex::decode_to_slice(name.as_encoded_bytes(), &mut key[1..]).is_ok() {
+                    keys.insert(Key::from_bytes(key));
                 }
             }
         }
@@ -241,6 +247,15 @@ impl Store {
         }
         self.prepared.store(true, Ordering::Release);
         Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if self.prepared.load(Ordering::Acquire) {
+            // What stays is swept when this process is gone.
+            let _ = fs::remove_file(self.holder_path());
+        }
     }
 }
 

@@ -45,8 +45,10 @@ fn plant(store: &Store, key: &Key, holder: &Holder) -> PathBuf {
     path
 }
 
+/// Names in a folder, but for the files of holders.
 fn names(path: &Path) -> Vec<String> {
-    let mut names: Vec<String> = list(path).unwrap().into_iter().map(|name| name.into_string().unwrap()).collect();
+    let names = list(path).unwrap().into_iter().map(|name| name.into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| !name.starts_with('@')).collect();
     names.sort();
     names
 }
@@ -170,6 +172,30 @@ fn a_holder_elsewhere_lives_as_long_as_its_heart_beats() {
 }
 
 #[test]
+fn a_handle_that_is_dropped_leaves_no_trace_of_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    finish(&store, 1);
+    drop(store);
+    assert!(list(&folder.path().join("running")).unwrap().is_empty());
+}
+
+#[test]
+fn where_there_are_no_hard_links_leases_are_files_that_beat_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    store.has_no_links.store(true, Ordering::Relaxed);
+    let (key, spec) = job(1);
+    let dir = work(&store, &key, &spec);
+    let lease = store.running_dir().join(&names(&store.running_dir())[0]);
+    File::open(&lease).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    store.heartbeat();
+    assert!(store.leases().unwrap()[0].silent_s < 60.0);
+    dir.commit(completion()).unwrap();
+    assert!(names(&store.running_dir()).is_empty());
+}
+
+#[test]
 fn a_heartbeat_renews_the_leases_of_this_handle() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
@@ -273,6 +299,19 @@ fn what_is_no_store_is_refused_by_name() {
     fs::write(folder.path().join("format"), b"99\n").unwrap();
     let error = Store::open(folder.path()).unwrap_err();
     assert!(error.to_string().ends_with("has layout 99, expected 1"), "{error}");
+}
+
+#[test]
+fn a_folder_without_a_record_is_debris_and_gives_way_to_the_finished_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let (key, _) = job(1);
+    fs::create_dir_all(store.output_dir(&key).join("shards")).unwrap();
+    assert!(!store.is_finished(&key));
+    finish(&store, 1);
+    assert!(store.is_finished(&key));
+    assert!(!store.output_dir(&key).join("shards").exists());
+    assert_eq!(store.gc(None).unwrap().leftovers, 1);
 }
 
 #[test]

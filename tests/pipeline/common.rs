@@ -144,8 +144,10 @@ fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
     }
 }
 
+/// Whether a folder of the store holds nothing, or nothing but the files of programs at work.
 pub fn is_empty(folder: &Path) -> bool {
-    fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+    let is_job = |entry: std::io::Result<fs::DirEntry>| !entry.unwrap().file_name().to_string_lossy().starts_with('@');
+    fs::read_dir(folder).map_or(true, |mut entries| !entries.any(is_job))
 }
 
 /// Command line of this binary as a program that executes a plan of `num_runs` runs on `store`.

@@ -40,3 +40,5 @@ pub mod claims;
 pub mod progress;
 
 pub mod cli;
+
+pub mod error;

@@ -1,1 +1,45 @@
-//! Shards, packed store, tokenizer, scenes, subsets, sample order. No tensor, no model.
+//! Shards, packed store, tokenizer, scenes, subsets, sample order.
+//!
+//! Owns the bytes of samples: from tar shards, tables, evaluation folders or the procedural world, through one packed store, to
+//! the batches of a run. Input: [`DataSource`](crate::run::DataSource), [`EvalSource`](crate::run::EvalSource) and other parts of a
+//! run's config. Output: [`Pack`], [`Tokenizer`], [`Subset`], [`BatchSource`].
+//!
+//! Invariants: every draw comes from a keyed counter ([`Philox`]), never from a clock or a global generator; the same input gives
+//! the same bytes whatever the thread count; a bad sample is counted and listed, a damaged shard is an error that names the
+//! byte. Must not know: tensors, models, jobs, the store. Imports only [`run`](crate::run).
+
+mod augment;
+mod batch;
+mod benchmark;
+mod contact_sheet;
+mod decode;
+mod error;
+mod fingerprint;
+mod mapped;
+mod order;
+mod pack;
+mod pack_writer;
+mod packing;
+mod philox;
+mod samples;
+pub mod scenes;
+mod shards;
+mod subset;
+mod table;
+mod tokenizer;
+
+pub use augment::Augmenter;
+pub use batch::{Batch, BatchSource};
+pub use benchmark::prompt;
+pub use contact_sheet::contact_sheet;
+pub use decode::Decoder;
+pub use error::{DataError, DataResult};
+pub use fingerprint::{fingerprint, fingerprint_eval};
+pub use order::{Permutation, SampleOrder, pool, pool_order};
+pub use pack::{NO_LABEL, PACK_FORMAT, Pack, PackHeader, PackTask, Skip, SkipKind, Skips};
+pub use pack_writer::{PackSummary, PackWriter, PackedSample};
+pub use packing::{count, pack_eval, pack_training};
+pub use philox::{Draws, Philox, Stream, philox4x32, uniform_f32};
+pub use shards::expand_shards;
+pub use subset::{Subset, choose, read_subset, write_subset};
+pub use tokenizer::{Encoded, EncodedCaptions, Tokenizer, clean};

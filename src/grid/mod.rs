@@ -1,1 +1,14 @@
-//! `ValidSpec` to ordered runs: axes, seeds, points, run ids. Pure.
+//! `ValidSpec` to ordered runs: points, seeds, run ids.
+//!
+//! Input: a checked experiment. Output: [`Expansion`]: the points in the order written, and the distinct runs that they need. A
+//! run's identity is its content, the BLAKE3 of its config's canonical JSON; never its place. Equal configs are one run, which
+//! then belongs to several points.
+//!
+//! Invariant: pure; the same experiment gives the same runs in the same order. A config is built when it is asked for, so a
+//! million runs cost their ids. Must not know: YAML, files, what is finished already.
+
+mod expand;
+mod identity;
+
+pub use expand::{Expansion, Run, RunParts, expand};
+pub use identity::{RunId, run_id};

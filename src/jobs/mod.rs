@@ -1,1 +1,117 @@
 //! One file a job kind: hands the inputs of a job to its room and its output to the store.
+//!
+//! Owns [`LocalWorker`], the executor's worker that does real jobs on this machine. Invariant: what a job writes is a function
+//! of its spec and its parents' outputs. Must not know terminals or experiment files.
+
+mod dataset;
+mod evaluate;
+mod report;
+mod scores;
+mod subset;
+mod tokenizer;
+mod train;
+
+pub use report::{ReportInputs, Statements, named, publish, publish_partial, rebuild};
+
+use crate::data::DataError;
+use crate::executor::{JobContext, JobError, JobOutput, Worker};
+use crate::plan::{Job, JobSpec};
+use crate::trainer::TrainerError;
+
+/// File names inside job folders that other jobs read.
+pub(crate) mod files {
+    /// A trained model, under `open_clip`'s names.
+    pub const MODEL: &str = "model.safetensors";
+    /// A loss curve.
+    pub const CURVE: &str = "curve.json";
+    /// Scores of a pool, one f64 a sample.
+    pub const SCORES: &str = "scores.f64";
+    /// Chosen samples of a pool.
+    pub const SUBSET: &str = "indices.u32";
+}
+
+/// When a training writes checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum CheckpointEvery {
+    /// Every so many steps.
+    Steps(u64),
+    /// Every so many percent of a run.
+    Percent(f64),
+}
+
+impl CheckpointEvery {
+    /// Steps between checkpoints of a run.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a step count"
+    )]
+    pub fn steps(self, total: u64) -> u64 {
+        match self {
+            Self::Steps(steps) => steps,
+            Self::Percent(percent) => ((total as f64 * percent / 100.0).round() as u64).max(1),
+        }
+    }
+}
+
+/// Does jobs on this machine.
+pub struct LocalWorker {
+    /// When trainings write checkpoints.
+    pub checkpoint_every: CheckpointEvery,
+    /// What the report says.
+    pub report: Option<ReportInputs>,
+}
+
+impl Worker for LocalWorker {
+    fn run(&self, job: &Job, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
+        match &job.spec {
+            JobSpec::Dataset(spec) => dataset::pack_pool(spec, ctx),
+            JobSpec::EvalSet(spec) => dataset::pack_eval(spec, ctx),
+            JobSpec::Tokenizer(spec) => tokenizer::run(spec, ctx),
+            JobSpec::Scores(spec) => scores::run(spec, ctx),
+            JobSpec::Subset(spec) => subset::run(spec, ctx),
+            JobSpec::Train(spec) => train::run(spec, &job.key, self.checkpoint_every, ctx),
+            JobSpec::Evaluate(spec) => evaluate::run(spec, ctx),
+            JobSpec::Report(_) => report::run(self.report.as_ref(), ctx),
+        }
+    }
+}
+
+fn with_hint(error: JobError, hint: Option<String>) -> JobError {
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+impl From<DataError> for JobError {
+    fn from(error: DataError) -> Self {
+        with_hint(Self::failed(error.to_string()), error.hint())
+    }
+}
+
+impl From<TrainerError> for JobError {
+    fn from(error: TrainerError) -> Self {
+        with_hint(Self::failed(error.to_string()), error.hint())
+    }
+}
+
+/// Reads a file that a parent wrote.
+fn read(path: &std::path::Path) -> Result<Vec<u8>, JobError> {
+    std::fs::read(path).map_err(|error| JobError::failed(format!("cannot read {}: {error}", path.display())))
+}
+
+/// Writes a file of this job.
+fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), JobError> {
+    std::fs::write(path, bytes).map_err(|error| JobError::failed(format!("cannot write {}: {error}", path.display())))
+}
+
+/// The spec of a train job that this job builds on.
+fn train_spec<'a>(ctx: &'a JobContext<'_>, key: &crate::plan::Key) -> Result<&'a crate::plan::TrainSpec, JobError> {
+    match ctx.job(key).map(|job| &job.spec) {
+        Some(JobSpec::Train(spec)) => Ok(spec),
+        _ => Err(JobError::failed(format!("job {} is not a training of this plan", key.short()))),
+    }
+}

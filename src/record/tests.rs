@@ -244,8 +244,17 @@ fn a_folder_is_written_through_the_caller_and_read_from_disk() {
 
 #[test]
 fn timings_keep_to_the_millisecond() {
-    let timing =
-        Timing { run_id: "a1".to_owned(), job: "train".to_owned(), wall_s: 1.234_567, samples_per_s: Some(99.96), attempts: 1 };
+    let timing = Timing {
+        run_id: "a1".to_owned(),
+        job: "train".to_owned(),
+        wall_s: 1.234_567,
+        cpu_s: 2.5,
+        threads: 2,
+        samples_per_s: Some(99.96),
+    };
     let file = timings_file(&[timing]).unwrap();
-    assert_eq!(String::from_utf8(file.bytes).unwrap(), "run_id,job,wall_s,samples_per_s,attempts\na1,train,1.235,100.0,1\n");
+    assert_eq!(
+        String::from_utf8(file.bytes).unwrap(),
+        "run_id,job,wall_s,cpu_s,threads,samples_per_s\na1,train,1.235,2.5,2,100.0\n"
+    );
 }

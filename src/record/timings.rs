@@ -16,16 +16,19 @@ pub struct Timing {
     pub wall_s: f64,
     /// Pairs a second, where it trained.
     pub samples_per_s: Option<f64>,
-    /// Attempts it took; 0 where its result was found finished.
-    pub attempts: u32,
+    /// CPU time of the process meanwhile, seconds: the job's own where it ran alone.
+    pub cpu_s: f64,
+    /// Threads it was given.
+    pub threads: usize,
 }
 
 pub(super) fn write(timings: &[Timing]) -> Result<Vec<u8>, RecordError> {
-    let header = ["run_id", "job", "wall_s", "samples_per_s", "attempts"].map(str::to_owned);
+    let header = ["run_id", "job", "wall_s", "cpu_s", "threads", "samples_per_s"].map(str::to_owned);
     let rows = timings.iter().map(|timing| {
-        let Timing { run_id, job, wall_s, samples_per_s, attempts } = timing;
+        let Timing { run_id, job, wall_s, cpu_s, threads, samples_per_s } = timing;
+        let milliseconds = |seconds: f64| number((seconds * 1e3).round() / 1e3);
         let rate = samples_per_s.map(|rate| format!("{rate:.1}")).unwrap_or_default();
-        vec![run_id.clone(), job.clone(), number((wall_s * 1e3).round() / 1e3), rate, attempts.to_string()]
+        vec![run_id.clone(), job.clone(), milliseconds(*wall_s), milliseconds(*cpu_s), threads.to_string(), rate]
     });
     csv_bytes(NAME, &header, rows)
 }

@@ -1,1 +1,255 @@
-//! Finished jobs on disk: keys, atomic renames, leases. Knows no spec and no tensor.
+//! Finished jobs on disk: one folder a job under its key, written beside and renamed in.
+//!
+//! ```text
+//! .scaledown/
+//!   format                 version of this layout
+//!   jobs/ab/cdef../        a finished job: its outputs, timings.json, record.json (written last, synced)
+//!   running/KEY~HOLDER     lease of a running job: an empty file whose name says who, whose mtime is the heartbeat
+//!   running/KEY~HOLDER~out what that job has written so far
+//!   work/KEY/              checkpoints: they survive a kill, and go when the job is finished
+//!   failed/KEY.json        why the last attempt failed; no obstacle to another one
+//! ```
+//!
+//! **Owns**: every path of a job, atomic writes, leases. **In**: a [`Key`] and what the job is. **Out**: a [`JobDir`] to work
+//! in, and [`JobRecord`]s of what is finished.
+//!
+//! **Invariant**: a folder under `jobs/` is complete, so finished is what stands there. Nothing is ever changed in place:
+//! writers create uniquely named files and rename them. There is no lock on the store; readers lock nothing and write nothing.
+//!
+//! **Must not know**: what a job computes, YAML, tensors, the terminal.
+
+mod atomic;
+mod error;
+mod gc;
+mod holder;
+mod job_dir;
+mod lease;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+pub use atomic::write_atomic;
+pub use error::StoreError;
+pub use gc::Swept;
+pub use holder::Holder;
+pub use job_dir::{Begin, JobDir};
+pub use lease::LeaseInfo;
+pub use record::{Completion, FailureRecord, FileDigest, JobRecord, JobStatus, RECORD_FORMAT, Timings};
+
+use crate::plan::Key;
+use error::Context;
+
+/// Version of the layout of folders.
+const LAYOUT: &str = "1\n";
+
+/// A store at a path. Cheap to open; writes nothing before the first [`begin`](Self::begin).
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    holder: Holder,
+    /// Leases that this handle holds, by file name.
+    held: Mutex<HashSet<String>>,
+    /// Whether the folders were made and the layout checked for writing.
+    prepared: AtomicBool,
+    counter: AtomicU64,
+    stale_after: Duration,
+}
+
+/// What is going on in a store, without planning anything.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Overview {
+    /// Finished jobs.
+    pub finished: usize,
+    /// Jobs under a lease, whether or not its holder is alive.
+    pub leases: Vec<LeaseInfo>,
+    /// Failures that no later attempt has mended, by key.
+    pub failures: Vec<FailureRecord>,
+}
+
+impl Store {
+    /// Opens the store at `root`, which need not exist yet.
+    ///
+    /// # Errors
+    /// The path holds something that is no store, or a store of another layout.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let root = root.into();
+        let format = root.join("format");
+        match fs::read_to_string(&format) {
+            Ok(text) if text == LAYOUT => {}
+            Ok(text) => return Err(StoreError::Layout { path: root, found: text.trim().into(), expected: LAYOUT.trim() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if root.exists() && !root.is_dir() {
+                    return Err(StoreError::NoFolder { path: root });
+                }
+            }
+            Err(error) => return Err(StoreError::io("read", &format, error)),
+        }
+        Ok(Self {
+            root,
+            holder: Holder::this_process(),
+            held: Mutex::default(),
+            prepared: AtomicBool::new(false),
+            counter: AtomicU64::new(0),
+            stale_after: lease::STALE_AFTER,
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Sets how long a holder on another machine may show no sign of life before its lease is broken.
+    #[must_use]
+    pub fn with_stale_after(mut self, limit: Duration) -> Self {
+        self.stale_after = limit;
+        self
+    }
+
+    /// Folder of a finished job, whether or not it is there.
+    #[must_use]
+    pub fn output_dir(&self, key: &Key) -> PathBuf {
+        let hex = key.hex();
+        self.shard(&hex).join(&hex[2..])
+    }
+
+    /// Whether the job is finished: it has a record.
+    #[must_use]
+    pub fn is_finished(&self, key: &Key) -> bool {
+        self.output_dir(key).join(record::RECORD_FILE).exists()
+    }
+
+    /// The record of a finished job; `None` where there is none.
+    ///
+    /// # Errors
+    /// The record cannot be read or is of another format.
+    pub fn record(&self, key: &Key) -> Result<Option<JobRecord>, StoreError> {
+        record::read(&self.output_dir(key).join(record::RECORD_FILE))
+    }
+
+    /// How long a finished job took; `None` where that is not known.
+    #[must_use]
+    pub fn timings(&self, key: &Key) -> Option<Timings> {
+        let text = fs::read(self.output_dir(key).join(record::TIMINGS_FILE)).ok()?;
+        serde_json::from_slice(&text).ok()
+    }
+
+    /// Keys of all finished jobs: one folder listing a shard, nothing opened.
+    ///
+    /// # Errors
+    /// A folder that cannot be listed; a store that does not exist holds nothing.
+    pub fn finished(&self) -> Result<HashSet<Key>, StoreError> {
+        let mut keys = HashSet::new();
+        for shard in list(&self.root.join("jobs"))? {
+            let Some(prefix) = shard.to_str().filter(|name| name.len() == 2) else { continue };
+            let mut hex = String::with_capacity(64);
+            for rest in list(&self.root.join("jobs").join(prefix))? {
+                hex.clear();
+                hex.push_str(prefix);
+                hex.push_str(&rest.to_string_lossy());
+                if let Ok(key) = hex.parse() {
+                    keys.insert(key);
+                }
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Finished, running and failed jobs. Reads one small file for each failure and none for the others.
+    ///
+    /// # Errors
+    /// A folder that cannot be listed.
+    pub fn overview(&self) -> Result<Overview, StoreError> {
+        let mut failures = Vec::new();
+        for name in list(&self.root.join("failed"))? {
+            let path = self.root.join("failed").join(name);
+            // One that is being replaced or removed just now is no failure to report, nor is one whose program was killed
+            // between finishing the job and removing the note.
+            if let Ok(text) = fs::read(&path)
+                && let Ok(failure) = serde_json::from_slice::<FailureRecord>(&text)
+                && !self.is_finished(&failure.key)
+            {
+                failures.push(failure);
+            }
+        }
+        failures.sort_by_key(|failure| failure.key);
+        Ok(Overview { finished: self.finished()?.len(), leases: self.leases()?, failures })
+    }
+
+    /// Why the last attempt at a job failed.
+    #[must_use]
+    pub fn failure(&self, key: &Key) -> Option<FailureRecord> {
+        serde_json::from_slice(&fs::read(self.failure_path(key)).ok()?).ok()
+    }
+
+    /// Notes why a job failed. The note stops no later attempt and goes when one succeeds.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub fn record_failure(&self, failure: &FailureRecord) -> Result<(), StoreError> {
+        self.prepare()?;
+        let text = record::pretty(failure);
+        write_atomic(&self.failure_path(&failure.key), text.as_bytes())
+    }
+
+    fn shard(&self, hex: &str) -> PathBuf {
+        self.root.join("jobs").join(&hex[..2])
+    }
+
+    fn running_dir(&self) -> PathBuf {
+        self.root.join("running")
+    }
+
+    fn work_dir(&self, key: &Key) -> PathBuf {
+        self.root.join("work").join(key.hex())
+    }
+
+    fn failure_path(&self, key: &Key) -> PathBuf {
+        self.root.join("failed").join(format!("{key}.json"))
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashSet<String>> {
+        // A set of names is whole between any two statements that change it.
+        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn unique(&self) -> u64 {
+        self.counter.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Makes the folders, once a handle.
+    fn prepare(&self) -> Result<(), StoreError> {
+        if self.prepared.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        for name in ["jobs", "running", "work", "failed"] {
+            let path = self.root.join(name);
+            fs::create_dir_all(&path).at("create", &path)?;
+        }
+        let format = self.root.join("format");
+        if !format.exists() {
+            write_atomic(&format, LAYOUT.as_bytes())?;
+        }
+        self.prepared.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// Names in a folder; none where it does not exist.
+fn list(path: &Path) -> Result<Vec<std::ffi::OsString>, StoreError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StoreError::io("list", path, error)),
+    };
+    entries.map(|entry| entry.map(|entry| entry.file_name()).at("list", path)).collect()
+}

@@ -1,1 +1,75 @@
 //! Operations on rows of f32: forward and backward, each checked against a plain loop in f64.
+//!
+//! Owns the arithmetic of the CPU trainer. An op takes slices (row-major) and writes slices; it knows no parameter name, no
+//! tape, no program and no thread: everything here runs on the calling thread, and callers are parallel over samples. The one
+//! exception is [`contrastive`], which hands independent slabs to the caller's [`ParallelFor`].
+//!
+//! Conventions, for all ops:
+//! - outputs and gradients of inputs are overwritten, gradients of parameters are added to, unless an argument says otherwise;
+//! - nothing is allocated in steady state: temporary memory comes from a per-thread [`Scratch`];
+//! - lengths that do not fit each other are a bug of the caller and panic at the op's door, before any row is touched.
+
+pub mod activation;
+pub mod adafactor;
+pub mod adamw;
+pub mod attention;
+pub mod contrastive;
+pub mod elementwise;
+pub mod embedding;
+pub mod layer_norm;
+pub mod linear;
+pub mod normalize;
+pub mod patchify;
+mod product;
+mod scratch;
+mod simd;
+#[cfg(test)]
+mod testing;
+
+pub use scratch::Scratch;
+
+/// The instructions that this process computes with: `avx512`, `avx2` or `portable`.
+#[must_use]
+pub fn instructions() -> &'static str {
+    simd::path().name()
+}
+
+/// How a weight matrix lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// `[outputs, inputs]`: y = x Wᵀ, as PyTorch's `Linear`.
+    OutIn,
+    /// `[inputs, outputs]`: y = x W, as CLIP's projections.
+    InOut,
+}
+
+/// What happens to the previous contents of a gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Into {
+    /// They are replaced.
+    Overwrite,
+    /// The gradient is added to them.
+    Add,
+}
+
+/// Runs independent jobs on the caller's threads.
+///
+/// Jobs may run in any order and on any thread; an op that uses this gives the same bytes whatever the order.
+pub trait ParallelFor {
+    /// Calls `job(i, scratch)` once for every `i` in `0..jobs`, each with the scratch of the thread it runs on, and returns
+    /// when all are done.
+    fn for_each(&self, jobs: usize, job: &(dyn Fn(usize, &mut Scratch) + Sync));
+}
+
+/// Runs jobs one after another on the calling thread.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sequential;
+
+impl ParallelFor for Sequential {
+    fn for_each(&self, jobs: usize, job: &(dyn Fn(usize, &mut Scratch) + Sync)) {
+        let mut scratch = Scratch::new();
+        for i in 0..jobs {
+            job(i, &mut scratch);
+        }
+    }
+}

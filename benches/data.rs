@@ -1,0 +1,97 @@
+//! How fast are samples made: rendering, decoding, augmenting, ordering, encoding.
+
+use std::hint::black_box;
+use std::io::Cursor;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use image::{DynamicImage, ImageFormat, RgbImage};
+use scaledown::data::scenes::{Variant, World};
+use scaledown::data::{Augmenter, Decoder, Philox, SampleOrder, Stream, Tokenizer};
+use scaledown::run::{Augmentation, TokenizerConfig};
+
+fn rendering(criterion: &mut Criterion) {
+    let world = World::new(1);
+    let mut group = criterion.benchmark_group("render");
+    group.throughput(Throughput::Elements(1));
+    for side in [32, 64] {
+        let mut i = 0;
+        group.bench_function(format!("training, side {side}"), |bencher| {
+            bencher.iter(|| {
+                i += 1;
+                black_box(world.training(i).render(side))
+            });
+        });
+    }
+    for variant in [Variant::Sketch, Variant::Hard] {
+        let mut i = 0;
+        group.bench_function(format!("{variant}, side 32"), |bencher| {
+            bencher.iter(|| {
+                i += 1;
+                black_box(world.evaluation(variant, i).render(32))
+            });
+        });
+    }
+}
+
+fn decoding(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    group.throughput(Throughput::Elements(1));
+    for (name, format, side, to) in [
+        ("32 JPEG to 32", ImageFormat::Jpeg, 32, 32),
+        ("64 PNG to 64", ImageFormat::Png, 64, 64),
+        ("512 JPEG to 224", ImageFormat::Jpeg, 512, 224),
+    ] {
+        let scene = World::new(1).training(4).render(side);
+        let image = RgbImage::from_raw(side as u32, side as u32, scene).expect("a whole image");
+        let mut file = Cursor::new(Vec::new());
+        DynamicImage::from(image).write_to(&mut file, format).expect("an image that can be encoded");
+        let (bytes, mut decoder) = (file.into_inner(), Decoder::new(to));
+        group.bench_function(name, |bencher| bencher.iter(|| black_box(decoder.decode(&bytes))));
+    }
+}
+
+fn drawing(criterion: &mut Criterion) {
+    let image = World::new(1).training(4).render(32);
+    let mut group = criterion.benchmark_group("draw");
+    group.throughput(Throughput::Elements(1));
+    let augmenter = Augmenter::new(Augmentation::CropFlip { min_area: 0.5, flip: 0.5 }, 32).expect("crop_flip is built");
+    let (philox, mut out, mut step) = (Philox::new(1, Stream::Augment), vec![0; image.len()], 0);
+    group.bench_function("crop_flip, side 32", |bencher| {
+        bencher.iter(|| {
+            step += 1;
+            augmenter.apply(&image, &mut philox.at(step, 0), &mut out);
+        });
+    });
+    let (order, mut position) = (SampleOrder::new(1, 1_000_000).expect("not empty"), 0);
+    group.bench_function("order, seek", |bencher| {
+        bencher.iter(|| {
+            position += 7_919;
+            black_box(order.index_at(position))
+        });
+    });
+    let mut samples = vec![0; 1024];
+    group.throughput(Throughput::Elements(1024));
+    group.bench_function("order, a batch of 1024", |bencher| {
+        bencher.iter(|| {
+            position += 1024;
+            order.fill(position, &mut samples);
+        });
+    });
+}
+
+fn encoding(criterion: &mut Criterion) {
+    let world = World::new(1);
+    let captions: Vec<String> = (0..10_000).map(|i| world.training(i).captions[0].clone()).collect();
+    let mut group = criterion.benchmark_group("tokenize 10,000 captions");
+    group.throughput(Throughput::Elements(10_000)).sample_size(10);
+    for config in [TokenizerConfig::Bpe { vocab_size: 1024 }, TokenizerConfig::Unigram { vocab_size: 512 }] {
+        let name = if matches!(config, TokenizerConfig::Bpe { .. }) { "bpe" } else { "unigram" };
+        let train = || Tokenizer::train(&config, captions.iter().map(String::as_str)).expect("a vocabulary large enough");
+        group.bench_function(format!("{name}, train"), |bencher| bencher.iter(|| black_box(train())));
+        let tokenizer = train();
+        group.bench_function(format!("{name}, encode"), |bencher| bencher.iter(|| black_box(tokenizer.encode_all(&captions, 16))));
+    }
+}
+
+criterion_group!(benches, rendering, decoding, drawing, encoding);
+criterion_main!(benches);

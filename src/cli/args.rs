@@ -1,0 +1,353 @@
+//! The command line: what can be asked and with which options.
+
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Which data, which encoder, which training strategy, for the compute I have?
+///
+/// Expands an experiment file into a graph of jobs, trains and measures its CLIP models, writes tables, and says which of the
+/// stated claims they support.
+#[derive(Debug, Parser)]
+#[command(name = "scaledown", version, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Folder of finished jobs
+    #[arg(long, global = true, env = "SCALEDOWN_STORE", default_value = ".scaledown", value_name = "DIR")]
+    pub store: PathBuf,
+    /// Folder of results, one folder an experiment
+    #[arg(long, global = true, default_value = "results", value_name = "DIR")]
+    pub results: PathBuf,
+    /// Say less: errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// When to use colour and bars (NO_COLOR is respected)
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    pub color: Color,
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+    /// For Graphviz.
+    Dot,
+}
+
+/// Where runs compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// A GPU where this build can train on one, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// An NVIDIA GPU.
+    Cuda,
+}
+
+/// An experiment file and how it is changed from outside.
+#[derive(Debug, Args)]
+pub struct Experiment {
+    /// Experiment file
+    #[arg(value_name = "EXPERIMENT.yaml")]
+    pub file: PathBuf,
+    /// Override a key of the file, such as `train.lr=3e-4`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Where runs compute
+    #[arg(long, value_enum, default_value_t = Device::Auto)]
+    pub device: Device,
+}
+
+/// How jobs are executed; nothing here changes a result.
+#[derive(Debug, Args)]
+pub struct Execution {
+    /// Jobs that run at once
+    #[arg(short = 'j', long, default_value = "1", value_name = "N")]
+    pub jobs: NonZero<usize>,
+    /// Threads a job [default: cores / jobs]
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZero<usize>>,
+    /// Further attempts at a job whose failure another attempt may mend
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub retries: u32,
+    /// Time that one job may take, such as 90s, 20m, 2h
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub time_limit: Option<Duration>,
+    /// Failures after which nothing new is started
+    #[arg(long, value_name = "N")]
+    pub max_failures: Option<NonZero<usize>>,
+    /// Exit with 5 where a claim's verdict is not the expected one
+    #[arg(long)]
+    pub check: bool,
+    /// Do jobs with a stand-in that trains nothing and invents metrics
+    #[arg(long, hide = true)]
+    pub fake: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train and measure what is missing, write tables and verdicts
+    Run {
+        #[command(flatten)]
+        experiment: Experiment,
+        #[command(flatten)]
+        execution: Execution,
+    },
+    /// Show runs, jobs and cost without doing anything
+    Plan {
+        #[command(flatten)]
+        experiment: Experiment,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = PlanFormat::Human)]
+        format: PlanFormat,
+    },
+    /// Show where the runs of an experiment stand
+    Status {
+        #[command(flatten)]
+        experiment: Experiment,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = Format::Human)]
+        format: Format,
+    },
+    /// Say why a run is to be done, or why it is not: the difference to the nearest finished one
+    Explain {
+        /// Run id, or its beginning
+        #[arg(value_name = "RUN")]
+        run: String,
+        #[command(flatten)]
+        experiment: Experiment,
+    },
+    /// Print the tables of an experiment, rebuilt from its records
+    Table(Table),
+    /// Judge claims: exit 5 where a verdict is not the expected one or a table drifted
+    Check(Check),
+    /// Make or look at data sets
+    #[command(subcommand)]
+    Data(Data),
+    /// Measure this machine
+    #[command(subcommand)]
+    Bench(Bench),
+    /// Print the JSON Schema of experiment files
+    Schema,
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Say what this machine has, what is missing and how to get it
+    Doctor,
+}
+
+/// Options of `table`.
+#[derive(Debug, Args)]
+pub struct Table {
+    /// Experiment file, or with --from none
+    #[arg(value_name = "EXPERIMENT.yaml", required_unless_present = "from")]
+    pub file: Option<PathBuf>,
+    /// Results folder to rebuild: its tables and claims.csv are written again from its records
+    #[arg(long, value_name = "DIR", conflicts_with = "file")]
+    pub from: Option<PathBuf>,
+    /// Only this table
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Print CSV
+    #[arg(long)]
+    pub csv: bool,
+}
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// An experiment file; with --values, files of claims
+    #[arg(value_name = "FILE.yaml", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Tidy CSV files that the claims are about, instead of an experiment's tables
+    #[arg(long, num_args = 1.., value_name = "CSV")]
+    pub values: Vec<PathBuf>,
+    /// Compare every table cell with the committed ones of this results folder
+    #[arg(long, value_name = "DIR", conflicts_with = "values")]
+    pub against: Option<PathBuf>,
+    /// How far a cell may move, in its own unit
+    #[arg(long, default_value_t = 1.0, value_name = "POINTS", requires = "against")]
+    pub tolerance: f64,
+    /// Override a key of the experiment file
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+/// `data` commands.
+#[derive(Debug, Subcommand)]
+pub enum Data {
+    /// Pack the data sets of an experiment without training
+    Make {
+        #[command(flatten)]
+        experiment: Experiment,
+        /// Threads
+        #[arg(long, value_name = "N")]
+        threads: Option<NonZero<usize>>,
+    },
+    /// Show what the data sets of an experiment hold, with contact sheets
+    Inspect {
+        #[command(flatten)]
+        experiment: Experiment,
+        /// Folder for contact sheets (PNG) and captions
+        #[arg(long, value_name = "DIR")]
+        sheets: Option<PathBuf>,
+        /// Pictures on a contact sheet
+        #[arg(long, default_value_t = 64)]
+        samples: usize,
+    },
+}
+
+/// `bench` commands.
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// Time training steps on made-up data
+    Step(BenchStep),
+}
+
+/// Options of `bench step`.
+#[derive(Debug, Args)]
+pub struct BenchStep {
+    /// What is stepped: the image encoder alone, the text encoder alone, or both with the contrastive loss
+    #[arg(long, value_enum, default_value_t = BenchWhat::Image)]
+    pub what: BenchWhat,
+    /// Channels
+    #[arg(long, default_value_t = 192)]
+    pub width: usize,
+    /// Blocks
+    #[arg(long, default_value_t = 6)]
+    pub depth: usize,
+    /// Attention heads
+    #[arg(long, default_value_t = 3)]
+    pub heads: usize,
+    /// Image side, pixels
+    #[arg(long, default_value_t = 32)]
+    pub image_size: usize,
+    /// Patch side, pixels
+    #[arg(long, default_value_t = 4)]
+    pub patch_size: usize,
+    /// Tokens of a caption
+    #[arg(long, default_value_t = 16)]
+    pub context_length: usize,
+    /// Pairs a step
+    #[arg(long, default_value_t = 128)]
+    pub batch: usize,
+    /// Threads [default: all cores]
+    #[arg(long)]
+    pub threads: Option<NonZero<usize>>,
+    /// Seconds to measure
+    #[arg(long, default_value_t = 5.0)]
+    pub seconds: f64,
+    /// Activation of the MLPs
+    #[arg(long, value_enum, default_value_t = BenchActivation::Gelu)]
+    pub activation: BenchActivation,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+/// What `bench step` steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchWhat {
+    /// The image encoder.
+    Image,
+    /// The text encoder.
+    Text,
+    /// Both, with the contrastive loss.
+    Clip,
+}
+
+/// Activation of a benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchActivation {
+    /// By the error function.
+    Gelu,
+    /// By tanh.
+    GeluTanh,
+    /// x sigmoid(1.702 x).
+    QuickGelu,
+}
+
+/// `90s`, `20m`, `2h`, `1h30m`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let mut seconds = 0.0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| format!("found `{text}`, expected a time such as 90s, 20m or 1h30m"))?;
+        let (factor, unit) = match tail.as_bytes().first() {
+            Some(b's') => (1.0, 1),
+            Some(b'm') => (60.0, 1),
+            Some(b'h') => (3600.0, 1),
+            None => (1.0, 0),
+            Some(_) => return Err(format!("found unit `{tail}`, expected s, m or h")),
+        };
+        seconds += number * factor;
+        rest = &tail[unit..];
+    }
+    if seconds > 0.0 { Ok(Duration::from_secs_f64(seconds)) } else { Err("a time limit is longer than nothing".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("0.5s"), Ok(Duration::from_millis(500)));
+        assert!(parse_duration("2d").is_err() && parse_duration("").is_err() && parse_duration("m").is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! How long the training to do will take on this machine, and what that is taken from.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::experiment::Loaded;
+use crate::plan::{JobSpec, Key};
+use crate::run::{ImageEncoderConfig, ModelConfig};
+use crate::store::Store;
+use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
+use crate::trainer::backend::{Step, StepBatch};
+use crate::trainer::cost::gmacs_per_sample;
+use crate::trainer::model::{build, initial_parameters};
+
+/// An estimate.
+pub(super) struct Estimate {
+    /// Seconds of training on all cores; `None` where it cannot be told.
+    pub seconds: Option<f64>,
+    /// What it is taken from.
+    pub source: String,
+}
+
+/// Finished trainings that are looked at for their speed.
+const LOOKED_AT: usize = 32;
+/// Time that a calibration may take.
+const CALIBRATION: Duration = Duration::from_millis(150);
+
+/// Estimates the training that is to do: from the speed of this plan's finished trainings, else from a short calibration.
+pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64]) -> Estimate {
+    let runs = loaded.plan.runs().iter().zip(gmacs);
+    let to_do: f64 = runs.filter(|(run, _)| !finished.contains(&loaded.plan.job(run.train).key)).map(|(_, gmacs)| gmacs).sum();
+    if to_do == 0.0 {
+        return Estimate { seconds: Some(0.0), source: "every training is finished".into() };
+    }
+    if let Some((rate, count)) = recorded(loaded, store, finished) {
+        return Estimate {
+            seconds: Some(to_do / rate),
+            source: format!("from {count} finished trainings of this plan, {rate:.1} GMAC/s"),
+        };
+    }
+    let smallest = (0..loaded.expansion.runs().len()).map(|run| loaded.expansion.parts(run).model).min_by_key(|model| size(model));
+    match smallest.and_then(|model| calibrate(model)) {
+        Some(rate) => {
+            let source =
+                format!("calibration of {} ms on this machine: {rate:.1} GMAC/s of forward passes", CALIBRATION.as_millis());
+            Estimate { seconds: Some(to_do / rate), source }
+        }
+        None => Estimate { seconds: None, source: "not known: the model is too large to calibrate in a moment".into() },
+    }
+}
+
+/// Forward GMACs a second of finished trainings, and how many there were.
+fn recorded(loaded: &Loaded, store: &Store, finished: &HashSet<Key>) -> Option<(f64, usize)> {
+    let (mut work, mut time, mut count) = (0.0, 0.0, 0);
+    let trains = loaded.plan.jobs().filter(|job| finished.contains(&job.key));
+    for job in trains {
+        let JobSpec::Train(spec) = &job.spec else { continue };
+        let Some(timings) = store.timings(&job.key) else { continue };
+        #[expect(clippy::cast_precision_loss, reason = "sample counts below 2^53")]
+        let gmacs = gmacs_per_sample(&spec.model, &spec.train.strategy) * spec.train.samples_seen() as f64;
+        (work, time, count) = (work + gmacs, time + timings.wall_s, count + 1);
+        if count == LOOKED_AT {
+            break;
+        }
+    }
+    (time > 0.0).then(|| (work / time, count))
+}
+
+fn size(model: &ModelConfig) -> usize {
+    let ImageEncoderConfig::Vit(vit) = &model.image_encoder;
+    vit.width * vit.width * vit.layers * (model.image_size / vit.patch_size).pow(2)
+}
+
+/// Forward GMACs a second of training steps of this model, measured for a moment.
+fn calibrate(model: &ModelConfig) -> Option<f64> {
+    const BATCH: usize = 32;
+    let program = Arc::new(build(model, 0.0));
+    // A model whose few steps take longer than the calibration is not worth waiting for.
+    if size(model) > 200_000_000 {
+        return None;
+    }
+    let settings = CpuSettings { threads: super::cores(), lanes: 8 };
+    let mut step = CpuStep::new(program.clone(), initial_parameters(&program, 0), settings, None).ok()?;
+    let text = &model.text_encoder;
+    let batch = StepBatch {
+        samples: BATCH,
+        images: vec![128; BATCH * model.image_size * model.image_size * 3],
+        keep: Vec::new(),
+        tokens: vec![1; BATCH * text.context_length],
+        ends: vec![u32::try_from(text.context_length - 1).ok()?; BATCH],
+    };
+    step.gradient(&batch, 1).ok()?;
+    let (begun, mut steps) = (Instant::now(), 0_u32);
+    while steps == 0 || begun.elapsed() < CALIBRATION {
+        step.gradient(&batch, 1).ok()?;
+        steps += 1;
+    }
+    let strategy =
+        crate::run::StrategyConfig { augmentation: crate::run::Augmentation::None, masked: 0.0, batch_multiplier: 1, ssl: None };
+    #[expect(clippy::cast_precision_loss, reason = "a batch size")]
+    let work = gmacs_per_sample(model, &strategy) * BATCH as f64 * f64::from(steps);
+    Some(work / begun.elapsed().as_secs_f64())
+}

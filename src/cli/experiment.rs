@@ -1,0 +1,218 @@
+//! From an experiment file to a plan: the joint of `spec`, `grid` and `plan`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::args::{Device, Experiment, Global};
+use crate::data;
+use crate::error::Error;
+use crate::grid::{Expansion, expand};
+use crate::jobs::{CheckpointEvery, ReportInputs, Statements};
+use crate::plan::{self, Plan, PlannedRun, ReportInput, Source};
+use crate::record::{PointView, Provenance};
+use crate::run::{DataSource, DeviceKind, EvalSource, Precision, RunConfig};
+use crate::spec::{self, Interval, LoadOptions, ValidSpec};
+use crate::trainer::cost::gmacs_per_sample;
+use crate::trainer::strategy::check_support;
+
+/// An experiment, expanded and planned.
+pub(super) struct Loaded {
+    pub expansion: Expansion,
+    pub plan: Plan,
+    /// Digests of the sources that the plan read, by name.
+    pub fingerprints: BTreeMap<String, String>,
+    file: PathBuf,
+    set: Vec<String>,
+}
+
+/// Loads a file, resolving `auto` to what this build trains on.
+pub(super) fn load_spec(file: &Path, set: &[String], device: Device) -> Result<ValidSpec, Error> {
+    let device = match device {
+        Device::Auto | Device::Cpu => DeviceKind::Cpu,
+        Device::Cuda => {
+            return Err(Error::Usage {
+                message: "this build does not train on a GPU".into(),
+                hint: Some("use `--device cpu`, or leave `--device` out; `scaledown doctor` says what this machine has".into()),
+            });
+        }
+    };
+    let options = LoadOptions {
+        set: set.to_vec(),
+        device,
+        precision: Precision::F32,
+        cost: &gmacs_per_sample,
+        pool_size: &|source| data::count(source).ok().flatten(),
+        ..LoadOptions::default()
+    };
+    Ok(spec::load(file, &options)?)
+}
+
+impl Loaded {
+    /// Loads, expands and plans an experiment.
+    pub fn new(global: &Global, experiment: &Experiment) -> Result<Self, Error> {
+        let spec = load_spec(&experiment.file, &experiment.set, experiment.device)?;
+        let expansion = expand(&spec);
+        super::warn(global, expansion.warnings());
+        let mut fingerprints = BTreeMap::new();
+        let cache = global.store.join("fingerprints.json");
+        let report = ReportInput { experiment: spec.experiment.clone(), statements: statements_digest(&expansion) };
+        let runs = (0..expansion.runs().len())
+            .map(|run| PlannedRun { run_id: expansion.runs()[run].id.to_string(), config: expansion.config(run) });
+        let plan = plan::build(runs, Some(&report), |source| {
+            let (name, digest) = fingerprint(source, &cache)?;
+            fingerprints.insert(name, digest.clone());
+            Ok(digest)
+        })?;
+        Ok(Self { expansion, plan, fingerprints, file: experiment.file.clone(), set: experiment.set.clone() })
+    }
+
+    pub fn spec(&self) -> &ValidSpec {
+        self.expansion.spec()
+    }
+
+    /// Folder of the experiment's results.
+    pub fn results(&self, global: &Global) -> PathBuf {
+        global.results.join(&self.spec().experiment)
+    }
+
+    /// Refuses what cannot be trained here, before any work is done.
+    pub fn check_support(&self) -> Result<(), Error> {
+        for run in 0..self.expansion.runs().len() {
+            let parts = self.expansion.parts(run);
+            if let DataSource::Declared { .. } = parts.data.source {
+                return Err(Error::Usage {
+                    message: format!("{}: a `declared` data set has no samples to train on", self.file.display()),
+                    hint: Some("`scaledown plan` shows its runs and their cost".into()),
+                });
+            }
+        }
+        let mut last = None;
+        for run in 0..self.expansion.runs().len() {
+            let sections = self.expansion.parts(run).sections;
+            // Runs that differ by seed alone share their sections.
+            if last != Some(sections) {
+                check_support(&self.expansion.config(run))
+                    .map_err(|error| Error::Usage { hint: error.hint(), message: format!("{}: {error}", self.file.display()) })?;
+                last = Some(sections);
+            }
+        }
+        Ok(())
+    }
+
+    /// When trainings write checkpoints.
+    pub fn checkpoint_every(&self) -> CheckpointEvery {
+        match self.spec().execution.checkpoint_every {
+            Interval::Steps(steps) => CheckpointEvery::Steps(steps),
+            Interval::Share(share) => CheckpointEvery::Percent(100.0 * share),
+        }
+    }
+
+    /// Points as tables see them: labels of every axis, and of every other path that a table speaks of.
+    pub fn points(&self) -> Vec<PointView> {
+        let mut paths: Vec<String> = self.expansion.axes().iter().map(ToString::to_string).collect();
+        for table in &self.spec().tables {
+            let spoken = table.rows.0.iter().chain(&table.columns).chain(table.filter.keys());
+            paths.extend(spoken.map(ToString::to_string));
+        }
+        paths.sort();
+        paths.dedup();
+        let point = |idx: usize| PointView {
+            labels: paths.iter().filter_map(|path| Some((path.clone(), self.expansion.label(idx, path)?))).collect(),
+            run_ids: self.expansion.runs_of(idx).iter().map(|run| self.expansion.runs()[*run as usize].id.to_string()).collect(),
+        };
+        (0..self.expansion.num_points()).map(point).collect()
+    }
+
+    /// What the report job is about.
+    pub fn report_inputs(&self, global: &Global) -> ReportInputs {
+        let spec = self.spec();
+        let digest = blake3::hash(statements_digest(&self.expansion).as_bytes());
+        let set: String = self.set.iter().map(|set| format!(" --set '{set}'")).collect();
+        let provenance = Provenance {
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: option_env!("SCALEDOWN_COMMIT").map(str::to_string),
+            experiment: spec.experiment.clone(),
+            experiment_digest: digest.to_hex().to_string(),
+            device: spec.resolved.device,
+            command: format!("scaledown run {}{set}", self.file.display()),
+            data: self.fingerprints.clone(),
+        };
+        ReportInputs {
+            provenance,
+            points: self.points(),
+            configs: self.configs(),
+            statements: Statements { tables: spec.tables.clone(), claims: spec.claims.clone() },
+            results: self.results(global),
+        }
+    }
+
+    /// The config of every run, in plan order.
+    pub fn configs(&self) -> Vec<RunConfig> {
+        (0..self.expansion.runs().len()).map(|run| self.expansion.config(run)).collect()
+    }
+
+    /// Forward multiply-accumulates of all distinct runs, in units of 1e9.
+    #[expect(clippy::cast_precision_loss, reason = "sample counts below 2^53")]
+    pub fn gmacs(&self) -> Vec<f64> {
+        let mut known: Vec<(crate::run::ModelConfig, crate::run::StrategyConfig, f64)> = Vec::new();
+        let mut cost = |run: usize| {
+            let parts = self.expansion.parts(run);
+            let same = |(model, strategy, _): &&(_, _, f64)| model == parts.model && *strategy == parts.train.strategy;
+            let a_sample = known.iter().rev().find(same).map(|(_, _, cost)| *cost);
+            let a_sample = a_sample.unwrap_or_else(|| {
+                let cost = gmacs_per_sample(parts.model, &parts.train.strategy);
+                known.push((parts.model.clone(), parts.train.strategy.clone(), cost));
+                cost
+            });
+            a_sample * parts.train.samples_seen() as f64
+        };
+        (0..self.expansion.runs().len()).map(&mut cost).collect()
+    }
+}
+
+/// Digest of what is asked of the records, so that a changed table is a new report; points are in it by their labels.
+fn statements_digest(expansion: &Expansion) -> String {
+    let spec = expansion.spec();
+    let mut hasher = blake3::Hasher::new();
+    let statements = serde_json::json!({ "tables": spec.tables, "claims": spec.claims });
+    hasher.update(statements.to_string().as_bytes());
+    for point in 0..expansion.num_points() {
+        for (path, label) in expansion.labels(point) {
+            hasher.update(path.as_bytes()).update(b"=").update(label.as_bytes()).update(b"\n");
+        }
+        for run in expansion.runs_of(point) {
+            hasher.update(&run.to_le_bytes());
+        }
+    }
+    hasher.finalize().to_hex().to_string()
+}
+
+/// Name and content digest of a source.
+fn fingerprint(source: Source<'_>, cache: &Path) -> Result<(String, String), plan::FingerprintError> {
+    Ok(match source {
+        Source::Data(DataSource::Declared { samples }) => (format!("declared {samples}"), String::new()),
+        Source::Data(source) => (data_name(source), data::fingerprint(source, cache)?),
+        Source::Eval(source) => (eval_name(source), data::fingerprint_eval(source, cache)?),
+        Source::Vocabulary(path) => {
+            let bytes = std::fs::read(path).map_err(|error| format!("cannot read the vocabulary {path}: {error}"))?;
+            (format!("vocabulary {path}"), blake3::hash(&bytes).to_hex().to_string())
+        }
+    })
+}
+
+fn data_name(source: &DataSource) -> String {
+    match source {
+        DataSource::Scenes { world_seed } => format!("scenes {world_seed}"),
+        DataSource::Webdataset { shards } => format!("shards {}", shards.first().map_or("", String::as_str)),
+        DataSource::Table { file, .. } => format!("table {file}"),
+        DataSource::Declared { samples } => format!("declared {samples}"),
+    }
+}
+
+fn eval_name(source: &EvalSource) -> String {
+    match source {
+        EvalSource::Scenes { world_seed, variant, samples } => format!("scenes {world_seed} {variant} {samples}"),
+        EvalSource::Folder { path, split } => format!("folder {path} {split}"),
+        EvalSource::Shards { shards, .. } => format!("shards {}", shards.first().map_or("", String::as_str)),
+    }
+}

@@ -1,0 +1,61 @@
+//! `table`: prints tables, or rebuilds a results folder from its records.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::args::{Device, Global, Table};
+use super::experiment::load_spec;
+use crate::claims::{Findings, to_text};
+use crate::error::Error;
+use crate::jobs::{named, publish, rebuild};
+use crate::record;
+
+/// What printing a folder found.
+pub(super) struct Shown {
+    /// Whether every verdict is the expected one.
+    pub all_as_expected: bool,
+}
+
+pub(super) fn run(global: &Global, args: &Table, out: &mut dyn Write) -> Result<(), Error> {
+    let folder = match (&args.from, &args.file) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(file)) => global.results.join(&load_spec(file, &[], Device::Cpu)?.experiment),
+        (None, None) => unreachable!("clap asks for one of the two"),
+    };
+    let rebuilt = rebuilt(&folder)?;
+    publish(&folder, &named(rebuilt.clone()))?;
+    let mut found = false;
+    for table in rebuilt.tables.iter().filter(|table| args.name.as_ref().is_none_or(|name| *name == table.name)) {
+        found = true;
+        match args.csv {
+            true => out.write_all(&table.to_csv())?,
+            false => writeln!(out, "{}", table.to_markdown())?,
+        }
+    }
+    if let (Some(name), false) = (&args.name, found) {
+        let known: Vec<&str> = rebuilt.tables.iter().map(|table| table.name.as_str()).collect();
+        return Err(Error::Usage {
+            message: format!("no table `{name}` in {}", folder.display()),
+            hint: Some(format!("its tables are {}", known.join(", "))),
+        });
+    }
+    Ok(())
+}
+
+/// Tables and verdicts of a results folder, from its committed records alone.
+pub(super) fn rebuilt(folder: &Path) -> Result<Findings, Error> {
+    let records = record::read(folder)?;
+    rebuild(&records).map_err(|message| Error::Usage { message: format!("{}: {message}", folder.display()), hint: None })
+}
+
+/// Prints the tables and verdicts of a results folder as its files hold them.
+pub(super) fn print_folder(folder: &Path, out: &mut dyn Write) -> Result<Shown, Error> {
+    let rebuilt = rebuilt(folder)?;
+    for table in &rebuilt.tables {
+        writeln!(out, "{}", table.to_markdown())?;
+    }
+    if !rebuilt.verdicts.is_empty() {
+        writeln!(out, "{}", to_text(&rebuilt.verdicts, false))?;
+    }
+    Ok(Shown { all_as_expected: rebuilt.verdicts.iter().all(crate::claims::Verdict::is_as_expected) })
+}

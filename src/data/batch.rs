@@ -1,0 +1,126 @@
+//! Batches of a training run.
+//!
+//! Input: a pack, its encoded captions, a subset, an augmentation and the run's seed. Output: the batch of a step. Invariant:
+//! a pure function of (step, batch size), whatever was asked before and however many threads work: resuming is a seek.
+//! Must not know: tensors, devices, optimiser steps beyond their number.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::run::Augmentation;
+
+use super::augment::Augmenter;
+use super::order::SampleOrder;
+use super::pack::Pack;
+use super::philox::{Philox, Stream};
+use super::tokenizer::EncodedCaptions;
+use super::{DataError, DataResult};
+
+/// Draws that a view of a sample may use; views of one sample lie this far apart in their stream.
+const DRAWS_PER_VIEW: u32 = 256;
+/// Samples that a thread augments at a time.
+const SAMPLES_PER_TASK: usize = 16;
+
+/// One batch; buffers are reused from step to step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Pixels. **Shapes**: \[B, S, S, 3\].
+    pub images: Vec<u8>,
+    /// Token ids, padded with 0. **Shapes**: \[B, T\].
+    pub tokens: Vec<u32>,
+    /// Place of the end-of-text token. **Shapes**: \[B\].
+    pub ends: Vec<u32>,
+    /// Index into the pack. **Shapes**: \[B\].
+    pub samples: Vec<u32>,
+}
+
+/// The batches of a run.
+#[derive(Debug)]
+pub struct BatchSource {
+    pack: Arc<Pack>,
+    captions: Arc<EncodedCaptions>,
+    subset: Vec<u32>,
+    order: SampleOrder,
+    augmenter: Augmenter,
+    philox: Philox,
+}
+
+impl BatchSource {
+    /// The batches that a seed draws from a subset of a pack. `captions` are the pack's first captions, one a sample.
+    ///
+    /// **Errors**: an empty subset; an augmentation that is not built; captions of another length than the pack.
+    pub fn new(
+        pack: Arc<Pack>,
+        captions: Arc<EncodedCaptions>,
+        subset: Vec<u32>,
+        augmentation: Augmentation,
+        seed: u64,
+    ) -> DataResult<Self> {
+        if captions.len() != pack.len() || subset.iter().any(|&sample| sample as usize >= pack.len()) {
+            let what = format!(
+                "{} encoded captions, a subset of {}, a pack of {}: not of one data set",
+                captions.len(),
+                subset.len(),
+                pack.len()
+            );
+            return Err(DataError::Unsupported { what });
+        }
+        if captions.context_length() == 0 {
+            return Err(DataError::Unsupported { what: "captions of 0 tokens: the end token needs a place".to_owned() });
+        }
+        let order = SampleOrder::new(seed, subset.len())?;
+        let augmenter = Augmenter::new(augmentation, pack.side())?;
+        Ok(Self { pack, captions, subset, order, augmenter, philox: Philox::new(seed, Stream::Augment) })
+    }
+
+    /// Side of the images (S), pixels.
+    #[must_use]
+    pub fn side(&self) -> usize {
+        self.pack.side()
+    }
+
+    /// Tokens a caption is padded to (T).
+    #[must_use]
+    pub fn context_length(&self) -> usize {
+        self.captions.context_length()
+    }
+
+    /// Samples in the subset: an epoch.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.subset.len()
+    }
+
+    /// Never: an empty subset is refused.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.subset.is_empty()
+    }
+
+    /// The batch of a step (from 0): samples `step * batch_size` and on of the order.
+    pub fn fill(&self, step: u64, batch_size: usize, batch: &mut Batch) {
+        let Batch { images, tokens, ends, samples } = batch;
+        samples.resize(batch_size, 0);
+        self.order.fill(step * batch_size as u64, samples);
+        samples.iter_mut().for_each(|slot| *slot = self.subset[*slot as usize]);
+        tokens.resize(batch_size * self.context_length(), 0);
+        ends.resize(batch_size, 0);
+        for ((&sample, row), end) in samples.iter().zip(tokens.chunks_exact_mut(self.context_length())).zip(ends) {
+            *end = self.captions.write(sample as usize, row);
+        }
+        self.fill_view(step, 0, samples, images);
+    }
+
+    /// Another augmented view of a step's images (SLIP takes three). View 0 is the one that [`Self::fill`] gives.
+    pub fn fill_view(&self, step: u64, view: u32, samples: &[u32], images: &mut Vec<u8>) {
+        let image_bytes = self.side() * self.side() * 3;
+        images.resize(samples.len() * image_bytes, 0);
+        let fill = |(place, (out, &sample)): (usize, (&mut [u8], &u32))| {
+            let mut draws = self.philox.at(step, place as u32).from_draw(view * DRAWS_PER_VIEW);
+            self.augmenter.apply(self.pack.image(sample as usize), &mut draws, out);
+        };
+        let work = images.par_chunks_exact_mut(image_bytes).zip(samples).enumerate();
+        work.with_min_len(SAMPLES_PER_TASK).for_each(fill);
+    }
+}

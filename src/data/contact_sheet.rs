@@ -1,0 +1,62 @@
+//! A look at a pack: one PNG of many images, and their captions beside it.
+//!
+//! Input: a pack. Output: `path` (PNG) and the same path with `.txt`. Must not know: the terminal.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+
+use super::pack::Pack;
+use super::{DataError, DataResult};
+
+/// Pixels between images.
+const GAP: usize = 4;
+/// Small images are enlarged by a whole factor up to about this side.
+const SHOWN_SIDE: usize = 96;
+/// Colour of the gaps.
+const PAPER: u8 = 128;
+
+/// Writes the first `count` samples of a pack as a PNG in rows, and their labels, fields and captions as text, a line each.
+pub fn contact_sheet(pack: &Pack, count: usize, path: &Path) -> DataResult<()> {
+    let count = count.clamp(1, pack.len().max(1)).min(pack.len());
+    let zoom = (SHOWN_SIDE / pack.side().max(1)).max(1);
+    let cell = pack.side() * zoom + GAP;
+    let columns = (count as f64 * 1.5).sqrt().ceil().max(1.0) as usize;
+    let rows = count.div_ceil(columns).max(1);
+    let (width, height) = (columns * cell + GAP, rows * cell + GAP);
+    let mut sheet = vec![PAPER; width * height * 3];
+    for sample in 0..count {
+        let corner = ((sample / columns * cell + GAP) * width + sample % columns * cell + GAP) * 3;
+        place(&mut sheet[corner..], width, pack.image(sample), pack.side(), zoom);
+    }
+    let mut png = Vec::new();
+    let encoded = PngEncoder::new(&mut png).write_image(&sheet, width as u32, height as u32, ExtendedColorType::Rgb8);
+    encoded.map_err(|e| DataError::io("write", path, std::io::Error::other(e)))?;
+    std::fs::write(path, png).map_err(|e| DataError::io("write", path, e))?;
+    let text = path.with_extension("txt");
+    std::fs::write(&text, describe(pack, count, columns)).map_err(|e| DataError::io("write", &text, e))
+}
+
+/// Copies an image enlarged by a whole factor.
+fn place(sheet: &mut [u8], width: usize, image: &[u8], side: usize, zoom: usize) {
+    for y in 0..side * zoom {
+        for x in 0..side * zoom {
+            let from = (y / zoom * side + x / zoom) * 3;
+            sheet[(y * width + x) * 3..][..3].copy_from_slice(&image[from..from + 3]);
+        }
+    }
+}
+
+/// "row,column  class  captions  field=value".
+fn describe(pack: &Pack, count: usize, columns: usize) -> String {
+    let mut text = String::new();
+    for sample in 0..count {
+        let class = pack.label(sample).and_then(|label| pack.classnames().get(label as usize)).map_or("", String::as_str);
+        let captions = pack.captions(sample).collect::<Vec<_>>().join(" | ");
+        let field = |name| pack.field(sample, name).map(|value| format!("  {name}={value:.3}"));
+        let fields: String = pack.field_names().filter_map(field).collect();
+        _ = writeln!(text, "{},{}\t{class}\t{captions}\t{}", sample / columns + 1, sample % columns + 1, fields.trim_start());
+    }
+    text
+}

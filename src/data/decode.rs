@@ -1,0 +1,149 @@
+//! Image files to square RGB pixels.
+//!
+//! Input: the bytes of a JPEG, PNG or WebP file. Output: S x S x 3 bytes. Invariants: the kind is read from the bytes, not the
+//! name; grey becomes RGB, transparency is laid over white, 16 bits become 8; a broken file is a reason in words, never a panic.
+//! Must not know: where the bytes came from, packs.
+
+use std::io::Cursor;
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::{DynamicImage, ImageReader, Limits};
+
+/// Longest side accepted: larger files are bombs or mistakes.
+const MAX_SIDE: u32 = 1 << 15;
+/// Most memory that a decoder may take.
+const MAX_DECODER_BYTES: u64 = 1 << 30;
+
+/// Decodes and resizes; holds the resizer's buffers.
+#[derive(Debug)]
+pub struct Decoder {
+    side: usize,
+    resizer: Resizer,
+}
+
+impl Decoder {
+    /// A decoder to images of side S.
+    pub fn new(side: usize) -> Self {
+        Self { side, resizer: Resizer::new() }
+    }
+
+    /// The central square of an image at side S. **Shapes**: \[S, S, 3\].
+    ///
+    /// Resized by bicubic convolution (Catmull-Rom), antialiased when shrinking, shortest side to S.
+    /// **Differs** from CLIP's resize-then-crop: the long side and the corner of the crop are not rounded to whole pixels.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        let (width, height, pixels) = rgb(bytes)?;
+        if (width as usize, height as usize) == (self.side, self.side) {
+            return Ok(pixels);
+        }
+        let source = ImageRef::new(width, height, &pixels, PixelType::U8x3).map_err(|e| e.to_string())?;
+        let side = self.side as u32;
+        let mut target = Image::new(side, side, PixelType::U8x3);
+        let filter = ResizeAlg::Convolution(FilterType::CatmullRom);
+        let options = ResizeOptions::new().resize_alg(filter).fit_into_destination(Some((0.5, 0.5)));
+        self.resizer.resize(&source, &mut target, &options).map_err(|e| e.to_string())?;
+        Ok(target.into_vec())
+    }
+}
+
+/// Width, height and RGB pixels of an image file.
+fn rgb(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>), String> {
+    if bytes.is_empty() {
+        return Err("an empty file".to_owned());
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
+    let format = reader.format().ok_or("neither JPEG, PNG nor WebP")?;
+    if format == image::ImageFormat::Jpeg && !has_jpeg_end(bytes) {
+        return Err("a JPEG that ends before its end-of-image marker".to_owned());
+    }
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(MAX_SIDE);
+    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    reader.limits(limits);
+    let image = reader.decode().map_err(|e| e.to_string())?;
+    let (width, height) = (image.width(), image.height());
+    if width == 0 || height == 0 {
+        return Err(format!("an image of {width} x {height} pixels"));
+    }
+    let pixels = if image.color().has_alpha() { over_white(&image) } else { image.into_rgb8().into_raw() };
+    Ok((width, height, pixels))
+}
+
+fn over_white(image: &DynamicImage) -> Vec<u8> {
+    let blend = |pixel: &[u8; 4]| -> [u8; 3] {
+        let alpha = u32::from(pixel[3]);
+        std::array::from_fn(|channel| ((u32::from(pixel[channel]) * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
+    };
+    image.to_rgba8().as_chunks::<4>().0.iter().flat_map(blend).collect()
+}
+
+/// Whether an end-of-image marker follows the last start of a scan (an embedded thumbnail has both before it): the decoder
+/// fills what is missing with grey and says nothing.
+fn has_jpeg_end(bytes: &[u8]) -> bool {
+    let last_scan = bytes.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap_or(0);
+    bytes[last_scan..].windows(2).any(|pair| pair == [0xff, 0xd9])
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use image::{GrayAlphaImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
+
+    use super::*;
+
+    fn file(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.into().write_to(&mut bytes, format).unwrap();
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn an_image_of_the_right_side_keeps_its_bytes() {
+        let image = RgbImage::from_fn(16, 16, |x, y| image::Rgb([x as u8 * 9, y as u8 * 9, 77]));
+        assert_eq!(Decoder::new(16).decode(&file(image.clone(), ImageFormat::Png)).unwrap(), image.into_raw());
+    }
+
+    #[test]
+    fn grey_becomes_rgb_and_transparency_white() {
+        let grey = GrayImage::from_pixel(4, 4, image::Luma([50]));
+        assert_eq!(Decoder::new(4).decode(&file(grey, ImageFormat::Png)).unwrap(), [50; 48]);
+        let clear = RgbaImage::from_pixel(4, 4, image::Rgba([10, 20, 30, 0]));
+        assert_eq!(Decoder::new(4).decode(&file(clear, ImageFormat::Png)).unwrap(), [255; 48]);
+        let half = GrayAlphaImage::from_pixel(4, 4, image::LumaA([0, 128]));
+        assert_eq!(Decoder::new(4).decode(&file(half, ImageFormat::Png)).unwrap(), [127; 48]);
+    }
+
+    #[test]
+    fn the_centre_of_a_wide_image_is_taken_and_shrinking_averages() {
+        // Black, a fine checkerboard in the middle third, white.
+        let image = RgbImage::from_fn(192, 64, |x, y| match x / 64 {
+            0 => image::Rgb([0; 3]),
+            1 => image::Rgb([255 * ((x + y) % 2) as u8; 3]),
+            _ => image::Rgb([255; 3]),
+        });
+        let pixels = Decoder::new(8).decode(&file(image, ImageFormat::Png)).unwrap();
+        for row in pixels.as_chunks::<24>().0 {
+            assert!(row[6..18].iter().all(|&value| (126..=130).contains(&value)), "{row:?}");
+            // The outermost columns see a little of what was cut off, as in CLIP.
+            assert!((110..128).contains(&row[0]) && (129..146).contains(&row[23]), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn broken_files_have_reasons() {
+        let image = RgbImage::from_fn(64, 64, |x, y| image::Rgb([x as u8, y as u8, (x * y) as u8]));
+        let (jpeg, png) = (file(image.clone(), ImageFormat::Jpeg), file(image, ImageFormat::Png));
+        let mut decoder = Decoder::new(32);
+        assert!(decoder.decode(&jpeg[..jpeg.len() / 2]).unwrap_err().contains("end-of-image"));
+        let with_thumbnail = [&jpeg[..2], &[0xff, 0xda, 0, 0, 0xff, 0xd9], &jpeg[2..jpeg.len() / 2]].concat();
+        assert!(!has_jpeg_end(&with_thumbnail) && has_jpeg_end(&jpeg));
+        assert!(decoder.decode(&png[..png.len() / 2]).is_err());
+        assert!(decoder.decode(&[]).is_err());
+        assert!(decoder.decode(b"<html>not found</html>").unwrap_err().contains("neither JPEG"));
+        let mut flipped = png;
+        flipped[60] ^= 0xff;
+        assert!(decoder.decode(&flipped).is_err(), "a checksum that does not match");
+    }
+}

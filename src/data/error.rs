@@ -1,0 +1,195 @@
+//! What can go wrong with data, each with its place.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A result of this room.
+pub type DataResult<T> = Result<T, DataError>;
+
+/// Why data cannot be read, packed or drawn from.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// A file or folder that cannot be read or written.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A tar that ends inside a member.
+    #[error("{}: truncated tar: {what} at byte {at} needs the file to reach byte {needs}, it ends at byte {len}", path.display())]
+    TruncatedTar {
+        /// The shard.
+        path: PathBuf,
+        /// Member or header.
+        what: String,
+        /// Where it starts.
+        at: u64,
+        /// Where it should end.
+        needs: u64,
+        /// Length of the file.
+        len: u64,
+    },
+    /// A file that is no tar.
+    #[error("{}: not a tar at byte {at}: {what}", path.display())]
+    BadTar {
+        /// The shard.
+        path: PathBuf,
+        /// Where.
+        at: u64,
+        /// What was found.
+        what: String,
+    },
+    /// A sample with two members of one kind.
+    #[error("{}: sample `{key}` has more than one member with suffix `{suffix}` (bytes {first} and {second})", path.display())]
+    RepeatedSuffix {
+        /// The shard.
+        path: PathBuf,
+        /// Key of the sample.
+        key: String,
+        /// The suffix, lower case.
+        suffix: String,
+        /// Where the first starts.
+        first: u64,
+        /// Where the second starts.
+        second: u64,
+    },
+    /// Shards that were listed and do not exist.
+    #[error("{} of {listed} listed shards are missing: {}", missing.len(), list(missing))]
+    MissingShards {
+        /// Those missing.
+        missing: Vec<PathBuf>,
+        /// How many were listed.
+        listed: usize,
+    },
+    /// A shard list that cannot be expanded.
+    #[error("cannot expand shard list `{list}`: {what}")]
+    Braces {
+        /// The list as written.
+        list: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A column that a table lacks.
+    #[error("{}: no column `{column}`, expected one of {}", path.display(), quoted(known))]
+    NoSuchColumn {
+        /// The table.
+        path: PathBuf,
+        /// The column asked for.
+        column: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// A numeric field that a pack lacks.
+    #[error("no numeric field `{field}` in the metadata, expected one of {}", quoted(known))]
+    NoSuchField {
+        /// The field asked for.
+        field: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// A file whose text is not as its format says.
+    #[error("{}:{line}: {what}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: u64,
+        /// What was found and expected.
+        what: String,
+    },
+    /// A packed store that is damaged or of another version.
+    #[error("{}: {what}", path.display())]
+    BadPack {
+        /// The file at fault.
+        path: PathBuf,
+        /// What was found and expected.
+        what: String,
+    },
+    /// A source without one usable sample.
+    #[error("no usable sample among {seen}: {first_reason}")]
+    NoSamples {
+        /// Samples looked at.
+        seen: u64,
+        /// Why the first was skipped.
+        first_reason: String,
+    },
+    /// A pool that is larger than its source.
+    #[error("a pool of {asked} samples was asked for, the source has {available}")]
+    PoolTooLarge {
+        /// Samples asked for.
+        asked: u64,
+        /// Samples there are.
+        available: u64,
+    },
+    /// A subset without samples.
+    #[error("the subset is empty")]
+    EmptySubset,
+    /// Scores that do not match their pool.
+    #[error("{scores} scores for a pool of {pool} samples")]
+    ScoreCount {
+        /// Scores given.
+        scores: usize,
+        /// Samples of the pool.
+        pool: usize,
+    },
+    /// A vocabulary that cannot hold even the single symbols.
+    #[error("a vocabulary of {asked} entries is too small, the captions need at least {needed}")]
+    VocabTooSmall {
+        /// Entries asked for.
+        asked: u32,
+        /// Entries needed.
+        needed: u32,
+    },
+    /// An unknown evaluation variant of `scenes`.
+    #[error("unknown variant `{variant}` of scenes, expected one of {}", quoted(known))]
+    NoSuchVariant {
+        /// The variant asked for.
+        variant: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// Something that a source cannot do.
+    #[error("{what}")]
+    Unsupported {
+        /// What, and what can be done instead.
+        what: String,
+    },
+}
+
+impl DataError {
+    /// An I/O error with what was tried on which path.
+    pub fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { doing, path: path.to_path_buf(), source }
+    }
+
+    /// What a person could do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::TruncatedTar { .. } => "the download or copy of this shard is incomplete: fetch it again or leave it out",
+            Self::BadTar { what, .. } if what.contains("gzip") => "decompress it first (`gunzip`): members are read in place",
+            Self::RepeatedSuffix { .. } => "members of a sample share the name up to its first dot; rename one of them",
+            Self::MissingShards { .. } => "a gap in a numbered range is accepted where another shard of the range exists",
+            Self::BadPack { .. } => "remove this job's folder from the store; it is packed again on the next run",
+            Self::PoolTooLarge { .. } => "lower `data.train.size`, or leave it out to take all there are",
+            Self::VocabTooSmall { .. } => "raise `vocab_size`",
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// The first few paths; a list of thousands helps nobody.
+fn list(paths: &[PathBuf]) -> String {
+    let shown: Vec<String> = paths.iter().take(10).map(|path| path.display().to_string()).collect();
+    let more = paths.len().saturating_sub(shown.len());
+    if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}

@@ -1,0 +1,33 @@
+//! Packs a training pool or an evaluation set: decoded, resized, memory-mapped from then on.
+
+use crate::data::{PackSummary, pack_eval as pack_eval_set, pack_training};
+use crate::executor::{JobContext, JobError, JobOutput};
+use crate::plan::{DatasetSpec, EvalSetSpec};
+
+pub(super) fn pack_pool(spec: &DatasetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
+    let DatasetSpec { source, size, image_size, fingerprint: _ } = spec;
+    let summary = in_pool(ctx, || pack_training(source, *size, *image_size, ctx.out(), &|done, total| ctx.progress(done, total)))?;
+    Ok(packed(&summary, ctx))
+}
+
+pub(super) fn pack_eval(spec: &EvalSetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
+    let EvalSetSpec { source, image_size, fingerprint: _ } = spec;
+    let summary = in_pool(ctx, || pack_eval_set(source, *image_size, ctx.out(), &|done, total| ctx.progress(done, total)))?;
+    Ok(packed(&summary, ctx))
+}
+
+/// Runs `work` on a pool of the job's threads.
+fn in_pool<R: Send>(ctx: &JobContext<'_>, work: impl FnOnce() -> crate::data::DataResult<R> + Send) -> Result<R, JobError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.threads()).build();
+    let pool = pool.map_err(|error| JobError::failed(format!("cannot start {} threads: {error}", ctx.threads())))?;
+    Ok(pool.install(work)?)
+}
+
+fn packed(summary: &PackSummary, ctx: &JobContext<'_>) -> JobOutput {
+    let skipped = summary.skips.total;
+    if skipped > 0 {
+        ctx.warn(format!("{skipped} of {} samples were skipped; `data inspect` lists them", summary.samples as u64 + skipped));
+    }
+    summary.warnings.iter().for_each(|warning| ctx.warn(warning.clone()));
+    JobOutput::finished(&serde_json::json!({ "samples": summary.samples, "skipped": skipped, "bytes": summary.bytes }))
+}

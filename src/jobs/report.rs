@@ -1,0 +1,202 @@
+//! Writes down what an experiment found: records of runs, tables and verdicts, into the store and the results folder.
+//!
+//! Input: records of the plan's train and evaluate jobs. Output: `runs.csv`, `curves.csv`, `provenance.json`, `tables/` and
+//! `claims.csv`. Invariant: everything but the first three is rebuilt from them byte for byte ([`rebuild`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{files, write};
+use crate::claims::{ClaimSpec, Findings, findings};
+use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput, TrainSummary};
+use crate::plan::{Plan, PlanRun};
+use crate::record::{self, PointView, Provenance, Records};
+use crate::run::{CurvePoint, RunConfig, RunRecord, RunStatus};
+use crate::store::{JobStatus, Store, write_atomic};
+use crate::tables::{TableInput, TableSpec};
+
+/// What a report is about.
+#[derive(Debug, Clone)]
+pub struct ReportInputs {
+    /// Where the results come from.
+    pub provenance: Provenance,
+    /// Points in plan order.
+    pub points: Vec<PointView>,
+    /// The config of each run of the plan, in its order.
+    pub configs: Vec<RunConfig>,
+    /// What is asked of the records.
+    pub statements: Statements,
+    /// The experiment's results folder.
+    pub results: PathBuf,
+}
+
+/// Tables and claims of an experiment, carried in its results so that both can be rebuilt.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Statements {
+    /// Tables, in the order written.
+    pub tables: Vec<TableSpec>,
+    /// Claims, in the order written.
+    pub claims: Vec<ClaimSpec>,
+}
+
+/// Builds tables and verdicts from records alone.
+///
+/// # Errors
+/// If the records' statements are of another version, or a table cannot be built; the message names it.
+pub fn rebuild(records: &Records) -> Result<Findings, String> {
+    let Statements { tables, claims } = serde_json::from_value(records.statements.clone())
+        .map_err(|error| format!("provenance.json: the statements of tables and claims do not read: {error}"))?;
+    let input = TableInput::new(&records.points, &records.runs);
+    findings(&tables, &claims, &input).map_err(|error| error.to_string())
+}
+
+pub(super) fn run(inputs: Option<&ReportInputs>, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
+    let inputs = inputs.ok_or_else(|| JobError::failed("this worker was given no report to write"))?;
+    let missing: HashMap<usize, String> = ctx.missing().iter().cloned().collect();
+    let records = assemble(inputs, ctx.plan(), ctx.store(), &missing)?;
+    let files = all_files(&records).map_err(JobError::failed)?;
+    for (name, bytes) in &files {
+        let path = ctx.out().join(name);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| JobError::failed(format!("cannot create {}: {error}", folder.display())))?;
+        }
+        write(&path, bytes)?;
+    }
+    publish(&inputs.results, &files)?;
+    Ok(JobOutput::finished(&serde_json::json!({ "runs": records.runs.len() })))
+}
+
+/// Writes what there is of an experiment that did not come to its report: `missing` says why jobs have no record.
+///
+/// # Errors
+/// If the store cannot be read or the results folder not written.
+pub fn publish_partial(
+    inputs: &ReportInputs,
+    plan: &Plan,
+    store: &Store,
+    missing: &HashMap<usize, String>,
+) -> Result<(), JobError> {
+    let records = assemble(inputs, plan, store, missing)?;
+    publish(&inputs.results, &all_files(&records).map_err(JobError::failed)?)
+}
+
+/// Every file of a results folder but `timings.csv`.
+fn all_files(records: &Records) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let mut files: Vec<(String, Vec<u8>)> = record::files(records)
+        .map_err(|error| error.to_string())?
+        .into_iter()
+        .map(|file| (file.name.to_string(), file.bytes))
+        .collect();
+    files.extend(named(rebuild(records)?));
+    Ok(files)
+}
+
+/// The files of findings by name.
+#[must_use]
+pub fn named(findings: Findings) -> Vec<(String, Vec<u8>)> {
+    findings.files.into_iter().map(|file| (file.name, file.bytes)).collect()
+}
+
+/// Writes the files that are not there with these bytes, each atomically.
+///
+/// # Errors
+/// If the folder cannot be written.
+pub fn publish(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), JobError> {
+    for (name, bytes) in files {
+        let path = folder.join(name);
+        if std::fs::read(&path).is_ok_and(|found| found == *bytes) {
+            continue;
+        }
+        write_atomic(&path, bytes)?;
+    }
+    remove_stale_tables(folder, files)
+}
+
+/// Tables that the experiment no longer states are removed, so that the folder holds what the file asks for.
+fn remove_stale_tables(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), JobError> {
+    let Ok(entries) = std::fs::read_dir(folder.join("tables")) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = format!("tables/{}", entry.file_name().to_string_lossy());
+        let is_table = name.ends_with(".csv") || name.ends_with(".md");
+        if is_table && !files.iter().any(|(known, _)| *known == name) {
+            std::fs::remove_file(entry.path())
+                .map_err(|error| JobError::failed(format!("cannot remove {}: {error}", entry.path().display())))?;
+        }
+    }
+    Ok(())
+}
+
+/// The records of every run of the plan; a run without a finished training is a row with its reason.
+fn assemble(inputs: &ReportInputs, plan: &Plan, store: &Store, missing: &HashMap<usize, String>) -> Result<Records, JobError> {
+    let runs = plan.runs().iter().zip(&inputs.configs);
+    let runs = runs.map(|(run, config)| run_record(run, config, plan, store, missing)).collect::<Result<_, _>>()?;
+    let statements = serde_json::to_value(&inputs.statements).expect("statements are plain structs with text keys");
+    Ok(Records { provenance: inputs.provenance.clone(), runs, points: inputs.points.clone(), statements })
+}
+
+fn run_record(
+    run: &PlanRun,
+    config: &RunConfig,
+    plan: &Plan,
+    store: &Store,
+    missing: &HashMap<usize, String>,
+) -> Result<RunRecord, JobError> {
+    let key = plan.job(run.train).key;
+    let mut found = RunRecord {
+        run_id: run.run_id.clone(),
+        config: config.clone(),
+        status: RunStatus::Interrupted,
+        reason: None,
+        subset_samples: 0,
+        steps: 0,
+        samples_seen: 0,
+        gmacs: 0.0,
+        metrics: BTreeMap::new(),
+        curve: Vec::new(),
+    };
+    let Some(train) = store.record(&key)? else {
+        (found.status, found.reason) = match missing.get(&run.train) {
+            Some(reason) => (RunStatus::Failed, Some(reason.clone())),
+            None => (RunStatus::Interrupted, Some("not trained yet".into())),
+        };
+        return Ok(found);
+    };
+    let TrainSummary { subset_samples, steps, samples_seen, gmacs } = summary(&train.summary, run.train, plan)?;
+    (found.subset_samples, found.steps, found.samples_seen, found.gmacs) = (subset_samples, steps, samples_seen, gmacs);
+    found.curve = curve(&store.output_dir(&key).join(files::CURVE))?;
+    (found.status, found.reason) = match train.status {
+        JobStatus::Finished => (RunStatus::Finished, None),
+        JobStatus::Diverged => (RunStatus::Diverged, train.reason),
+    };
+    for evaluate in &run.evaluates {
+        match store.record(&plan.job(*evaluate).key)? {
+            Some(record) => found.metrics.extend(summary::<EvaluateSummary>(&record.summary, *evaluate, plan)?.metrics),
+            None if found.status == RunStatus::Finished => {
+                (found.status, found.reason) = match missing.get(evaluate) {
+                    Some(reason) => (RunStatus::Failed, Some(format!("{}: {reason}", plan.label(*evaluate)))),
+                    None => (RunStatus::Interrupted, Some(format!("{}: not measured yet", plan.label(*evaluate)))),
+                };
+            }
+            None => {}
+        }
+    }
+    Ok(found)
+}
+
+fn summary<T: serde::de::DeserializeOwned>(value: &serde_json::Value, job: usize, plan: &Plan) -> Result<T, JobError> {
+    T::deserialize(value).map_err(|error| JobError::failed(format!("the record of {} does not read: {error}", plan.label(job))))
+}
+
+/// A training's curve; a worker that writes none (the fake one) leaves an empty one.
+fn curve(path: &Path) -> Result<Vec<CurvePoint>, JobError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(JobError::failed(format!("cannot read {}: {error}", path.display()))),
+    };
+    serde_json::from_slice(&bytes).map_err(|error| JobError::failed(format!("{}: {error}", path.display())))
+}

@@ -1,0 +1,418 @@
+//! Runs to jobs: every job interned under its key, parents first.
+//!
+//! What runs share (pool, subset, tokenizer, evaluation sets) is looked up by the part of the config that decides it and
+//! hashed once, so that a run costs the hashing of what is its own.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use petgraph::graph::NodeIndex;
+use serde::Serialize;
+
+use super::graph::{Job, Plan, PlanRun};
+use super::job::{
+    DatasetSpec, EvalSetSpec, EvaluateSpec, JobSpec, NamedSet, ReportSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec,
+    TokenizerSpec, TrainSpec,
+};
+use super::{Key, PlanError, canonical};
+use crate::run::{DataConfig, DataSource, EvalConfig, EvalSource, EvalTask, QualityBy, QualityConfig, RunConfig, TokenizerConfig};
+
+/// A run to be planned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlannedRun {
+    /// Its id: two runs with one id have one config.
+    pub run_id: String,
+    /// What it is.
+    pub config: RunConfig,
+}
+
+/// What enters the key of the report besides the runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportInput {
+    /// The experiment's id.
+    pub experiment: String,
+    /// Digest of its tables and claims.
+    pub statements: String,
+}
+
+/// Files that a job reads and that no job wrote.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Source<'a> {
+    /// Of a training pool.
+    Data(&'a DataSource),
+    /// Of an evaluation set.
+    Eval(&'a EvalSource),
+    /// A tokenizer's vocabulary file.
+    Vocabulary(&'a str),
+}
+
+/// Why a source has no digest.
+pub type FingerprintError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Plans `runs`, in order, and a report on them where one is asked for.
+///
+/// `fingerprint` is called once for each distinct source with files and returns a digest of *everything* that is read from
+/// it, in order: paths leave the key where a digest is given. An empty digest keeps the paths in the key instead.
+///
+/// # Errors
+/// A source that cannot be digested, or one id on two different runs.
+pub fn build(
+    runs: impl IntoIterator<Item = PlannedRun>,
+    report: Option<&ReportInput>,
+    mut fingerprint: impl FnMut(Source<'_>) -> Result<String, FingerprintError>,
+) -> Result<Plan, PlanError> {
+    let mut builder = Builder::new(&mut fingerprint);
+    for run in runs {
+        builder.run(run)?;
+    }
+    if let Some(report) = report {
+        builder.report(report);
+    }
+    Ok(builder.plan)
+}
+
+/// The jobs of a plan that pack data sets, alone.
+#[must_use]
+pub fn datasets(plan: &Plan) -> Plan {
+    let mut only = Plan::default();
+    for job in plan.jobs().filter(|job| matches!(job.spec, JobSpec::Dataset(_) | JobSpec::EvalSet(_))) {
+        let node = only.graph.add_node(Job { run: None, ..job.clone() });
+        only.by_key.insert(job.key, u32::try_from(node.index()).expect("fewer than 2^32 jobs"));
+    }
+    only
+}
+
+type Index = u32;
+
+/// What a run reads: shared by all runs with equal data.
+#[derive(Clone)]
+struct Inputs {
+    pool: Index,
+    subset: Option<Index>,
+    tokenizer: Index,
+    /// All jobs that these stand on, themselves included.
+    lineage: Rc<[Index]>,
+}
+
+/// One evaluation before a trained model is put to it: shared by all runs that evaluate alike.
+#[derive(Clone)]
+struct Measure {
+    task: EvalTask,
+    name: String,
+    sets: Arc<[NamedSet]>,
+    nodes: Rc<[Index]>,
+}
+
+/// Looks a value up by the JSON of what decides it (a part of the config, an image size), after comparing with the last one.
+struct Memo<K, V> {
+    last: Option<(K, usize, V)>,
+    all: HashMap<Vec<u8>, V>,
+}
+
+impl<K: PartialEq + Clone + Serialize, V: Clone> Memo<K, V> {
+    fn new() -> Self {
+        Self { last: None, all: HashMap::new() }
+    }
+
+    fn known(&mut self, part: &K, image_size: usize) -> Option<V> {
+        if let Some((last, size, value)) = &self.last
+            && *size == image_size
+            && last == part
+        {
+            return Some(value.clone());
+        }
+        let value = self.all.get(&json(&(part, image_size)))?.clone();
+        self.last = Some((part.clone(), image_size, value.clone()));
+        Some(value)
+    }
+
+    fn learn(&mut self, part: &K, image_size: usize, value: V) {
+        self.all.insert(json(&(part, image_size)), value.clone());
+        self.last = Some((part.clone(), image_size, value));
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("configs are plain structs with text keys")
+}
+
+struct Builder<'a> {
+    plan: Plan,
+    fingerprint: &'a mut dyn FnMut(Source<'_>) -> Result<String, FingerprintError>,
+    digests: HashMap<Vec<u8>, String>,
+    inputs: Memo<DataConfig, Inputs>,
+    measures: Memo<Vec<EvalConfig>, Rc<[Measure]>>,
+    by_run_id: HashMap<String, u32>,
+    /// The last run that each job was counted for.
+    counted: Vec<u32>,
+    run_id: String,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(fingerprint: &'a mut dyn FnMut(Source<'_>) -> Result<String, FingerprintError>) -> Self {
+        Self {
+            plan: Plan::default(),
+            fingerprint,
+            digests: HashMap::new(),
+            inputs: Memo::new(),
+            measures: Memo::new(),
+            by_run_id: HashMap::new(),
+            counted: Vec::new(),
+            run_id: String::new(),
+            bytes: Vec::with_capacity(2048),
+        }
+    }
+
+    fn run(&mut self, PlannedRun { run_id, config }: PlannedRun) -> Result<(), PlanError> {
+        let number = u32::try_from(self.plan.runs.len()).expect("fewer than 2^32 runs");
+        self.run_id = run_id;
+        let RunConfig { data, model, train: _, evaluate, seed: _, device, precision } = &config;
+        let inputs = self.inputs(data, model.image_size)?;
+        let train = self.train(&config, &inputs);
+        let measures = self.measures(evaluate, model.image_size)?;
+        let mut evaluates = Vec::with_capacity(measures.len());
+        for measure in measures.iter() {
+            let spec = EvaluateSpec {
+                task: measure.task,
+                name: measure.name.clone(),
+                sets: Arc::clone(&measure.sets),
+                train: self.key(train),
+                tokenizer: self.key(inputs.tokenizer),
+                device: *device,
+                precision: *precision,
+            };
+            let parents = [train, inputs.tokenizer];
+            evaluates.push(self.intern(JobSpec::Evaluate(spec), parents.iter().chain(measure.nodes.iter())));
+        }
+        let own = evaluates.iter().copied().chain([train]);
+        let fed = inputs.lineage.iter().chain(measures.iter().flat_map(|m| m.nodes.iter())).copied();
+        for job in own.clone().chain(fed) {
+            self.count(job, number);
+        }
+        for job in own {
+            self.plan.graph[NodeIndex::from(job)].run.get_or_insert(number);
+        }
+        let evaluates = evaluates.into_iter().map(|job| job as usize).collect();
+        let run_id = std::mem::take(&mut self.run_id);
+        self.add_run(number, PlanRun { run_id, train: train as usize, evaluates })
+    }
+
+    fn add_run(&mut self, number: u32, run: PlanRun) -> Result<(), PlanError> {
+        let first = *self.by_run_id.entry(run.run_id.clone()).or_insert(number);
+        if first != number && self.plan.runs[first as usize] != run {
+            return Err(PlanError::RunIdTwice { run_id: run.run_id });
+        }
+        self.plan.runs.push(run);
+        Ok(())
+    }
+
+    /// The job's index, made if it is new. Parents come before it, so indices are in topological order.
+    fn intern<'p>(&mut self, spec: JobSpec, parents: impl Iterator<Item = &'p Index>) -> Index {
+        self.bytes.clear();
+        canonical::write(&spec, &mut self.bytes);
+        let key = Key::of(&self.bytes);
+        if let Some(&index) = self.plan.by_key.get(&key) {
+            return index;
+        }
+        let node = self.plan.graph.add_node(Job { key, spec, num_runs: 0, run: None });
+        let mut linked: Vec<Index> = Vec::with_capacity(4);
+        for &parent in parents {
+            // Checked here: `update_edge` would search all edges of the parent, and a pool has one for every run.
+            if !linked.contains(&parent) {
+                linked.push(parent);
+                self.plan.graph.add_edge(NodeIndex::from(parent), node, ());
+            }
+        }
+        let index = u32::try_from(node.index()).expect("fewer than 2^32 jobs");
+        self.plan.by_key.insert(key, index);
+        self.counted.push(u32::MAX);
+        index
+    }
+
+    fn key(&self, index: Index) -> Key {
+        self.plan.graph[NodeIndex::from(index)].key
+    }
+
+    fn count(&mut self, job: Index, run: u32) {
+        let last = &mut self.counted[job as usize];
+        if *last != run {
+            *last = run;
+            self.plan.graph[NodeIndex::from(job)].num_runs += 1;
+        }
+    }
+
+    fn train(&mut self, config: &RunConfig, inputs: &Inputs) -> Index {
+        let RunConfig { data: _, model, train, evaluate: _, seed, device, precision } = config;
+        let spec = TrainSpec {
+            model: model.clone(),
+            train: train.clone(),
+            seed: *seed,
+            device: *device,
+            precision: *precision,
+            pool: self.key(inputs.pool),
+            subset: inputs.subset.map(|subset| self.key(subset)),
+            tokenizer: self.key(inputs.tokenizer),
+        };
+        let parents = [Some(inputs.pool), inputs.subset, Some(inputs.tokenizer)];
+        self.intern(JobSpec::Train(Box::new(spec)), parents.iter().flatten())
+    }
+
+    fn inputs(&mut self, data: &DataConfig, image_size: usize) -> Result<Inputs, PlanError> {
+        if let Some(inputs) = self.inputs.known(data, image_size) {
+            return Ok(inputs);
+        }
+        let DataConfig { source, size, quality, tokenizer } = data;
+        let pool = self.pool(source, *size, image_size)?;
+        let mut lineage = vec![pool];
+        let tokenizer = self.tokenizer(tokenizer, pool)?;
+        lineage.push(tokenizer);
+        let subset = match quality {
+            Some(quality) => Some(self.subset(data, quality, pool, &mut lineage)?),
+            None => None,
+        };
+        let inputs = Inputs { pool, subset, tokenizer, lineage: lineage.into() };
+        self.inputs.learn(data, image_size, inputs.clone());
+        Ok(inputs)
+    }
+
+    fn pool(&mut self, source: &DataSource, size: Option<u64>, image_size: usize) -> Result<Index, PlanError> {
+        let fingerprint = self.digest(Source::Data(source))?;
+        let spec = DatasetSpec { source: source.clone(), size, image_size, fingerprint };
+        Ok(self.intern(JobSpec::Dataset(spec), [].iter()))
+    }
+
+    fn tokenizer(&mut self, config: &TokenizerConfig, pool: Index) -> Result<Index, PlanError> {
+        let (trained_on, fingerprint) = match config {
+            TokenizerConfig::Bpe { .. } | TokenizerConfig::Unigram { .. } => (Some(pool), String::new()),
+            TokenizerConfig::ClipBpe { file } => (None, self.digest(Source::Vocabulary(file))?),
+        };
+        let spec = TokenizerSpec { config: config.clone(), pool: trained_on.map(|pool| self.key(pool)), fingerprint };
+        Ok(self.intern(JobSpec::Tokenizer(spec), trained_on.iter()))
+    }
+
+    fn subset(
+        &mut self,
+        data: &DataConfig,
+        quality: &QualityConfig,
+        pool: Index,
+        lineage: &mut Vec<Index>,
+    ) -> Result<Index, PlanError> {
+        let QualityConfig { keep, by } = quality;
+        let scores = match by {
+            QualityBy::Random => None,
+            QualityBy::Field(name) => {
+                let spec = ScoresSpec { pool: self.key(pool), by: ScoreBy::Field(name.clone()) };
+                Some(self.intern(JobSpec::Scores(spec), [pool].iter()))
+            }
+            QualityBy::Similarity { scorer } => Some(self.similarity(data, scorer, lineage)?),
+        };
+        lineage.extend(scores);
+        let by = scores.map_or(SubsetBy::Random, |scores| SubsetBy::Scores(self.key(scores)));
+        let spec = SubsetSpec { pool: self.key(pool), keep: *keep, by };
+        let subset = self.intern(JobSpec::Subset(spec), [Some(pool), scores].iter().flatten());
+        lineage.push(subset);
+        Ok(subset)
+    }
+
+    /// The scorer is trained as a run is (and shared with one that is equal); it looks at the pool in its own image size.
+    fn similarity(&mut self, data: &DataConfig, scorer: &RunConfig, lineage: &mut Vec<Index>) -> Result<Index, PlanError> {
+        let own = self.inputs(&scorer.data, scorer.model.image_size)?;
+        lineage.extend(own.lineage.iter());
+        let train = self.train(scorer, &own);
+        let seen = self.pool(&data.source, data.size, scorer.model.image_size)?;
+        lineage.extend([train, seen]);
+        let by = ScoreBy::Similarity {
+            scorer: self.key(train),
+            tokenizer: self.key(own.tokenizer),
+            device: scorer.device,
+            precision: scorer.precision,
+        };
+        let spec = ScoresSpec { pool: self.key(seen), by };
+        Ok(self.intern(JobSpec::Scores(spec), [seen, train, own.tokenizer].iter()))
+    }
+
+    fn measures(&mut self, evaluate: &Vec<EvalConfig>, image_size: usize) -> Result<Rc<[Measure]>, PlanError> {
+        if let Some(measures) = self.measures.known(evaluate, image_size) {
+            return Ok(measures);
+        }
+        let mut measures = Vec::with_capacity(evaluate.len());
+        for EvalConfig { task, name, sets } in evaluate {
+            let mut nodes = Vec::with_capacity(sets.len());
+            let mut named = Vec::with_capacity(sets.len());
+            for set in sets {
+                let fingerprint = self.digest(Source::Eval(&set.source))?;
+                let spec = EvalSetSpec { source: set.source.clone(), image_size, fingerprint };
+                let node = self.intern(JobSpec::EvalSet(spec), [].iter());
+                nodes.push(node);
+                named.push(NamedSet { name: set.name.clone(), set: self.key(node) });
+            }
+            measures.push(Measure { task: *task, name: name.clone(), sets: named.into(), nodes: nodes.into() });
+        }
+        let measures: Rc<[Measure]> = measures.into();
+        self.measures.learn(evaluate, image_size, Rc::clone(&measures));
+        Ok(measures)
+    }
+
+    fn digest(&mut self, source: Source<'_>) -> Result<String, PlanError> {
+        let (memo_key, what) = match source {
+            Source::Data(DataSource::Scenes { .. } | DataSource::Declared { .. }) | Source::Eval(EvalSource::Scenes { .. }) => {
+                return Ok(String::new());
+            }
+            Source::Data(source) => (json(&("data", source)), data_in_words(source)),
+            Source::Eval(source) => (json(&("eval", source)), eval_in_words(source)),
+            Source::Vocabulary(file) => (json(&("vocabulary", file)), format!("the vocabulary {file}")),
+        };
+        if let Some(digest) = self.digests.get(&memo_key) {
+            return Ok(digest.clone());
+        }
+        let digest =
+            (self.fingerprint)(source).map_err(|source| PlanError::Fingerprint { run_id: self.run_id.clone(), what, source })?;
+        self.digests.insert(memo_key, digest.clone());
+        Ok(digest)
+    }
+
+    fn report(&mut self, input: &ReportInput) {
+        let mut digest = blake3::Hasher::new();
+        let mut parents: Vec<Index> = Vec::new();
+        for run in &self.plan.runs {
+            digest.update(run.run_id.as_bytes());
+            digest.update(&[0]);
+            for &job in std::iter::once(&run.train).chain(&run.evaluates) {
+                digest.update(self.plan.job(job).key.bytes());
+                parents.push(u32::try_from(job).expect("fewer than 2^32 jobs"));
+            }
+        }
+        parents.sort_unstable();
+        parents.dedup();
+        let ReportInput { experiment, statements } = input;
+        let spec = ReportSpec {
+            experiment: experiment.clone(),
+            statements: statements.clone(),
+            num_runs: self.plan.runs.len() as u64,
+            runs: Key::from_bytes(*digest.finalize().as_bytes()),
+        };
+        let report = self.intern(JobSpec::Report(spec), [].iter());
+        for parent in parents {
+            self.plan.graph.add_edge(NodeIndex::from(parent), NodeIndex::from(report), ());
+        }
+        self.plan.report = Some(report);
+    }
+}
+
+fn data_in_words(source: &DataSource) -> String {
+    match source {
+        DataSource::Webdataset { shards } => format!("{} shards from {}", shards.len(), shards.first().map_or("", String::as_str)),
+        DataSource::Table { file, .. } => format!("the table {file}"),
+        DataSource::Scenes { .. } | DataSource::Declared { .. } => "a source without files".into(),
+    }
+}
+
+fn eval_in_words(source: &EvalSource) -> String {
+    match source {
+        EvalSource::Folder { path, split } => format!("split {split} of {path}"),
+        EvalSource::Shards { shards, .. } => format!("{} shards from {}", shards.len(), shards.first().map_or("", String::as_str)),
+        EvalSource::Scenes { .. } => "a source without files".into(),
+    }
+}

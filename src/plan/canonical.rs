@@ -1,0 +1,129 @@
+//! The bytes that a key is the digest of: `{"kind":..,"version":..,"spec":..}` as JSON without spaces, fields in the order
+//! of their structs, floats by their shortest decimal form.
+//!
+//! Fields are opted out by name, never in: what is left out is the *path* of a source whose content digest is known. A data
+//! set that moves keeps its key; one that changes does not.
+
+use serde::Serialize;
+
+use super::Key;
+use super::job::{DatasetSpec, EvalSetSpec, JobSpec, TokenizerSpec};
+use crate::run::{DataSource, EvalSource, TokenizerConfig};
+
+#[derive(Serialize)]
+struct Keyed<'a, S> {
+    kind: &'a str,
+    version: u32,
+    spec: S,
+}
+
+/// Appends the canonical form of `spec`.
+pub(super) fn write(spec: &JobSpec, out: &mut Vec<u8>) {
+    match spec {
+        JobSpec::Dataset(inner) => envelope(spec, KeyedDataset::from(inner), out),
+        JobSpec::EvalSet(inner) => envelope(spec, KeyedEvalSet::from(inner), out),
+        JobSpec::Tokenizer(inner) => envelope(spec, KeyedTokenizer::from(inner), out),
+        JobSpec::Scores(inner) => envelope(spec, inner, out),
+        JobSpec::Subset(inner) => envelope(spec, inner, out),
+        JobSpec::Train(inner) => envelope(spec, inner, out),
+        JobSpec::Evaluate(inner) => envelope(spec, inner, out),
+        JobSpec::Report(inner) => envelope(spec, inner, out),
+    }
+}
+
+fn envelope<S: Serialize>(job: &JobSpec, spec: S, out: &mut Vec<u8>) {
+    let keyed = Keyed { kind: job.tag(), version: job.version(), spec };
+    serde_json::to_writer(out, &keyed).expect("plain structs with text keys always serialise, and a Vec never refuses bytes");
+}
+
+#[derive(Serialize)]
+struct KeyedDataset<'a> {
+    source: KeyedData<'a>,
+    size: Option<u64>,
+    image_size: usize,
+    fingerprint: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum KeyedData<'a> {
+    Scenes { world_seed: u64 },
+    Webdataset { shards: Option<&'a [String]> },
+    Table { file: Option<&'a str>, image_column: &'a str, caption_column: &'a str },
+    Declared { samples: u64 },
+}
+
+impl<'a> From<&'a DatasetSpec> for KeyedDataset<'a> {
+    fn from(spec: &'a DatasetSpec) -> Self {
+        let DatasetSpec { source, size, image_size, fingerprint } = spec;
+        let unknown = fingerprint.is_empty();
+        let source = match source {
+            DataSource::Scenes { world_seed } => KeyedData::Scenes { world_seed: *world_seed },
+            DataSource::Webdataset { shards } => KeyedData::Webdataset { shards: unknown.then_some(shards) },
+            DataSource::Table { file, image_column, caption_column } => {
+                KeyedData::Table { file: unknown.then_some(file), image_column, caption_column }
+            }
+            DataSource::Declared { samples } => KeyedData::Declared { samples: *samples },
+        };
+        Self { source, size: *size, image_size: *image_size, fingerprint }
+    }
+}
+
+#[derive(Serialize)]
+struct KeyedEvalSet<'a> {
+    source: KeyedEval<'a>,
+    image_size: usize,
+    fingerprint: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum KeyedEval<'a> {
+    Scenes { world_seed: u64, variant: &'a str, samples: u64 },
+    Folder { path: Option<&'a str>, split: &'a str },
+    Shards { files: Option<(&'a [String], &'a str, &'a str)>, class_field: &'a str },
+}
+
+impl<'a> From<&'a EvalSetSpec> for KeyedEvalSet<'a> {
+    fn from(spec: &'a EvalSetSpec) -> Self {
+        let EvalSetSpec { source, image_size, fingerprint } = spec;
+        let unknown = fingerprint.is_empty();
+        let source = match source {
+            EvalSource::Scenes { world_seed, variant, samples } => {
+                KeyedEval::Scenes { world_seed: *world_seed, variant, samples: *samples }
+            }
+            EvalSource::Folder { path, split } => KeyedEval::Folder { path: unknown.then_some(path), split },
+            EvalSource::Shards { shards, class_field, classnames, templates } => {
+                KeyedEval::Shards { files: unknown.then_some((shards, classnames, templates)), class_field }
+            }
+        };
+        Self { source, image_size: *image_size, fingerprint }
+    }
+}
+
+#[derive(Serialize)]
+struct KeyedTokenizer<'a> {
+    config: KeyedVocabulary<'a>,
+    pool: Option<Key>,
+    fingerprint: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum KeyedVocabulary<'a> {
+    Bpe { vocab_size: u32 },
+    Unigram { vocab_size: u32 },
+    ClipBpe { file: Option<&'a str> },
+}
+
+impl<'a> From<&'a TokenizerSpec> for KeyedTokenizer<'a> {
+    fn from(spec: &'a TokenizerSpec) -> Self {
+        let TokenizerSpec { config, pool, fingerprint } = spec;
+        let config = match config {
+            TokenizerConfig::Bpe { vocab_size } => KeyedVocabulary::Bpe { vocab_size: *vocab_size },
+            TokenizerConfig::Unigram { vocab_size } => KeyedVocabulary::Unigram { vocab_size: *vocab_size },
+            TokenizerConfig::ClipBpe { file } => KeyedVocabulary::ClipBpe { file: fingerprint.is_empty().then_some(file) },
+        };
+        Self { config, pool: *pool, fingerprint }
+    }
+}

@@ -1,0 +1,301 @@
+//! What a job is: one struct a kind, with the version of the code that does it.
+//!
+//! A spec holds everything a worker needs besides its parents' outputs, and parents by key. Its stored form is `serde` of
+//! these types; what of it enters the key is decided in `canonical`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::Key;
+use crate::run::{
+    DataSource, DeviceKind, EvalSource, EvalTask, JobKind, Keep, ModelConfig, Precision, TokenizerConfig, TrainConfig,
+};
+
+/// One job, fully resolved.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "spec", rename_all = "snake_case", deny_unknown_fields)]
+pub enum JobSpec {
+    /// Decode and pack a training pool.
+    Dataset(DatasetSpec),
+    /// Decode and pack an evaluation set.
+    EvalSet(EvalSetSpec),
+    /// Train or load a tokenizer.
+    Tokenizer(TokenizerSpec),
+    /// Score every sample of a pool.
+    Scores(ScoresSpec),
+    /// Choose samples of a pool.
+    Subset(SubsetSpec),
+    /// Train one model.
+    Train(Box<TrainSpec>),
+    /// Measure one trained model.
+    Evaluate(EvaluateSpec),
+    /// Write records, tables and verdicts.
+    Report(ReportSpec),
+}
+
+/// A training pool at one image size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetSpec {
+    /// Where the pairs come from; its paths are not in the key where `fingerprint` stands for their content.
+    pub source: DataSource,
+    /// Samples kept of the source; `None`: all.
+    pub size: Option<u64>,
+    /// Side of the packed images, pixels.
+    pub image_size: usize,
+    /// Content digest of every file that is read; empty where there is none (`scenes`, `declared`).
+    pub fingerprint: String,
+}
+
+/// An evaluation set at one image size.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvalSetSpec {
+    /// Where it comes from; its paths are not in the key where `fingerprint` stands for their content.
+    pub source: EvalSource,
+    /// Side of the packed images, pixels.
+    pub image_size: usize,
+    /// Content digest of every file that is read; empty where there is none (`scenes`).
+    pub fingerprint: String,
+}
+
+/// A tokenizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenizerSpec {
+    /// Which; the path of a vocabulary file is not in the key where `fingerprint` stands for its content.
+    pub config: TokenizerConfig,
+    /// The pool whose captions it is trained on; `None` where it is only loaded.
+    pub pool: Option<Key>,
+    /// Content digest of the vocabulary file; empty where there is none.
+    pub fingerprint: String,
+}
+
+/// Scores of every sample of a pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoresSpec {
+    /// The pool, at the image size of whoever scores it.
+    pub pool: Key,
+    /// Who scores it.
+    pub by: ScoreBy,
+}
+
+/// Who scores a pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ScoreBy {
+    /// A numeric field of the sample's metadata.
+    Field(String),
+    /// Cosine similarity of image and caption under a trained model.
+    Similarity {
+        /// The train job of the scorer.
+        scorer: Key,
+        /// The scorer's tokenizer.
+        tokenizer: Key,
+        /// Kind of device that it scores on.
+        device: DeviceKind,
+        /// Arithmetic of the forward pass.
+        precision: Precision,
+    },
+}
+
+/// A list of sample indices of a pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubsetSpec {
+    /// The pool that the indices point into.
+    pub pool: Key,
+    /// How much is kept.
+    pub keep: Keep,
+    /// Best by which measure.
+    pub by: SubsetBy,
+}
+
+/// What a subset ranks by.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum SubsetBy {
+    /// A keyed permutation.
+    Random,
+    /// The output of a scores job.
+    Scores(Key),
+}
+
+/// One model trained.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// What learns.
+    pub model: ModelConfig,
+    /// How.
+    pub train: TrainConfig,
+    /// The only source of randomness.
+    pub seed: u64,
+    /// Kind of device.
+    pub device: DeviceKind,
+    /// Arithmetic of the step.
+    pub precision: Precision,
+    /// The packed pool.
+    pub pool: Key,
+    /// Which of its samples; `None`: all.
+    pub subset: Option<Key>,
+    /// How captions become tokens.
+    pub tokenizer: Key,
+}
+
+/// One measurement of one trained model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EvaluateSpec {
+    /// What is measured.
+    pub task: EvalTask,
+    /// Its name in metrics.
+    pub name: String,
+    /// The sets, in order.
+    pub sets: Arc<[NamedSet]>,
+    /// The train job.
+    pub train: Key,
+    /// Its tokenizer.
+    pub tokenizer: Key,
+    /// Kind of device that features are computed on.
+    pub device: DeviceKind,
+    /// Arithmetic of the forward pass.
+    pub precision: Precision,
+}
+
+/// An evaluation set by name and job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedSet {
+    /// Its name in metrics.
+    pub name: String,
+    /// The job that packs it.
+    pub set: Key,
+}
+
+/// What is written about a whole experiment. The runs themselves are in the plan; their digest stands for them here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReportSpec {
+    /// The experiment's id.
+    pub experiment: String,
+    /// Digest of what is said about the runs: tables and claims.
+    pub statements: String,
+    /// Runs in it.
+    pub num_runs: u64,
+    /// Digest of every run id with the keys of its jobs, in plan order.
+    pub runs: Key,
+}
+
+// One version a kind, in its key: raised whenever the same spec would give other bytes.
+impl DatasetSpec {
+    /// Version of the code that packs a pool.
+    pub const VERSION: u32 = 1;
+}
+impl EvalSetSpec {
+    /// Version of the code that packs an evaluation set.
+    pub const VERSION: u32 = 1;
+}
+impl TokenizerSpec {
+    /// Version of the code that trains a tokenizer.
+    pub const VERSION: u32 = 1;
+}
+impl ScoresSpec {
+    /// Version of the code that scores a pool.
+    pub const VERSION: u32 = 1;
+}
+impl SubsetSpec {
+    /// Version of the code that chooses samples.
+    pub const VERSION: u32 = 1;
+}
+impl TrainSpec {
+    /// Version of the code that trains.
+    pub const VERSION: u32 = 1;
+}
+impl EvaluateSpec {
+    /// Version of the code that evaluates.
+    pub const VERSION: u32 = 1;
+}
+impl ReportSpec {
+    /// Version of the code that writes results.
+    pub const VERSION: u32 = 1;
+}
+
+impl JobSpec {
+    /// Its kind, as people and events name it.
+    #[must_use]
+    pub fn kind(&self) -> JobKind {
+        match self {
+            Self::Dataset(_) | Self::EvalSet(_) => JobKind::Dataset,
+            Self::Tokenizer(_) => JobKind::Tokenizer,
+            Self::Scores(_) => JobKind::Scores,
+            Self::Subset(_) => JobKind::Subset,
+            Self::Train(_) => JobKind::Train,
+            Self::Evaluate(_) => JobKind::Evaluate,
+            Self::Report(_) => JobKind::Report,
+        }
+    }
+
+    /// The tag of its variant, in keys and records.
+    #[must_use]
+    pub fn tag(&self) -> &'static str {
+        match self {
+            Self::EvalSet(_) => "eval_set",
+            _ => self.kind().name(),
+        }
+    }
+
+    /// Version of the code that does it.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        match self {
+            Self::Dataset(_) => DatasetSpec::VERSION,
+            Self::EvalSet(_) => EvalSetSpec::VERSION,
+            Self::Tokenizer(_) => TokenizerSpec::VERSION,
+            Self::Scores(_) => ScoresSpec::VERSION,
+            Self::Subset(_) => SubsetSpec::VERSION,
+            Self::Train(_) => TrainSpec::VERSION,
+            Self::Evaluate(_) => EvaluateSpec::VERSION,
+            Self::Report(_) => ReportSpec::VERSION,
+        }
+    }
+
+    /// Keys of the jobs whose output it reads, in the order of its fields. A report names none: its inputs are the runs of
+    /// its plan.
+    #[must_use]
+    pub fn parents(&self) -> Vec<Key> {
+        match self {
+            Self::Dataset(_) | Self::EvalSet(_) | Self::Report(_) => Vec::new(),
+            Self::Tokenizer(spec) => spec.pool.into_iter().collect(),
+            Self::Scores(ScoresSpec { pool, by: ScoreBy::Field(_) }) => vec![*pool],
+            Self::Scores(ScoresSpec { pool, by: ScoreBy::Similarity { scorer, tokenizer, .. } }) => {
+                vec![*pool, *scorer, *tokenizer]
+            }
+            Self::Subset(SubsetSpec { pool, by: SubsetBy::Random, .. }) => vec![*pool],
+            Self::Subset(SubsetSpec { pool, by: SubsetBy::Scores(scores), .. }) => vec![*pool, *scores],
+            Self::Train(spec) => std::iter::once(spec.pool).chain(spec.subset).chain([spec.tokenizer]).collect(),
+            Self::Evaluate(spec) => [spec.train, spec.tokenizer].into_iter().chain(spec.sets.iter().map(|s| s.set)).collect(),
+        }
+    }
+
+    /// Kind of device that it computes on; `None` where it is the CPU whatever the run says.
+    #[must_use]
+    pub fn device(&self) -> Option<DeviceKind> {
+        match self {
+            Self::Train(spec) => Some(spec.device),
+            Self::Evaluate(spec) => Some(spec.device),
+            Self::Scores(ScoresSpec { by: ScoreBy::Similarity { device, .. }, .. }) => Some(*device),
+            _ => None,
+        }
+    }
+
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let mut bytes = Vec::with_capacity(1536);
+        super::canonical::write(self, &mut bytes);
+        Key::of(&bytes)
+    }
+}

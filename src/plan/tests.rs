@@ -1,0 +1,286 @@
+use std::cell::RefCell;
+use std::collections::HashSet;
+
+use petgraph::algo::is_cyclic_directed;
+
+use super::*;
+use crate::run::{
+    DataSource, EvalConfig, EvalSet, EvalSource, EvalTask, JobKind, Keep, QualityBy, QualityConfig, RunConfig, TokenizerConfig,
+};
+
+fn base() -> RunConfig {
+    serde_json::from_str(include_str!("../../tests/fixtures/run.json")).expect("the fixture is a run")
+}
+
+fn run(id: &str, change: impl FnOnce(&mut RunConfig)) -> PlannedRun {
+    let mut config = base();
+    change(&mut config);
+    PlannedRun { run_id: id.into(), config }
+}
+
+fn plan(runs: Vec<PlannedRun>) -> Plan {
+    build(runs, None, |_| Ok("digest".into())).expect("it can be planned")
+}
+
+fn shards(names: &[&str]) -> DataSource {
+    DataSource::Webdataset { shards: names.iter().map(|&name| name.to_owned()).collect() }
+}
+
+fn similarity(scorer: RunConfig) -> Option<QualityConfig> {
+    let mut scorer = scorer;
+    scorer.evaluate.clear();
+    Some(QualityConfig { keep: Keep::Share(0.4), by: QualityBy::Similarity { scorer: Box::new(scorer) } })
+}
+
+#[test]
+fn what_runs_share_is_one_job() {
+    let plan = plan(vec![run("a", |_| {}), run("b", |c| c.seed = 1), run("c", |c| c.seed = 2)]);
+    let kinds: Vec<usize> = plan.kinds().into_values().collect();
+    assert_eq!(kinds, [2, 1, 3, 3], "pool and evaluation set, tokenizer, three trained, three evaluated");
+    assert_eq!(plan.shared(), 3);
+    assert!(plan.runs().iter().all(|run| run.evaluates.len() == 1));
+}
+
+#[test]
+fn parents_come_first_and_there_is_no_cycle() {
+    let filtered = run("c", |c| c.data.quality = similarity(base()));
+    let plan = plan(vec![run("a", |_| {}), run("b", |c| c.model.image_size = 64), filtered]);
+    for job in 0..plan.len() {
+        let keys: HashSet<Key> = plan.parents(job).map(|parent| plan.job(parent).key).collect();
+        assert!(plan.parents(job).all(|parent| parent < job));
+        assert_eq!(keys, plan.job(job).spec.parents().into_iter().collect(), "edges are the keys in the spec");
+        assert_eq!(plan.index_of(&plan.job(job).key), Some(job));
+        assert_eq!(plan.job(job).spec.key(), plan.job(job).key);
+    }
+    assert!(!is_cyclic_directed(&plan.graph));
+}
+
+#[test]
+fn a_scorer_that_is_also_a_run_is_trained_once() {
+    let plan = plan(vec![run("filtered", |c| c.data.quality = similarity(base())), run("scorer", |_| {})]);
+    assert_eq!(plan.kinds()[&JobKind::Train], 2);
+    let scorer = plan.runs()[1].train;
+    assert!(scorer < plan.runs()[0].train);
+    assert_eq!(plan.label(scorer), "scorer", "it carries the id of its run");
+    assert_eq!(plan.job(scorer).num_runs, 2);
+}
+
+#[test]
+fn a_scorer_sees_the_pool_in_its_own_image_size() {
+    let scorer = {
+        let mut scorer = base();
+        scorer.model.image_size = 64;
+        scorer
+    };
+    let plan = plan(vec![run("a", |c| c.data.quality = similarity(scorer))]);
+    let sizes: Vec<usize> = plan
+        .jobs()
+        .filter_map(|job| match &job.spec {
+            JobSpec::Dataset(spec) => Some(spec.image_size),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(sizes, [32, 64]);
+    let scores = plan.jobs().find(|job| job.spec.kind() == JobKind::Scores).expect("there is one");
+    let JobSpec::Scores(ScoresSpec { pool, .. }) = &scores.spec else { panic!("scores are scores") };
+    let seen = plan.index_of(pool).expect("its pool is planned");
+    assert!(matches!(&plan.job(seen).spec, JobSpec::Dataset(spec) if spec.image_size == 64));
+}
+
+#[test]
+fn evaluations_are_in_no_train_key() {
+    let with = plan(vec![run("a", |_| {})]);
+    let without = plan(vec![run("a", |c| c.evaluate.clear())]);
+    let train = |plan: &Plan| plan.job(plan.runs()[0].train).key;
+    assert_eq!(train(&with), train(&without));
+}
+
+#[test]
+fn a_data_set_that_moves_keeps_its_key_and_one_that_changes_does_not() {
+    let key = |names: &[&str], digest: &str| {
+        let runs = vec![run("a", |c| c.data.source = shards(names))];
+        let plan = build(runs, None, |_| Ok(digest.into())).expect("it can be planned");
+        plan.job(plan.runs()[0].train).key
+    };
+    assert_eq!(key(&["/a/0.tar", "/a/1.tar"], "one"), key(&["/b/0.tar", "/b/1.tar"], "one"));
+    assert_ne!(key(&["/a/0.tar"], "one"), key(&["/a/0.tar"], "two"));
+    assert_ne!(key(&["/a/0.tar"], ""), key(&["/b/0.tar"], ""), "without a digest the path is all there is");
+}
+
+#[test]
+fn each_source_with_files_is_digested_once() {
+    let asked = RefCell::new(Vec::new());
+    let with_files = |seed| {
+        run(&format!("seed {seed}"), |c: &mut RunConfig| {
+            c.seed = seed;
+            c.data.source = shards(&["0.tar"]);
+            c.data.tokenizer = TokenizerConfig::ClipBpe { file: "bpe.txt.gz".into() };
+            let source = EvalSource::Folder { path: "cifar10".into(), split: "test".into() };
+            let sets = vec![EvalSet { name: "cifar10".into(), source }];
+            c.evaluate.push(EvalConfig { task: EvalTask::Zeroshot, name: "cifar10".into(), sets });
+        })
+    };
+    build([with_files(0), with_files(1), run("scenes", |_| {})], None, |source| {
+        asked.borrow_mut().push(format!("{source:?}"));
+        Ok("digest".into())
+    })
+    .expect("it can be planned");
+    assert_eq!(asked.borrow().len(), 3, "{asked:?}");
+}
+
+#[test]
+fn a_source_that_cannot_be_read_names_the_run() {
+    let error = build([run("a1b2", |c| c.data.source = shards(&["0.tar", "1.tar"]))], None, |_| Err("no such file".into()))
+        .expect_err("it cannot be planned");
+    assert_eq!(error.to_string(), "run a1b2: cannot digest 2 shards from 0.tar: no such file");
+}
+
+#[test]
+fn one_id_on_two_different_runs_is_refused_and_on_equal_ones_is_not() {
+    assert!(build([run("a", |_| {}), run("a", |_| {})], None, |_| Ok(String::new())).is_ok());
+    let error = build([run("a", |_| {}), run("a", |c| c.seed = 1)], None, |_| Ok(String::new())).expect_err("they differ");
+    assert_eq!(error.to_string(), "two different runs are both called a");
+}
+
+#[test]
+fn only_what_unfinished_runs_need_is_to_do() {
+    let plan = plan(vec![run("a", |_| {}), run("b", |c| c.data.size = Some(100))]);
+    let of_run = |run: usize| {
+        let run = &plan.runs()[run];
+        [run.train, run.evaluates[0]].map(|job| plan.job(job).key)
+    };
+    let finished: HashSet<Key> = of_run(0).into();
+    let todo = plan.todo(|key| finished.contains(key));
+    assert_eq!(todo.len(), 5, "the second run's pool, tokenizer, train, evaluation set and evaluate jobs");
+    let all: HashSet<Key> = of_run(0).into_iter().chain(of_run(1)).collect();
+    assert!(plan.todo(|key| all.contains(key)).is_empty(), "pools that are gone are not packed for nothing");
+}
+
+#[test]
+fn the_report_stands_on_all_runs_and_changes_with_them() {
+    let report = ReportInput { experiment: "x".into(), statements: "s".into() };
+    let key = |runs: Vec<PlannedRun>| {
+        let plan = build(runs, Some(&report), |_| Ok(String::new())).expect("it can be planned");
+        let job = plan.report().expect("a report was asked for");
+        assert_eq!(plan.parents(job).count(), 2 * plan.runs().len());
+        plan.job(job).key
+    };
+    let two = key(vec![run("a", |_| {}), run("b", |c| c.seed = 1)]);
+    assert_eq!(two, key(vec![run("a", |_| {}), run("b", |c| c.seed = 1)]));
+    assert_ne!(two, key(vec![run("a", |_| {}), run("b", |c| c.seed = 2)]));
+    assert_ne!(two, key(vec![run("b", |c| c.seed = 1), run("a", |_| {})]), "rows stand in plan order");
+}
+
+#[test]
+fn the_same_runs_give_the_same_plan_byte_for_byte() {
+    let text = || {
+        let mut scorer = base();
+        scorer.seed = 7;
+        let plan = plan(vec![run("a", |_| {}), run("b", |c| c.data.quality = similarity(scorer))]);
+        (dot(&plan, &|_| false), json(&plan, &|_| true).to_string())
+    };
+    assert_eq!(text(), text());
+    assert!(text().0.contains("label=\"train\\nscorer "), "{}", text().0);
+}
+
+#[test]
+fn explain_names_the_fields_that_differ_within_parents_too() {
+    let plan = plan(vec![
+        run("a", |_| {}),
+        run("b", |c| {
+            c.data.size = Some(1000);
+            c.train.lr = 0.01;
+        }),
+    ]);
+    let spec = |run: usize| &plan.job(plan.runs()[run].train).spec;
+    let shallow: Vec<String> = explain(spec(0), spec(1)).into_iter().map(|diff| diff.path).collect();
+    assert_eq!(shallow, ["spec.train.lr", "spec.pool", "spec.tokenizer"]);
+    let spec_of = |key: &Key| plan.index_of(key).map(|job| plan.job(job).spec.clone());
+    let (a, b) = (expanded(spec(0), &spec_of), expanded(spec(1), &spec_of));
+    let deep: Vec<String> = difference(&a, &b).into_iter().map(|diff| format!("{} {:?}", diff.path, diff.new)).collect();
+    assert_eq!(deep[..2], ["spec.train.lr Some(Number(0.01))", "spec.pool.spec.size Some(Number(1000))"]);
+    assert!(explain(spec(0), spec(0)).is_empty());
+}
+
+#[test]
+fn the_nearest_job_is_the_one_with_the_fewest_differences() {
+    let plan = plan(vec![
+        run("far", |c| {
+            c.seed = 9;
+            c.train.lr = 1.0;
+        }),
+        run("near", |c| c.seed = 3),
+        run("new", |_| {}),
+    ]);
+    let specs: Vec<_> = plan.runs().iter().map(|run| expanded(&plan.job(run.train).spec, &|_| None)).collect();
+    let (name, diff) = nearest(&specs[2], [("far", &specs[0]), ("near", &specs[1])]).expect("there are two");
+    assert_eq!(name, "near");
+    assert_eq!(diff, [FieldDiff { path: "spec.seed".into(), old: Some(3.into()), new: Some(0.into()) }]);
+}
+
+#[test]
+fn ten_thousand_runs_are_two_jobs_each_and_what_they_share() {
+    let runs = (0..10_000_u64).map(|number| run(&number.to_string(), |c| c.seed = number));
+    let plan = build(runs, None, |_| Ok(String::new())).expect("it can be planned");
+    assert_eq!(plan.len(), 20_003);
+    assert_eq!(plan.num_edges(), 50_001);
+    assert_eq!(plan.todo(|_| false).len(), 20_003);
+}
+
+/// One job a kind, with every branch of a spec that has bytes of its own.
+fn pinned() -> Vec<(&'static str, JobSpec)> {
+    let quality = |by| Some(QualityConfig { keep: Keep::Count(10), by });
+    let folder = EvalSource::Folder { path: "cifar10".into(), split: "test".into() };
+    let held_out = EvalSource::Shards {
+        shards: vec!["1.tar".into()],
+        class_field: "class".into(),
+        classnames: "classes.txt".into(),
+        templates: "templates.txt".into(),
+    };
+    let table = DataSource::Table { file: "t.csv".into(), image_column: "path".into(), caption_column: "text".into() };
+    let set = |name: &str, source| EvalSet { name: name.into(), source };
+    let runs = vec![
+        run("scenes", |c| {
+            c.data.quality = quality(QualityBy::Field("clip".into()));
+            c.evaluate[0].sets.extend([set("folder", folder), set("held out", held_out)]);
+        }),
+        run("table", |c| {
+            c.data.source = table;
+            c.data.quality = quality(QualityBy::Random);
+            c.data.tokenizer = TokenizerConfig::ClipBpe { file: "bpe.txt.gz".into() };
+        }),
+        run("scored", |c| {
+            c.data.source = DataSource::Declared { samples: 5000 };
+            c.data.quality = similarity(base());
+        }),
+    ];
+    let report = ReportInput { experiment: "pins".into(), statements: "none".into() };
+    let plan = build(runs, Some(&report), |_| Ok("digest".into())).expect("it can be planned");
+    plan.jobs().map(|job| (job.spec.tag(), job.spec.clone())).collect()
+}
+
+/// Keys decide what is done again, so their bytes change only together with a version. To change them on purpose: raise the
+/// `VERSION` of each kind that moved, run with `UPDATE_GOLDEN=1`, and review the difference.
+#[test]
+fn keys_are_pinned() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/keys.txt");
+    let mut found = String::new();
+    for (tag, spec) in pinned() {
+        found.push_str(&format!("{tag} v{} {}\n", spec.version(), spec.key()));
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")).expect("it can be made");
+        std::fs::write(path, &found).expect("it can be written");
+    }
+    let pinned = std::fs::read_to_string(path).expect("the golden file is in the repository");
+    assert_eq!(found, pinned, "canonical forms changed: raise the VERSION of those kinds, then update tests/golden/keys.txt");
+}
+
+#[test]
+fn a_spec_reads_back_from_its_record_form() {
+    for (_, spec) in pinned() {
+        let text = serde_json::to_string(&spec).expect("specs serialise");
+        let read: JobSpec = serde_json::from_str(&text).expect("and read back");
+        assert_eq!(read.key(), spec.key());
+    }
+}

@@ -1,0 +1,373 @@
+//! The structural check: a tree against the schema, all problems at once, each at its place.
+//!
+//! Input: a node and a schema of the typed structs. Output: problems, and where there are none the same value as clean JSON:
+//! every scalar typed by what is expected of it, names expanded to the maps that they are short for, paths made relative to
+//! the current directory. What the values mean together is checked elsewhere.
+
+use serde_json::{Map, Value as Json};
+
+use super::diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean, quoted_list};
+use super::scalar;
+use super::schema::{Document, allows, choice_key, is_map, names_of, tag, tag_names};
+use super::source::{Sources, Span};
+use super::tree::{Entry, Node, Scalar, Tree};
+
+/// A key path on the stack, for messages.
+#[derive(Clone, Copy)]
+pub(super) enum Path<'a> {
+    Root,
+    Key(&'a Self, &'a str),
+    Index(&'a Self, usize),
+}
+
+impl std::fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Key(Self::Root, key) => f.write_str(key),
+            Self::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Self::Index(parent, idx) => write!(f, "{parent}[{idx}]"),
+        }
+    }
+}
+
+/// What the check needs beside node and schema.
+pub(super) struct Checker<'a> {
+    pub document: &'a Document,
+    pub sources: &'a Sources,
+    pub diagnostics: &'a mut Diagnostics,
+    /// Whether a missing key is no problem, because an axis sets it.
+    pub is_covered: &'a dyn Fn(&str) -> bool,
+}
+
+/// A node, the place that a missing key of it is reported at, and its key path.
+#[derive(Clone, Copy)]
+pub(super) struct Cursor<'a> {
+    pub node: &'a Node,
+    pub at: Span,
+    pub path: Path<'a>,
+}
+
+impl Checker<'_> {
+    /// Checks one value; its clean form if nothing is wrong with it.
+    pub fn check(&mut self, here: Cursor<'_>, schema: &Json) -> Option<Json> {
+        let schema = self.document.resolve(schema);
+        if schema.get("x-axes").is_some() {
+            return Some(Json::Null);
+        }
+        if let (Tree::Scalar(_), false, Some(name)) = (&here.node.value, here.node.is_null(), self.document.shorthand(schema)) {
+            let long = Node::singleton(name, here.node.span, here.node.clone());
+            return self.map(Cursor { node: &long, at: here.node.span, ..here }, schema);
+        }
+        match &here.node.value {
+            Tree::Scalar(scalar) => self.scalar(here, scalar, schema),
+            Tree::List(items) => self.list(here, items, schema),
+            Tree::Map(_) => self.map(here, schema),
+        }
+    }
+
+    fn wrong(&mut self, here: Cursor<'_>, schema: &Json, why: &str) -> Option<Json> {
+        let expected = self.document.describe(schema);
+        let path = if matches!(here.path, Path::Root) { String::new() } else { format!("`{}`: ", here.path) };
+        let mut message = format!("{path}found {}", here.node.describe());
+        let (reason, guess) = why.split_once(": did you mean ").unwrap_or((why, ""));
+        match (reason.contains("expected"), reason.is_empty()) {
+            (true, _) => message = format!("{message}: {reason}"),
+            (false, true) => message = format!("{message}, expected {expected}"),
+            (false, false) => message = format!("{message}, expected {expected}: {reason}"),
+        }
+        let code = if reason.is_empty() { Code::Type } else { Code::Unit };
+        let mut problem = Diagnostic::new(code, here.node.span, message);
+        if !guess.is_empty() {
+            problem.hint = Some(format!("did you mean {guess}"));
+        } else if let Some(text) = here.node.text() {
+            let variants = self.document.variants(schema);
+            problem.hint = scalar_hint(text, &variants);
+        }
+        if let Tree::Scalar(Scalar { template: Some(template), .. }) = &here.node.value {
+            problem = problem.note(here.node.span, format!("from `{template}`"));
+        }
+        self.diagnostics.error(problem);
+        None
+    }
+
+    fn scalar(&mut self, here: Cursor<'_>, scalar: &Scalar, schema: &Json) -> Option<Json> {
+        if is_anything(schema) {
+            return Some(Json::String(scalar.text.clone()));
+        }
+        if here.node.is_null() {
+            return self.wrong(here, schema, "");
+        }
+        let variants = self.document.variants(schema);
+        let mut why = String::new();
+        for variant in variants.into_iter().filter(|s| !is_map(s) && !allows(s, "array")) {
+            match self.typed(scalar, variant, here.node.span) {
+                Ok(value) => return Some(value),
+                Err(reason) if why.is_empty() => why = reason,
+                Err(_) => {}
+            }
+        }
+        self.wrong(here, schema, &why)
+    }
+
+    /// A scalar as one kind of value, or why not.
+    fn typed(&self, scalar: &Scalar, schema: &Json, span: Span) -> Result<Json, String> {
+        let text = scalar.text.as_str();
+        if is_anything(schema) {
+            return Ok(Json::String(text.to_owned()));
+        }
+        let fixed = names_of(schema);
+        if !fixed.is_empty() {
+            return if fixed.contains(&text) { Ok(Json::String(text.to_owned())) } else { Err(String::new()) };
+        }
+        let kind_name = schema.get("x-scalar").and_then(Json::as_str);
+        let is_text = matches!(kind_name, Some("path" | "shards")) || (kind_name.is_none() && allows(schema, "string"));
+        let is_quoted_number = scalar.quoted && scalar.template.is_none() && text.parse::<f64>().is_ok();
+        if !is_text && is_quoted_number {
+            return Err("the quotes make it text".to_owned());
+        }
+        if let Some(kind) = kind_name.and_then(scalar::kind) {
+            (kind.check)(text)?;
+            return limits(schema, scalar::parse_any(text)).map(|()| Json::String(self.located(text, kind_name, span)));
+        }
+        if allows(schema, "boolean") && matches!(text, "true" | "false") {
+            return if allows(schema, "string") { Ok(text.into()) } else { Ok(Json::Bool(text == "true")) };
+        }
+        if allows(schema, "string") {
+            return Ok(Json::String(text.to_owned()));
+        }
+        if allows(schema, "number") {
+            let value = scalar::parse_quantity(text)?;
+            limits(schema, Some(value))?;
+            return Ok(serde_json::Number::from_f64(value).map_or(Json::Null, Json::Number));
+        }
+        if allows(schema, "integer") {
+            let value = scalar::parse_count(text)?;
+            limits(schema, scalar::parse_any(text))?;
+            return Ok(Json::from(value));
+        }
+        Err(String::new())
+    }
+
+    /// Paths are made relative to the current directory; other text stays as it is.
+    fn located(&self, text: &str, kind: Option<&str>, span: Span) -> String {
+        match kind {
+            Some("path") => self.sources.join(span.file, text),
+            Some("shards") => {
+                let parts: Vec<String> = super::brace::split_patterns(text).map(|p| self.sources.join(span.file, p)).collect();
+                parts.join("::")
+            }
+            _ => text.to_owned(),
+        }
+    }
+
+    fn list(&mut self, here: Cursor<'_>, items: &[Node], schema: &Json) -> Option<Json> {
+        let variants = self.document.variants(schema);
+        let Some(list) = variants.into_iter().find(|s| allows(s, "array") || is_anything(s)) else {
+            return self.wrong(here, schema, "");
+        };
+        let bound = |key: &str| list.get(key).and_then(Json::as_u64).and_then(|n| usize::try_from(n).ok());
+        if bound("minItems").is_some_and(|min| items.len() < min) || bound("maxItems").is_some_and(|max| items.len() > max) {
+            let expected = match (bound("minItems"), bound("maxItems")) {
+                (Some(min), Some(max)) if min == max => format!("{min} items"),
+                (Some(min), _) => format!("at least {min} item{}", if min == 1 { "" } else { "s" }),
+                _ => "fewer items".to_owned(),
+            };
+            let message = format!("`{}`: found a list of {}, expected {expected}", here.path, items.len());
+            self.diagnostics.error(Diagnostic::new(Code::Type, here.node.span, message));
+            return None;
+        }
+        let fixed = list.get("prefixItems").and_then(Json::as_array);
+        let other = list.get("items").unwrap_or(&Json::Bool(true));
+        let mut out = Vec::with_capacity(items.len());
+        for (idx, node) in items.iter().enumerate() {
+            let item = fixed.and_then(|f| f.get(idx)).unwrap_or(other);
+            out.push(self.check(Cursor { node, at: node.span, path: Path::Index(&here.path, idx) }, item));
+        }
+        out.into_iter().collect::<Option<Vec<_>>>().map(Json::Array)
+    }
+
+    fn map(&mut self, here: Cursor<'_>, schema: &Json) -> Option<Json> {
+        let variants = self.document.variants(schema);
+        let maps: Vec<&Json> = variants.iter().copied().filter(|s| is_map(s)).collect();
+        let entries = here.node.entries().unwrap_or_default();
+        match (maps.as_slice(), tag(&maps)) {
+            ([], _) if variants.iter().any(|s| is_anything(s)) => Some(plain(here.node)),
+            ([], _) => self.wrong(here, schema, ""),
+            ([one], _) => self.object(here, one),
+            (_, Some(tag)) => self.tagged(here, &maps, tag),
+            (_, None) if maps.iter().all(|s| choice_key(s).is_some()) => self.choice(here, &maps),
+            (_, None) => {
+                let unknown = |s: &&&Json| entries.iter().filter(|e| self.document.children(s, &e.key).is_empty()).count();
+                let best = maps.iter().min_by_key(unknown).expect("there are several");
+                self.object(here, best)
+            }
+        }
+    }
+
+    fn tagged(&mut self, here: Cursor<'_>, maps: &[&Json], tag: &str) -> Option<Json> {
+        let known: Vec<&str> = maps.iter().flat_map(|s| tag_names(s, tag)).collect();
+        let inside = inside(here.path);
+        let Some(entry) = here.node.entry(tag) else {
+            if !(self.is_covered)(&Path::Key(&here.path, tag).to_string()) {
+                let message = format!("missing key `{tag}`{inside}, expected one of {}", quoted_list(&known));
+                self.diagnostics.error(Diagnostic::new(Code::MissingKey, here.at, message));
+            }
+            return None;
+        };
+        let found = entry.value.text().unwrap_or_default();
+        if let Some(map) = maps.iter().find(|s| tag_names(s, tag).contains(&found)) {
+            return self.object(here, map);
+        }
+        let path = Path::Key(&here.path, tag);
+        let message = format!("unknown `{path}`: found {}, expected one of {}", entry.value.describe(), quoted_list(&known));
+        self.diagnostics.error(Diagnostic::new(Code::Type, entry.value.span, message).maybe_hint(did_you_mean(found, known)));
+        None
+    }
+
+    fn choice(&mut self, here: Cursor<'_>, maps: &[&Json]) -> Option<Json> {
+        let known: Vec<&str> = maps.iter().filter_map(|s| choice_key(s)).collect();
+        let entries = here.node.entries().unwrap_or_default();
+        let stated: Vec<&Entry> = entries.iter().filter(|e| known.contains(&e.key.as_str())).collect();
+        let mut clean = true;
+        for entry in entries.iter().filter(|e| !known.contains(&e.key.as_str())) {
+            self.unknown_key(here.path, entry, &known);
+            clean = false;
+        }
+        match stated.as_slice() {
+            [] if clean => {
+                let message = format!("`{}`: found an empty map, expected exactly one of {}", here.path, quoted_list(&known));
+                self.diagnostics.error(Diagnostic::new(Code::MissingKey, here.node.span, message));
+                None
+            }
+            [] => None,
+            [one] => {
+                let map = maps.iter().find(|s| choice_key(s) == Some(one.key.as_str())).expect("it is a known key");
+                let value = self.entry(here, one, &map["properties"][&one.key]);
+                clean.then_some(())?;
+                value.map(|v| Json::Object(Map::from_iter([(one.key.clone(), v)])))
+            }
+            [first, rest @ ..] => {
+                let both: Vec<&str> = stated.iter().map(|e| e.key.as_str()).collect();
+                let message =
+                    format!("`{}`: found {}, expected exactly one of {}", here.path, quoted_list(&both), quoted_list(&known));
+                let mut problem = Diagnostic::new(Code::Type, rest[0].key_span, message).note(first.key_span, "the other is here");
+                problem.hint = Some("keep one of them".to_owned());
+                self.diagnostics.error(problem);
+                None
+            }
+        }
+    }
+
+    fn object(&mut self, here: Cursor<'_>, schema: &Json) -> Option<Json> {
+        let empty = Map::new();
+        let properties = schema.get("properties").and_then(Json::as_object).unwrap_or(&empty);
+        let other = schema.get("additionalProperties").filter(|s| s.is_object());
+        let is_open = schema.get("additionalProperties").and_then(Json::as_bool) == Some(true)
+            || (properties.is_empty() && schema.get("additionalProperties").is_none());
+        let known: Vec<&str> = properties.keys().map(String::as_str).collect();
+        let mut out = Map::new();
+        let mut clean = true;
+        for entry in here.node.entries().unwrap_or_default() {
+            let value = match properties.get(&entry.key).or(other) {
+                Some(schema) => self.entry(here, entry, schema),
+                None if is_open => Some(plain(&entry.value)),
+                None => {
+                    self.unknown_key(here.path, entry, &known);
+                    None
+                }
+            };
+            match value {
+                Some(value) => drop(out.insert(entry.key.clone(), value)),
+                None => clean = false,
+            }
+        }
+        let required = schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str);
+        for key in required.filter(|key| here.node.entry(key).is_none()) {
+            self.missing_key(here, key, &properties[key]);
+            clean = false;
+        }
+        clean.then_some(Json::Object(out))
+    }
+
+    fn entry(&mut self, here: Cursor<'_>, entry: &Entry, schema: &Json) -> Option<Json> {
+        let path = Path::Key(&here.path, &entry.key);
+        // An empty value has no place of its own worth showing.
+        self.check(Cursor { node: &entry.value, at: entry.key_span, path }, schema)
+    }
+
+    fn unknown_key(&mut self, path: Path<'_>, entry: &Entry, known: &[&str]) {
+        let message = format!("unknown key `{}`{}, expected one of {}", entry.key, inside(path), quoted_list(known));
+        let mut problem = Diagnostic::new(Code::UnknownKey, entry.key_span, message);
+        problem.hint = did_you_mean(&entry.key, known.iter().copied()).or_else(|| self.elsewhere(&entry.key));
+        self.diagnostics.error(problem);
+    }
+
+    /// Where a key that is not known here would be known.
+    fn elsewhere(&self, key: &str) -> Option<String> {
+        if key.contains('.') {
+            let parts: Vec<&str> = key.split('.').collect();
+            let nested = parts.iter().rev().fold("..".to_owned(), |inner, part| format!("{{ {part}: {inner} }}"));
+            let is_path = self.document.at(&parts).is_ok();
+            return is_path
+                .then(|| format!("a dotted path is for axes and `--set`; here write `{}`", &nested[2..nested.len() - 2]));
+        }
+        let homes = self.document.homes(key);
+        homes.first().map(|home| format!("it belongs at `{home}`"))
+    }
+
+    /// Reports a key that must be there.
+    pub fn missing_key(&mut self, here: Cursor<'_>, key: &str, schema: &Json) {
+        let path = Path::Key(&here.path, key);
+        if (self.is_covered)(&path.to_string()) {
+            return;
+        }
+        let message = format!("missing key `{key}`{}, expected {}", inside(here.path), self.document.describe(schema));
+        self.diagnostics.error(Diagnostic::new(Code::MissingKey, here.at, message));
+    }
+}
+
+fn inside(path: Path<'_>) -> String {
+    if matches!(path, Path::Root) { String::new() } else { format!(" in `{path}`") }
+}
+
+/// Whether a schema says nothing about the value.
+fn is_anything(schema: &Json) -> bool {
+    const WORDS: [&str; 8] = ["type", "const", "enum", "properties", "items", "anyOf", "oneOf", "$ref"];
+    schema.as_bool() == Some(true) || schema.as_object().is_some_and(|s| WORDS.iter().all(|w| !s.contains_key(*w)))
+}
+
+fn limits(schema: &Json, value: Option<f64>) -> Result<(), String> {
+    let Some(value) = value else { return Ok(()) };
+    let bound = |key: &str| schema.get(key).and_then(Json::as_f64);
+    if let Some(min) = bound("minimum").filter(|min| value < *min) {
+        return Err(format!("it is less than {min}"));
+    }
+    if let Some(min) = bound("exclusiveMinimum").filter(|min| value <= *min) {
+        return Err(format!("it is not more than {min}"));
+    }
+    if let Some(max) = bound("maximum").filter(|max| value > *max) {
+        return Err(format!("it is more than {max}"));
+    }
+    Ok(())
+}
+
+fn scalar_hint(text: &str, variants: &[&Json]) -> Option<String> {
+    if variants.iter().any(|s| allows(s, "boolean")) && matches!(text.to_lowercase().as_str(), "yes" | "no" | "on" | "off") {
+        return Some(format!("write `{}`", matches!(text.to_lowercase().as_str(), "yes" | "on")));
+    }
+    if variants.iter().any(|s| matches!(s.get("x-scalar").and_then(Json::as_str), Some("count" | "quantity"))) && text.contains('_')
+    {
+        return Some(format!("leave out the `_`: `{}`", text.replace('_', "")));
+    }
+    did_you_mean(text, variants.iter().flat_map(|s| names_of(s)))
+}
+
+/// A value as JSON, every scalar as text.
+pub(super) fn plain(node: &Node) -> Json {
+    match &node.value {
+        Tree::Scalar(scalar) => Json::String(scalar.text.clone()),
+        Tree::List(items) => items.iter().map(plain).collect(),
+        Tree::Map(entries) => Json::Object(entries.iter().map(|e| (e.key.clone(), plain(&e.value))).collect()),
+    }
+}

@@ -1,0 +1,189 @@
+//! `data:` to its config and, where it can be known, the size of the subset.
+
+use super::super::diagnostic::Code;
+use super::super::scalar::Count;
+use super::super::types::{
+    DataSpec, KeepChoice, Named, QualityBySpec, QualitySpec, ScalarOr, SimilaritySpec, SourceSpec, TokenizerSpec,
+};
+use super::Problem;
+use crate::run::{DataConfig, DataSource, Keep, QualityBy, QualityConfig, RunConfig, TokenizerConfig};
+
+/// Data, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::spec) struct DataPart {
+    pub config: DataConfig,
+    /// Samples after size and quality; `None` where only the data itself can tell.
+    pub subset: Option<u64>,
+}
+
+/// What resolving data must ask from outside.
+pub(in crate::spec) struct Outside<'a> {
+    /// Samples in a source, where a packed store knows.
+    pub pool_size: &'a dyn Fn(&DataSource) -> Option<u64>,
+    /// The run that a scorer file states, at a seed; `None` where its problems were reported.
+    pub scorer: &'a mut dyn FnMut(&str, u64) -> Option<RunConfig>,
+}
+
+/// Resolves `data:`.
+pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<DataPart, Vec<Problem>> {
+    let DataSpec { train, quality, tokenizer } = spec;
+    let mut problems = Vec::new();
+    let (source, size) = source(train);
+    let at_hand = match &source {
+        DataSource::Declared { samples } => Some(*samples),
+        DataSource::Scenes { .. } => None,
+        other => (outside.pool_size)(other),
+    };
+    if let (Some(size), Some(all)) = (size, at_hand)
+        && size > all
+    {
+        let message = format!("`data.train.size`: found {size}, expected at most {all}, which is all there are");
+        problems.push(Problem::new(Code::Data, "data.train.size", message));
+    }
+    if size == Some(0) || at_hand == Some(0) {
+        problems.push(Problem::new(
+            Code::Data,
+            "data.train.size",
+            "`data.train.size`: found an empty pool, expected at least 1 sample",
+        ));
+    }
+    let pool = size.or(at_hand);
+    let tokenizer = tokenizer_config(tokenizer, &mut problems);
+    let (quality, subset) = match quality.map(|q| quality_config(q, pool, &mut outside, &mut problems)) {
+        Some(Some((quality, subset))) => (quality, subset),
+        Some(None) => return Err(problems),
+        None => (None, pool),
+    };
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(DataPart { config: DataConfig { source, size, quality, tokenizer }, subset })
+}
+
+fn source(spec: SourceSpec) -> (DataSource, Option<u64>) {
+    let count = |size: Option<Count>| size.map(|s| s.0);
+    match spec {
+        SourceSpec::Scenes { size, world_seed } => (DataSource::Scenes { world_seed }, Some(size.0)),
+        SourceSpec::Webdataset { shards, size } => (DataSource::Webdataset { shards: shards.0 }, count(size)),
+        SourceSpec::Table { file, image_column, caption_column, size } => {
+            (DataSource::Table { file: file.0, image_column, caption_column }, count(size))
+        }
+        SourceSpec::Declared { samples, size } => (DataSource::Declared { samples: samples.0 }, count(size)),
+    }
+}
+
+fn tokenizer_config(spec: Option<Named<TokenizerSpec>>, problems: &mut Vec<Problem>) -> TokenizerConfig {
+    /// Two special tokens and the 256 bytes that any text can be spelt with.
+    const MIN_VOCAB_SIZE: u64 = 258;
+    const MAX_VOCAB_SIZE: u64 = 1 << 20;
+    let mut entries = |stated: Option<Count>| {
+        let size = stated.map_or(TokenizerSpec::DEFAULT_VOCAB_SIZE, |s| s.0);
+        if !(MIN_VOCAB_SIZE..=MAX_VOCAB_SIZE).contains(&size) {
+            let path = "data.tokenizer.vocab_size";
+            let message = format!("`{path}`: found {size}, expected from {MIN_VOCAB_SIZE} to {MAX_VOCAB_SIZE}");
+            problems.push(Problem::new(Code::Data, path, message).hint("256 bytes and 2 special tokens are always entries"));
+        }
+        u32::try_from(size).unwrap_or(u32::MAX)
+    };
+    match spec.map(|Named(t)| t) {
+        None => TokenizerConfig::Bpe { vocab_size: entries(None) },
+        Some(TokenizerSpec::Bpe { vocab_size }) => TokenizerConfig::Bpe { vocab_size: entries(vocab_size) },
+        Some(TokenizerSpec::Unigram { vocab_size }) => TokenizerConfig::Unigram { vocab_size: entries(vocab_size) },
+        Some(TokenizerSpec::ClipBpe { file }) => TokenizerConfig::ClipBpe { file: file.0 },
+    }
+}
+
+/// The filter and the size that it leaves; a filter that keeps everything is no filter.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a count below 2^53"
+)]
+fn quality_config(
+    spec: QualitySpec,
+    pool: Option<u64>,
+    outside: &mut Outside<'_>,
+    problems: &mut Vec<Problem>,
+) -> Option<(Option<QualityConfig>, Option<u64>)> {
+    let QualitySpec { keep, by } = spec;
+    let by = match by {
+        None => None,
+        Some(QualityBySpec::Random) => Some(QualityBy::Random),
+        Some(QualityBySpec::Field(name)) => Some(QualityBy::Field(name)),
+        Some(QualityBySpec::Similarity(SimilaritySpec { scorer, seed })) => {
+            let scorer = (outside.scorer)(&scorer.0, seed)?;
+            Some(QualityBy::Similarity { scorer: Box::new(scorer) })
+        }
+    };
+    let (keep, subset) = match keep {
+        ScalarOr::Scalar(share) if share.0 >= 1.0 => return Some((None, pool)),
+        ScalarOr::Scalar(share) if share.0 <= 0.0 => {
+            let message = "`data.quality.keep`: found 0%, expected a share above 0%";
+            problems.push(Problem::new(Code::Data, "data.quality.keep", message));
+            return None;
+        }
+        ScalarOr::Scalar(share) => (Keep::Share(share.0), pool.map(|n| ((n as f64 * share.0).round() as u64).max(1))),
+        ScalarOr::Map(KeepChoice::Count(count)) if Some(count.0) == pool => return Some((None, pool)),
+        ScalarOr::Map(KeepChoice::Count(count)) => {
+            if count.0 == 0 || pool.is_some_and(|n| count.0 > n) {
+                let most = pool.map_or(String::new(), |n| format!(" to {n}, the size of the pool"));
+                let message = format!("`data.quality.keep.count`: found {}, expected from 1{most}", count.0);
+                problems.push(Problem::new(Code::Data, "data.quality.keep", message));
+            }
+            (Keep::Count(count.0), Some(count.0))
+        }
+        ScalarOr::Map(KeepChoice::AtLeast(score)) => (Keep::AtLeast(score), None),
+    };
+    if by == Some(QualityBy::Random) && matches!(keep, Keep::AtLeast(_)) {
+        let message = "`data.quality.keep.at_least` needs a score, and `by: random` has none";
+        let problem = Problem::new(Code::Data, "data.quality.by", message);
+        problems.push(problem.hint("write `by: {field: ..}` or `by: {similarity: ..}`, or keep a share"));
+    }
+    let Some(by) = by else {
+        let message = "missing key `by` in `data.quality`: part of the pool is kept, expected the measure it is ranked by";
+        let problem = Problem::new(Code::MissingKey, "data.quality", message);
+        problems.push(problem.hint("write `by: random`, `by: {field: NAME}` or `by: {similarity: {scorer: FILE}}`"));
+        return None;
+    };
+    Some((Some(QualityConfig { keep, by }), subset))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn resolve(json: serde_json::Value) -> Result<DataPart, Vec<Problem>> {
+        let spec: DataSpec = serde_json::from_value(json).unwrap();
+        data(spec, Outside { pool_size: &|_| None, scorer: &mut |_, _| None })
+    }
+
+    #[test]
+    fn a_filter_that_keeps_everything_is_dropped() {
+        let all = resolve(serde_json::json!({"train": {"dataset": "scenes", "size": "4k"}})).unwrap();
+        for keep in [serde_json::json!("100%"), serde_json::json!({"count": 4000})] {
+            let json = serde_json::json!({"train": {"dataset": "scenes", "size": 4000}, "quality": {"keep": keep, "by": "random"}});
+            assert_eq!(resolve(json).unwrap(), all);
+        }
+    }
+
+    #[test]
+    fn the_subset_is_known_where_the_file_says_enough() {
+        let subset = |json| resolve(json).unwrap().subset;
+        let scenes = serde_json::json!({"dataset": "scenes", "size": "4k"});
+        assert_eq!(subset(serde_json::json!({"train": scenes, "quality": {"keep": "33%", "by": "random"}})), Some(1320));
+        assert_eq!(
+            subset(serde_json::json!({"train": scenes, "quality": {"keep": {"at_least": 0.3}, "by": {"field": "s"}}})),
+            None
+        );
+        assert_eq!(subset(serde_json::json!({"train": {"dataset": "declared", "samples": "3.4B"}})), Some(3_400_000_000));
+        assert_eq!(subset(serde_json::json!({"train": {"dataset": "webdataset", "shards": "a.tar"}})), None);
+    }
+
+    #[test]
+    fn a_pool_cannot_be_larger_than_what_is_declared() {
+        let problems = resolve(serde_json::json!({"train": {"dataset": "declared", "samples": "1M", "size": "2M"}})).unwrap_err();
+        assert!(problems[0].message.contains("at most 1000000"), "{problems:?}");
+    }
+}

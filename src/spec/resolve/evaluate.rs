@@ -1,0 +1,203 @@
+//! `evaluate:` to configs, and the metrics that they give.
+
+use super::super::diagnostic::{Code, nearest, quoted_list};
+use super::super::scalar::Count;
+use super::super::types::{EvalMap, EvalSpec, ScalarOr};
+use super::Problem;
+use crate::run::{EvalConfig, EvalSet, EvalSource, EvalTask};
+
+const TASKS: [EvalTask; 4] = [EvalTask::Zeroshot, EvalTask::Retrieval, EvalTask::Fewshot, EvalTask::LinearProbe];
+
+/// Sets of the procedural world whose distribution differs from the training data's, as the `ImageNet` variants do.
+const SHIFTS: [&str; 6] = ["fresh", "sketch", "rendition", "hard", "viewpoint", "relabelled"];
+
+/// Images a set of the procedural world.
+const SCENES_SAMPLES: u64 = 2000;
+
+/// Resolves `evaluate:`; the seed of the procedural world is filled in where the data are known.
+pub(in crate::spec) fn evaluate(specs: Vec<EvalSpec>) -> Result<Vec<EvalConfig>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut out: Vec<EvalConfig> = Vec::new();
+    for (idx, spec) in specs.into_iter().enumerate() {
+        let path = format!("evaluate.{idx}");
+        let config = match spec {
+            ScalarOr::Scalar(name) => by_name(&path, &name),
+            ScalarOr::Map(map) => by_map(&path, map),
+        };
+        match config {
+            Ok(config) if out.iter().any(|c| c.task == config.task && c.name == config.name) => {
+                let message = format!("evaluation `{}/{}` twice", config.task.name(), config.name);
+                problems.push(Problem::new(Code::Evaluate, path, message).hint("give one of them another name"));
+            }
+            Ok(config) => out.push(config),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(out) } else { Err(problems) }
+}
+
+fn by_name(path: &str, text: &str) -> Result<EvalConfig, Problem> {
+    let (task, name) = text.split_once('/').unwrap_or((text, ""));
+    let config = TASKS.into_iter().find(|t| t.name() == task).and_then(|task| scenes(task, name, None));
+    config.ok_or_else(|| {
+        let known: Vec<String> =
+            TASKS.iter().flat_map(|t| ["scenes", "scenes-shifts"].map(|name| format!("{}/{name}", t.name()))).collect();
+        let message =
+            format!("unknown evaluation `{text}`, expected one of {}, or a map with the place of its sets", quoted_list(&known));
+        let mut problem = Problem::new(Code::Evaluate, path, message);
+        problem.hint = nearest(text, known.iter().map(String::as_str)).map(|n| format!("did you mean `{n}`?"));
+        problem
+    })
+}
+
+/// The sets of the procedural world under one of their two names.
+fn scenes(task: EvalTask, name: &str, samples: Option<Count>) -> Option<EvalConfig> {
+    let samples = samples.map_or(SCENES_SAMPLES, |s| s.0);
+    let variants: &[&str] = match name {
+        "scenes" => &["iid"],
+        "scenes-shifts" => &SHIFTS,
+        _ => return None,
+    };
+    let set = |variant: &&str| EvalSet {
+        name: (*variant).to_owned(),
+        source: EvalSource::Scenes { world_seed: 0, variant: (*variant).to_owned(), samples },
+    };
+    Some(EvalConfig { task, name: name.to_owned(), sets: variants.iter().map(set).collect() })
+}
+
+fn by_map(path: &str, map: EvalMap) -> Result<EvalConfig, Problem> {
+    let EvalMap {
+        zeroshot,
+        retrieval,
+        fewshot,
+        linear_probe,
+        folder,
+        folders,
+        split,
+        shards,
+        class_field,
+        classnames,
+        templates,
+        samples,
+    } = map;
+    let problem = |message: String| Problem::new(Code::Evaluate, path, message);
+    let stated = [zeroshot, retrieval, fewshot, linear_probe];
+    let mut tasks = TASKS.into_iter().zip(stated).filter_map(|(task, name)| Some((task, name?)));
+    let names = TASKS.map(EvalTask::name);
+    let (task, name) = match (tasks.next(), tasks.next()) {
+        (Some(one), None) => one,
+        (None, _) => return Err(problem(format!("evaluation without a task, expected exactly one of {}", quoted_list(&names)))),
+        (Some((a, _)), Some((b, _))) => {
+            let message = format!("evaluation with both `{}` and `{}`, expected exactly one task", a.name(), b.name());
+            return Err(problem(message).hint("write one evaluation for each task"));
+        }
+    };
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+        return Err(problem(format!("evaluation name `{name}`, expected letters, digits, `-` and `_`")));
+    }
+    let named_scenes = matches!(name.as_str(), "scenes" | "scenes-shifts");
+    let places = [folder.is_some(), folders.is_some(), shards.is_some(), named_scenes].iter().filter(|p| **p).count();
+    if places != 1 {
+        let message = format!(
+            "evaluation `{}/{name}` states {places} places, expected exactly one of `folder`, `folders`, `shards`",
+            task.name()
+        );
+        let hint = "the names `scenes` and `scenes-shifts` are the sets that the program makes itself";
+        return Err(problem(message).hint(hint));
+    }
+    if samples.is_some() && !named_scenes {
+        return Err(problem(format!("`samples` of `{}/{name}`: only the sets of `scenes` have a free size", task.name())));
+    }
+    if split.is_some() && folder.is_none() && folders.is_none() {
+        return Err(problem(format!("`split` of `{}/{name}`: only folders have splits", task.name())));
+    }
+    let split = split.unwrap_or_else(|| "test".to_owned());
+    if shards.is_none() && (class_field.is_some() || classnames.is_some() || templates.is_some()) {
+        let message = format!("`class_field`, `classnames` and `templates` of `{}/{name}` belong to `shards`", task.name());
+        return Err(problem(message).hint("a folder holds its own class names and templates"));
+    }
+    if named_scenes {
+        if samples == Some(Count(0)) {
+            return Err(problem("`samples`: found 0, expected 1 or more".to_owned()));
+        }
+        return scenes(task, &name, samples).ok_or_else(|| problem(format!("unknown set `{name}`")));
+    }
+    let folder_set = |name: String, path: String| EvalSet { name, source: EvalSource::Folder { path, split: split.clone() } };
+    let sets = match (folder, folders, shards) {
+        (Some(folder), ..) => vec![folder_set("all".to_owned(), folder.0)],
+        (_, Some(folders), _) if folders.is_empty() => {
+            return Err(problem("`folders`: found no folder, expected at least 1".to_owned()));
+        }
+        (_, Some(folders), _) => folders.into_iter().map(|(name, path)| folder_set(name, path.0)).collect(),
+        (_, _, Some(shards)) => {
+            let needed = |key: &str| problem(format!("missing key `{key}` of `{}/{name}`, which `shards` need", task.name()));
+            let source = EvalSource::Shards {
+                shards: shards.0,
+                class_field: class_field.ok_or_else(|| needed("class_field"))?,
+                classnames: classnames.ok_or_else(|| needed("classnames"))?.0,
+                templates: templates.ok_or_else(|| needed("templates"))?.0,
+            };
+            vec![EvalSet { name: "all".to_owned(), source }]
+        }
+        (None, None, None) => return Err(problem("evaluation without sets".to_owned())),
+    };
+    Ok(EvalConfig { task, name, sets })
+}
+
+/// Names of the metrics that evaluations give, in their order.
+pub(in crate::spec) fn metrics(configs: &[EvalConfig]) -> Vec<String> {
+    let mut out = Vec::new();
+    for EvalConfig { task, name, sets } in configs {
+        let suffixes: Vec<String> = match task {
+            EvalTask::Zeroshot => ["acc1", "acc5", "mean_per_class_recall"].map(str::to_owned).to_vec(),
+            EvalTask::Retrieval => {
+                ["image", "text"].iter().flat_map(|way| [1, 5, 10].map(|k| format!("{way}_retrieval_recall@{k}"))).collect()
+            }
+            EvalTask::Fewshot => ["fewshot5_acc1", "fewshot10_acc1"].map(str::to_owned).to_vec(),
+            EvalTask::LinearProbe => vec!["lp_acc1".to_owned()],
+        };
+        out.extend(suffixes.iter().map(|s| format!("{}/{name}.{s}", task.name())));
+        if sets.len() > 1 {
+            for set in sets {
+                out.extend(suffixes.iter().map(|s| format!("{}/{name}/{}.{s}", task.name(), set.name)));
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn resolve(json: serde_json::Value) -> Result<Vec<EvalConfig>, Vec<Problem>> {
+        evaluate(serde_json::from_value(json).unwrap())
+    }
+
+    #[test]
+    fn metrics_are_named_by_task_name_and_set() {
+        let names = metrics(&resolve(serde_json::json!(["zeroshot/scenes-shifts", "retrieval/scenes"])).unwrap());
+        assert_eq!(names[0], "zeroshot/scenes-shifts.acc1");
+        assert!(names.contains(&"zeroshot/scenes-shifts/sketch.acc5".to_owned()));
+        assert!(names.contains(&"retrieval/scenes.text_retrieval_recall@10".to_owned()));
+        assert!(!names.contains(&"retrieval/scenes/iid.text_retrieval_recall@10".to_owned()));
+    }
+
+    #[test]
+    fn an_evaluation_has_one_task_and_one_place() {
+        for (json, why) in [
+            (serde_json::json!([{"folder": "x"}]), "without a task"),
+            (serde_json::json!([{"zeroshot": "a", "retrieval": "b", "folder": "x"}]), "both"),
+            (serde_json::json!([{"zeroshot": "a"}]), "0 places"),
+            (serde_json::json!([{"zeroshot": "a", "folder": "x", "shards": "y.tar"}]), "2 places"),
+            (serde_json::json!([{"zeroshot": "a", "shards": "y.tar"}]), "missing key `class_field`"),
+            (serde_json::json!(["zeroshot/scenes", "zeroshot/scenes"]), "twice"),
+            (serde_json::json!(["zeroshot/scene"]), "unknown evaluation"),
+            (serde_json::json!([{"zeroshot": "a", "folder": "x", "samples": 4}]), "only the sets of `scenes`"),
+        ] {
+            let problems = resolve(json).unwrap_err();
+            assert!(problems[0].message.contains(why), "{problems:?}");
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What the typed sections mean: defaults filled in, sizes looked up, units converted.
+//!
+//! Pure: a typed section in, its part of the `RunConfig` or its problems out. A problem names a key path; whoever has the tree
+//! finds the place.
+
+mod budget;
+mod data;
+mod evaluate;
+mod model;
+mod train;
+
+pub(super) use budget::{Budget, Steps, Warmup, steps_of};
+pub(super) use data::{DataPart, Outside, data};
+pub(super) use evaluate::{evaluate, metrics};
+pub(super) use model::model;
+pub(super) use train::{grad_clip, kept_patches, optimizer, strategy};
+
+use super::diagnostic::Code;
+
+/// A problem of meaning, at a key path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub code: Code,
+    /// Dotted key path from the top of the file.
+    pub path: String,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    pub fn new(code: Code, path: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code, path: path.into(), message: message.into(), hint: None }
+    }
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// A count as the size of something in memory.
+pub(super) fn size(count: super::scalar::Count) -> usize {
+    usize::try_from(count.0).unwrap_or(usize::MAX)
+}

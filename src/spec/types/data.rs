@@ -1,0 +1,130 @@
+//! `data:`, what the runs learn from.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::scalar::{Count, FilePath, Shards, Share};
+use super::{Named, ScalarOr};
+
+/// What the runs learn from: a pool, a filter on it, and how captions become tokens.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DataSpec {
+    /// The pool of image-text pairs.
+    pub train: SourceSpec,
+    /// Which part of the pool is kept; without it, all.
+    pub quality: Option<QualitySpec>,
+    /// How captions become tokens; `bpe` with 1,024 entries unless stated.
+    pub tokenizer: Option<Named<TokenizerSpec>>,
+}
+
+/// Where image-text pairs come from.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(tag = "dataset", rename_all = "snake_case", deny_unknown_fields)]
+pub enum SourceSpec {
+    /// The procedural world that the program renders itself.
+    Scenes {
+        /// Samples in the pool; smaller pools are part of larger ones.
+        size: Count,
+        /// Seed of the world (not of the run); 0 unless stated.
+        #[serde(default)]
+        world_seed: u64,
+    },
+    /// Tar shards in the webdataset / img2dataset layout.
+    Webdataset {
+        /// Paths of the shards.
+        shards: Shards,
+        /// Samples in the pool; all there are unless stated.
+        size: Option<Count>,
+    },
+    /// A CSV or TSV file of image paths and captions.
+    Table {
+        /// Path of the table.
+        file: FilePath,
+        /// Column with image paths, relative to the table's folder.
+        image_column: String,
+        /// Column with captions.
+        caption_column: String,
+        /// Samples in the pool; all there are unless stated.
+        size: Option<Count>,
+    },
+    /// A data set that is planned and costed but not at hand; `run` refuses it.
+    Declared {
+        /// Samples it is declared to hold.
+        samples: Count,
+        /// Samples in the pool; all there are unless stated.
+        size: Option<Count>,
+    },
+}
+
+/// Which part of the pool is kept.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QualitySpec {
+    /// How much.
+    pub keep: KeepSpec,
+    /// Best by which measure; needed unless all is kept.
+    pub by: Option<QualityBySpec>,
+}
+
+/// How much is kept: a share such as `40%`, `{count: 1M}` or `{at_least: 0.28}`.
+pub type KeepSpec = ScalarOr<Share, KeepChoice>;
+
+/// How much is kept, in other ways than a share.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeepChoice {
+    /// So many samples.
+    Count(Count),
+    /// All with at least this score.
+    AtLeast(f64),
+}
+
+/// The measure that a quality filter ranks by.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QualityBySpec {
+    /// A random part: a control of the same size.
+    Random,
+    /// A numeric field of the samples' metadata, such as `clip_l14_similarity_score`.
+    Field(String),
+    /// Cosine similarity of image and caption under a model that is itself a run.
+    Similarity(SimilaritySpec),
+}
+
+/// A scorer.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SimilaritySpec {
+    /// An experiment file without a sweep: the run that scores.
+    pub scorer: FilePath,
+    /// Seed of that run; 0 unless stated.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// How captions become tokens.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TokenizerSpec {
+    /// Byte-pair encoding trained on the captions of the pool.
+    Bpe {
+        /// Entries, special tokens included; 1,024 unless stated.
+        vocab_size: Option<Count>,
+    },
+    /// Unigram, as `SentencePiece`, trained on the captions of the pool.
+    Unigram {
+        /// Entries, special tokens included; 1,024 unless stated.
+        vocab_size: Option<Count>,
+    },
+    /// The CLIP byte-pair encoding from its vocabulary file.
+    ClipBpe {
+        /// Path of `bpe_simple_vocab_16e6.txt.gz`.
+        file: FilePath,
+    },
+}
+
+impl TokenizerSpec {
+    /// Entries unless stated. **Source**: the captions of `scenes` use a few hundred words; the paper's 32,000 suit the web.
+    pub const DEFAULT_VOCAB_SIZE: u64 = 1024;
+}

@@ -1,0 +1,42 @@
+//! `evaluate:`, what is measured after training.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::scalar::{Count, FilePath, Shards};
+use super::ScalarOr;
+use std::collections::BTreeMap;
+
+/// One evaluation: `<task>/scenes`, `<task>/scenes-shifts`, or a map that says where its sets are.
+pub type EvalSpec = ScalarOr<String, EvalMap>;
+
+/// An evaluation: exactly one task with its name, and exactly one place of its sets.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvalMap {
+    /// Classification by prompts, under this name.
+    pub zeroshot: Option<String>,
+    /// Ranking both ways, under this name.
+    pub retrieval: Option<String>,
+    /// Few labelled images a class, under this name.
+    pub fewshot: Option<String>,
+    /// A linear classifier on frozen features, under this name.
+    #[serde(rename = "linear-probe")]
+    pub linear_probe: Option<String>,
+    /// A folder in the `CLIP_benchmark` layout.
+    pub folder: Option<FilePath>,
+    /// Several such folders by short name: metrics are for each, and their mean.
+    pub folders: Option<BTreeMap<String, FilePath>>,
+    /// Split of the folders. Default `test`: `CLIP_benchmark`.
+    pub split: Option<String>,
+    /// Training-layout shards whose metadata name the class.
+    pub shards: Option<Shards>,
+    /// Numeric metadata field with the class index, for `shards`.
+    pub class_field: Option<String>,
+    /// File with one class name a line, for `shards`.
+    pub classnames: Option<FilePath>,
+    /// File with one template a line (`{c}` is the class name), for `shards`.
+    pub templates: Option<FilePath>,
+    /// Images a set, for the sets of `scenes`. Default 2k: an accuracy of 50 % is then known to 1.1 points.
+    pub samples: Option<Count>,
+}

@@ -1,0 +1,188 @@
+//! `train:`, how a run learns.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+use super::super::scalar::{Count, Interval, Quantity, Share};
+use super::{Named, ScalarOr};
+
+/// How a run learns.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSpec {
+    /// The training strategy.
+    pub strategy: Named<StrategySpec>,
+    /// Pairs a step, before the strategy's multiplier.
+    pub batch_size: Count,
+    /// Chunks that a batch is cut into to save memory; the update is the same. Default 1.
+    pub accumulate: Option<Count>,
+    /// Peak learning rate.
+    pub lr: Quantity,
+    /// Linear warm-up: steps, a share of them, or `{samples: ..}`. Default 5%: LiT's 10k of the paper's 207,520 steps.
+    pub warmup: Option<WarmupSpec>,
+    /// Optimiser. Default `adafactor`: the paper, section 3.
+    pub optimizer: Option<Named<OptimizerSpec>>,
+    /// Decoupled weight decay on matrices. Default 1e-4: the paper, section 3.
+    pub weight_decay: Option<Quantity>,
+    /// The gradient's global norm is clipped to this; `none` for no clipping. Default 1: `big_vision`.
+    pub grad_clip_norm: Option<GradClipSpec>,
+    /// Parts that a batch is cut into for summing gradients, so that bytes do not depend on threads. Default 8.
+    pub lanes: Option<Count>,
+    /// How long: exactly one of epochs, `samples_seen`, steps, gmacs.
+    pub budget: BudgetSpec,
+    /// How often a checkpoint is written: steps, or a share of them. Default 10%. Changes no result.
+    pub checkpoint_every: Option<Interval>,
+    /// How often the loss curve gets a point: steps, or a share of them. Default 1%. Changes no result.
+    pub log_every: Option<Interval>,
+}
+
+/// A training strategy and its own settings.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum StrategySpec {
+    /// Contrastive learning as it is, with or without augmentation (Radford et al. 2021).
+    Clip {
+        /// What is done to the image. Default none: the paper, section 3.
+        augmentation: Option<Named<AugmentationSpec>>,
+    },
+    /// Part of each image's patches left out, larger batches for it (Li et al. 2023).
+    Flip {
+        /// What is done to the image. Default none: the paper, section 3.
+        augmentation: Option<Named<AugmentationSpec>>,
+        /// Share of patches left out. Default 50%: the paper, section 7.
+        masked: Option<Share>,
+        /// Factor on the batch size. Default 2: the paper, section 7.
+        batch_multiplier: Option<Count>,
+    },
+    /// A self-supervised loss on two more views (Mu et al. 2021).
+    Slip {
+        /// What is done to the image that the contrastive loss sees. Default none: the paper, section 3.
+        augmentation: Option<Named<AugmentationSpec>>,
+        /// Weight of the self-supervised loss. Default 1: Mu et al. 2021, section 3.
+        ssl_weight: Option<Quantity>,
+        /// Temperature of its NT-Xent. Default 0.1: Mu et al. 2021, appendix.
+        ssl_temperature: Option<Quantity>,
+        /// Hidden width of its projection. Default 4096: Mu et al. 2021, section 3.
+        ssl_hidden: Option<Count>,
+        /// Output width of its projection. Default 256: Mu et al. 2021, section 3.
+        ssl_out: Option<Count>,
+    },
+}
+
+/// What is done to training images.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum AugmentationSpec {
+    /// Nothing.
+    None {},
+    /// Random resized crop and horizontal flip.
+    CropFlip {
+        /// Smallest share of the area that a crop may have. Default 50%: CLIP's crop in Mu et al. 2021.
+        min_area: Option<Share>,
+        /// Probability of a flip. Default 50%.
+        flip: Option<Share>,
+    },
+    /// Random operations (Cubuk et al. 2020).
+    RandAugment {
+        /// Operations one after another. Default 2: Cubuk et al. 2020, ResNet-50 on ImageNet.
+        layers: Option<Count>,
+        /// Strength, 0 to 10. Default 9: Cubuk et al. 2020, ResNet-50 on ImageNet.
+        magnitude: Option<Quantity>,
+    },
+    /// Crop, then random operations (Tian et al. 2020).
+    StackedRandAugment {
+        /// Operations one after another. Default 2: Tian et al. 2020.
+        layers: Option<Count>,
+        /// Strength, 0 to 10. Default 10: Tian et al. 2020.
+        magnitude: Option<Quantity>,
+        /// Smallest share of the area that a crop may have. Default 20%: Tian et al. 2020.
+        min_area: Option<Share>,
+    },
+}
+
+/// An optimiser and its constants.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum OptimizerSpec {
+    /// Adafactor as in `big_vision`.
+    Adafactor {
+        /// Momentum. Default 0.9: the paper, section 3.
+        beta1: Option<Quantity>,
+        /// Cap on the second moment's decay. Default 0.999: the paper, section 3.
+        beta2_cap: Option<Quantity>,
+    },
+    /// `AdamW`.
+    Adamw {
+        /// Decay of the first moment. Default 0.9: CLIP.
+        beta1: Option<Quantity>,
+        /// Decay of the second moment. Default 0.98: CLIP's ViTs (Radford et al. 2021, table 18).
+        beta2: Option<Quantity>,
+        /// Added to the root of the second moment. Default 1e-6: CLIP's ViTs (Radford et al. 2021, table 18).
+        eps: Option<Quantity>,
+    },
+}
+
+/// How long a run learns: exactly one of these.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BudgetSpec {
+    /// Passes over the subset after quality and size.
+    Epochs(Quantity),
+    /// Pairs seen, repeats counted.
+    SamplesSeen(Count),
+    /// Optimiser steps.
+    Steps(Count),
+    /// Forward multiply-accumulates of both encoders over all samples, in units of 1e9.
+    Gmacs(Quantity),
+}
+
+/// Linear warm-up.
+pub type WarmupSpec = ScalarOr<Interval, WarmupSamples>;
+
+/// Warm-up by samples seen.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WarmupSamples {
+    /// Pairs seen during warm-up.
+    pub samples: Count,
+}
+
+/// A number, or `none`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GradClipSpec(pub Option<f64>);
+
+impl<'de> Deserialize<'de> for GradClipSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NumberOrNone;
+        impl Visitor<'_> for NumberOrNone {
+            type Value = Option<f64>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number or `none`")
+            }
+            fn visit_str<E: Error>(self, v: &str) -> Result<Option<f64>, E> {
+                if v == "none" { Ok(None) } else { Err(E::custom(format!("found `{v}`, expected a number or `none`"))) }
+            }
+            fn visit_f64<E: Error>(self, v: f64) -> Result<Option<f64>, E> {
+                Ok(Some(v))
+            }
+            #[expect(clippy::cast_precision_loss, reason = "a gradient norm")]
+            fn visit_u64<E: Error>(self, v: u64) -> Result<Option<f64>, E> {
+                Ok(Some(v as f64))
+            }
+        }
+        deserializer.deserialize_any(NumberOrNone).map(GradClipSpec)
+    }
+}
+
+impl JsonSchema for GradClipSpec {
+    fn schema_name() -> Cow<'static, str> {
+        "GradClipSpec".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [{ "type": "number", "exclusiveMinimum": 0 }, { "const": "none" }] })
+    }
+}

@@ -1,0 +1,199 @@
+//! A checked experiment: everything that can be wrong has been looked for.
+//!
+//! Holds the resolved sections once each, and the points of the sweep as indices into them. A million points are 20 bytes and
+//! one digit an axis each; no config is cloned before somebody asks for it.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::compose::put;
+use super::diagnostic::Diagnostic;
+use super::label::label_of;
+use super::scalar::Interval;
+use super::schema::Document;
+use super::source::Sources;
+use super::sweep::{ABSENT, Axis, Sweep};
+use super::tree::Node;
+use crate::claims::ClaimSpec;
+use crate::run::{DataConfig, DeviceKind, EvalConfig, ModelConfig, Precision, TrainConfig};
+use crate::tables::TableSpec;
+
+/// An experiment without a mistake that its text could show.
+#[derive(Debug, Clone)]
+pub struct ValidSpec {
+    /// Name, and folder of its results.
+    pub experiment: String,
+    /// What it asks.
+    pub question: Option<String>,
+    /// Where the question comes from.
+    pub source: Option<String>,
+    /// What is expected to come out, in words.
+    pub expected: Option<String>,
+    /// Seeds and axes.
+    pub sweep: Sweep,
+    /// Tables to write.
+    pub tables: Vec<TableSpec>,
+    /// Claims to judge.
+    pub claims: Vec<ClaimSpec>,
+    /// Settings that change no result.
+    pub execution: Execution,
+    /// What may not have been meant.
+    pub warnings: Vec<Diagnostic>,
+    /// The texts that it was read from.
+    pub sources: Arc<Sources>,
+    /// Resolved sections and points.
+    pub resolved: Arc<Resolved>,
+}
+
+/// Settings that change no result, so that they are in no run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Execution {
+    /// How often a checkpoint is written.
+    pub checkpoint_every: Interval,
+    /// How often the loss curve gets a point.
+    pub log_every: Interval,
+}
+
+impl Default for Execution {
+    fn default() -> Self {
+        Self { checkpoint_every: Interval::Share(0.1), log_every: Interval::Share(0.01) }
+    }
+}
+
+/// Every distinct section of the runs, and the points that are made of them.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// Data sections.
+    pub data: Vec<DataConfig>,
+    /// Samples of each data section after size and quality; `None` where only the data can tell.
+    pub subsets: Vec<Option<u64>>,
+    /// Model sections.
+    pub models: Vec<ModelConfig>,
+    /// Training sections.
+    pub trains: Vec<TrainConfig>,
+    /// Evaluation sections.
+    pub evaluates: Vec<Vec<EvalConfig>>,
+    /// Names of all metrics that the evaluations give, in their order.
+    pub metrics: Vec<String>,
+    /// Kind of device of every run.
+    pub device: DeviceKind,
+    /// Arithmetic of every run.
+    pub precision: Precision,
+    /// Points in the order written.
+    pub points: Vec<SectionIds>,
+    pub(super) digits: Vec<u32>,
+    /// First point and first digit of every sub-grid.
+    pub(super) starts: Vec<(usize, usize)>,
+    pub(super) tree: Node,
+}
+
+/// The sections of one point, as positions in [`Resolved`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SectionIds {
+    /// Sub-grid that the point belongs to.
+    pub grid: u32,
+    /// In `data`.
+    pub data: u32,
+    /// In `models`.
+    pub model: u32,
+    /// In `trains`.
+    pub train: u32,
+    /// In `evaluates`.
+    pub evaluate: u32,
+}
+
+/// The points of a sweep and their labels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Points<'a> {
+    pub sweep: &'a Sweep,
+    pub resolved: &'a Resolved,
+}
+
+impl<'a> Points<'a> {
+    pub fn len(self) -> usize {
+        self.resolved.points.len()
+    }
+
+    fn axes(self, point_idx: usize) -> &'a [Axis] {
+        &self.sweep.grids[self.resolved.points[point_idx].grid as usize].axes
+    }
+
+    fn digits(self, point_idx: usize) -> &'a [u32] {
+        let grid = self.resolved.points[point_idx].grid as usize;
+        let (first_point, first_digit) = self.resolved.starts[grid];
+        let num_axes = self.sweep.grids[grid].axes.len();
+        let start = first_digit + (point_idx - first_point) * num_axes;
+        &self.resolved.digits[start..start + num_axes]
+    }
+
+    /// The label of a point at any key path, be it an axis of its sub-grid or a setting of the base.
+    pub fn label(self, point_idx: usize, path: &str) -> Option<String> {
+        let (axes, digits) = (self.axes(point_idx), self.digits(point_idx));
+        if let Some(idx) = axes.iter().zip(digits).position(|(a, d)| a.path == path && *d != ABSENT) {
+            return Some(axes[idx].values[digits[idx] as usize].label.clone());
+        }
+        let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
+        effective(&self.resolved.tree, axes, digits, &keys).map(|node| label_of(&node))
+    }
+}
+
+impl ValidSpec {
+    fn points(&self) -> Points<'_> {
+        Points { sweep: &self.sweep, resolved: &self.resolved }
+    }
+
+    /// The position of a point on each axis of its sub-grid.
+    #[must_use]
+    pub fn digits(&self, point_idx: usize) -> &[u32] {
+        self.points().digits(point_idx)
+    }
+
+    /// The axes that a point has and its labels on them, in the order written.
+    pub fn labels(&self, point_idx: usize) -> impl Iterator<Item = (&str, &str)> {
+        let points = self.points();
+        let present = points.axes(point_idx).iter().zip(points.digits(point_idx)).filter(|(_, digit)| **digit != ABSENT);
+        present.map(|(axis, digit)| (axis.path.as_str(), axis.values[*digit as usize].label.as_str()))
+    }
+
+    /// The label of a point at any key path, be it an axis of its sub-grid or a setting of the base; `None` where nothing is
+    /// stated.
+    #[must_use]
+    pub fn label(&self, point_idx: usize, path: &str) -> Option<String> {
+        self.points().label(point_idx, path)
+    }
+}
+
+/// Whether one path is the other or above it.
+pub(super) fn is_above(above: &[String], path: &[String]) -> bool {
+    path.len() >= above.len() && path[..above.len()] == *above
+}
+
+/// What stands at a path of keys once the axes of a point are in place.
+pub(super) fn effective<'t>(tree: &'t Node, axes: &'t [Axis], digits: &[u32], keys: &[String]) -> Option<Cow<'t, Node>> {
+    let present = || axes.iter().zip(digits).filter(|(_, d)| **d != ABSENT).map(|(a, d)| (a, &a.values[*d as usize].node));
+    let over = present().filter(|(a, _)| is_above(&a.keys, keys)).max_by_key(|(a, _)| a.keys.len());
+    let depth = over.map_or(0, |(a, _)| a.keys.len());
+    let root = over.map_or(tree, |(_, node)| node);
+    let mut node = descend(root, &keys[depth..]).map(Cow::Borrowed);
+    let mut below: Vec<(&Axis, &Node)> = present().filter(|(a, _)| a.keys.len() > keys.len() && is_above(keys, &a.keys)).collect();
+    below.sort_by_key(|(a, _)| a.keys.len());
+    if !below.is_empty() {
+        let document = Document::experiment();
+        let schemas = document.at(keys).unwrap_or_default();
+        let mut owned = node.map_or_else(|| Node::plain("", below[0].1.span), Cow::into_owned);
+        for (axis, value) in below {
+            put(document, &schemas, &mut owned, &axis.keys[keys.len()..], value);
+        }
+        node = Some(Cow::Owned(owned));
+    }
+    node.filter(|n| !n.is_null())
+}
+
+/// As [`Node::at`], where a scalar that stands for a map has itself as its `name`.
+fn descend<'t>(node: &'t Node, keys: &[String]) -> Option<&'t Node> {
+    match keys {
+        [last] if last == "name" && node.text().is_some() && !node.is_null() => Some(node),
+        [] => Some(node),
+        [first, rest @ ..] => descend(node.child(first)?, rest),
+    }
+}

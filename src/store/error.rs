@@ -1,0 +1,148 @@
+//! What can go wrong on a disk, with the path, the operation and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the store cannot do something.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// An operation on a file or folder failed.
+    #[error("cannot {operation} {}: {source}", path.display())]
+    Io {
+        /// What was tried: `create`, `write`, `rename`, ...
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A record cannot be understood.
+    #[error("cannot read the record {}: {reason}", path.display())]
+    Record {
+        /// The record.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The store has another layout.
+    #[error("the store {} has layout {found}, expected {expected}", path.display())]
+    Layout {
+        /// The store.
+        path: PathBuf,
+        /// Its layout.
+        found: String,
+        /// The layout of this program.
+        expected: &'static str,
+    },
+    /// The path of the store is a file.
+    #[error("the store {} is a file, expected a folder", path.display())]
+    NoFolder {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A worker wrote a file under a name that the store keeps for itself.
+    #[error("a job wrote {}, a name that the store keeps for itself", path.display())]
+    Reserved {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl StoreError {
+    /// `operation` on `path` failed with `source`.
+    #[must_use]
+    pub fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), source }
+    }
+
+    /// Whether the machine is at fault (disk full, read-only, no permission), so that the next job would fail likewise.
+    #[must_use]
+    pub fn is_environment(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => is_environment(source),
+            Self::Layout { .. } | Self::NoFolder { .. } => true,
+            Self::Record { .. } | Self::Reserved { .. } => false,
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Io { source, .. } => hint_for(source)?,
+            Self::Record { .. } => "remove the folder of that job: it is done again by the next run",
+            Self::Layout { .. } => "give another folder with `--store`, or use the version of the program that made this one",
+            Self::NoFolder { .. } => "give another folder with `--store`",
+            Self::Reserved { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+fn is_environment(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
+fn hint_for(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
+        io::ErrorKind::StorageFull => {
+            "the disk is full: free some space, or put the store elsewhere with `--store`; what is finished is kept"
+        }
+        io::ErrorKind::QuotaExceeded => {
+            "your quota is used up: free some space, or put the store elsewhere with `--store`; what is finished is kept"
+        }
+        io::ErrorKind::FileTooLarge => {
+            "the file is over the limit on file sizes (`ulimit -f`, or of the file system): raise it, or put the store elsewhere with `--store`"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only: put the store elsewhere with `--store`",
+        io::ErrorKind::PermissionDenied => "no permission: check the owner of the store, or put it elsewhere with `--store`",
+        io::ErrorKind::NotADirectory => "a file stands where a folder is expected",
+        _ => return None,
+    })
+}
+
+/// Adds operation and path to an I/O error.
+pub(super) trait Context<T> {
+    fn at(self, operation: &'static str, path: &Path) -> Result<T, StoreError>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn at(self, operation: &'static str, path: &Path) -> Result<T, StoreError> {
+        self.map_err(|source| StoreError::io(operation, path, source))
+    }
+}
+
+impl<T> Context<T> for Result<T, rustix::io::Errno> {
+    fn at(self, operation: &'static str, path: &Path) -> Result<T, StoreError> {
+        self.map_err(|errno| StoreError::io(operation, path, errno.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_names_path_operation_and_way_out() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        let error = StoreError::io("write", Path::new("store/jobs/x"), full);
+        assert!(error.to_string().starts_with("cannot write store/jobs/x: "), "{error}");
+        assert!(error.is_environment());
+        assert!(error.hint().is_some_and(|hint| hint.contains("disk is full")));
+    }
+
+    #[test]
+    fn a_missing_file_is_not_the_environments_fault() {
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        let error = StoreError::io("read", Path::new("x"), missing);
+        assert!(!error.is_environment());
+        assert_eq!(error.hint(), None);
+    }
+}

@@ -1,0 +1,292 @@
+//! Block calls as ops on dfdx's tape.
+//!
+//! An activation is a dfdx tensor [samples * rows, channels]. A call makes its output, and, where there is a tape, pushes one
+//! op that turns the output's gradient into the input's and adds parameter gradients to the lanes. Every slot has one consumer,
+//! so a residual block may turn its gradient buffer over instead of adding to a second one.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::rc::Rc;
+
+use dfdx::shapes::HasShape;
+use dfdx::tensor::{Cpu, Merge, NoneTape, OwnedTape, PutTape, SplitTape, Tape, Tensor, ZerosTensor};
+use dfdx::tensor_ops::Backward as _;
+use rayon::prelude::*;
+
+use super::core::Core;
+use super::lanes::{chunk_samples, lane_range, split_lanes};
+use crate::trainer::TrainerError;
+use crate::trainer::blocks::{Backward, Forward, GradLane, Input, Workspace};
+use crate::trainer::program::{Block, Call, Tower};
+
+/// An activation.
+pub(super) type Rows<T> = Tensor<(usize, usize), f32, Cpu, T>;
+
+/// The elements of an activation.
+pub(super) fn view<T>(tensor: &Rows<T>) -> &[f32] {
+    let (rows, channels) = *tensor.shape();
+    if rows * channels == 0 {
+        return &[];
+    }
+    // SAFETY: every activation is made by `zeros` below, hence contiguous with rows * channels elements from [0, 0] on, and the
+    // returned slice borrows the tensor.
+    unsafe { std::slice::from_raw_parts(&raw const tensor[[0, 0]], rows * channels) }
+}
+
+/// The elements of an activation that nobody else holds.
+fn view_mut(tensor: &mut Rows<NoneTape>) -> &mut [f32] {
+    let (rows, channels) = *tensor.shape();
+    if rows * channels == 0 {
+        return &mut [];
+    }
+    // SAFETY: as in `view`; the tensor was just made, so indexing it mutably does not copy its storage.
+    unsafe { std::slice::from_raw_parts_mut(&raw mut tensor[[0, 0]], rows * channels) }
+}
+
+/// Runs one encoder on a part of the loaded batch, from its inputs to normalised features [samples, E].
+pub(super) fn run_tower<T: Tape<f32, Cpu>>(
+    core: &Rc<RefCell<Core>>,
+    tower: Tower,
+    part: Range<usize>,
+) -> Result<Rows<T>, TrainerError> {
+    let program = core.borrow().program.clone();
+    let device = Cpu::default();
+    let mut x: Option<Rows<T>> = None;
+    for (idx, call) in program.calls.iter().enumerate().filter(|(_, call)| call.tower == tower) {
+        let slot = &program.slots[call.output];
+        let mut y: Rows<NoneTape> = device.try_zeros_like(&(part.len() * slot.rows, slot.channels))?;
+        let (x_rows, mut tape) = match x.take() {
+            None => (None, T::default()),
+            Some(x) => {
+                let (x, tape) = x.split_tape();
+                (Some(x), tape)
+            }
+        };
+        forward_call(&mut core.borrow_mut(), call, &part, x_rows.as_ref().map(view), view_mut(&mut y));
+        if T::OWNS_TAPE {
+            let (core, program, part, out) = (core.clone(), program.clone(), part.clone(), y.ghost());
+            tape.add_backward_op(move |grads| {
+                let mut grad_y = std::mem::take::<Vec<f32>>(grads.get_or_alloc_mut(&out)?);
+                let call = &program.calls[idx];
+                let mut core = core.borrow_mut();
+                match (&call.block, &x_rows) {
+                    (Block::TokenEmbed(embed), _) => {
+                        let per_sample = embed.tokens;
+                        let core = &mut *core;
+                        let ids = &core.batch.tokens[part.start * per_sample..part.end * per_sample];
+                        embed.backward(&program.params, ids, &grad_y, &mut core.gradient);
+                    }
+                    (Block::Transformer(_), Some(x)) => {
+                        backward_call(&mut core, call, &part, Some(view(x)), &mut grad_y, &mut []);
+                        **grads.get_or_alloc_mut(x)? = grad_y;
+                    }
+                    (Block::PatchEmbed(_) | Block::Head(_), Some(x)) => {
+                        let grad_x: &mut Vec<f32> = grads.get_or_alloc_mut(x)?;
+                        backward_call(&mut core, call, &part, Some(view(x)), &mut grad_y, grad_x);
+                    }
+                    (_, None) => backward_call(&mut core, call, &part, None, &mut grad_y, &mut []),
+                }
+                Ok(())
+            });
+        }
+        x = Some(y.put_tape(tape));
+    }
+    Ok(x.expect("a tower has at least one call"))
+}
+
+/// Runs tapes back from given gradients of their features.
+pub(super) fn backward_from(features: Vec<(Rows<OwnedTape<f32, Cpu>>, Vec<f32>)>) -> Result<(), TrainerError> {
+    let mut tape = OwnedTape::default();
+    let mut seeds = Vec::with_capacity(features.len());
+    for (features, gradient) in features {
+        let (features, own) = features.split_tape();
+        tape = tape.merge(own);
+        seeds.push((features.ghost(), gradient));
+    }
+    tape.add_backward_op(move |grads| {
+        for (features, gradient) in seeds {
+            **grads.get_or_alloc_mut(&features)? = gradient;
+        }
+        Ok(())
+    });
+    // The loss has been computed already: this scalar only carries the tape.
+    let carrier: Tensor<(), f32, Cpu> = Cpu::default().try_zeros()?;
+    carrier.put_tape(tape).try_backward()?;
+    Ok(())
+}
+
+/// One lane's share of a call.
+struct LaneJob<'a> {
+    /// Samples, counted from the start of the part.
+    samples: Range<usize>,
+    output: &'a mut [f32],
+    saved: Vec<&'a mut [f32]>,
+}
+
+/// Takes the first `len` elements off a slice.
+fn take_front<'a, T>(slice: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let (front, rest) = std::mem::take(slice).split_at_mut(len);
+    *slice = rest;
+    front
+}
+
+/// What a chunk reads: `samples` counted from the start of the part.
+fn chunk_input<'a>(core: &'a Core, call: &Call, part: &Range<usize>, x: Option<&'a [f32]>, samples: &Range<usize>) -> Input<'a> {
+    let per_sample = core.program.slots[call.input].len_per_sample();
+    if let Some(x) = x {
+        return Input::Rows(&x[samples.start * per_sample..samples.end * per_sample]);
+    }
+    let (start, end) = (part.start + samples.start, part.start + samples.end);
+    match &call.block {
+        Block::PatchEmbed(embed) => {
+            let keep = (!core.batch.keep.is_empty()).then(|| &core.batch.keep[start * embed.kept..end * embed.kept]);
+            Input::Images { pixels: &core.batch.images[start * per_sample..end * per_sample], keep }
+        }
+        _ => Input::Tokens(&core.batch.tokens[start * per_sample..end * per_sample]),
+    }
+}
+
+/// End-of-text positions of a chunk; empty for images.
+fn chunk_ends<'a>(core: &'a Core, call: &Call, part: &Range<usize>, samples: &Range<usize>) -> &'a [u32] {
+    match call.tower {
+        Tower::Image => &[],
+        Tower::Text => &core.batch.ends[part.start + samples.start..part.start + samples.end],
+    }
+}
+
+/// Rows that decide how many samples a chunk of this call holds.
+fn chunk_rows(core: &Core, call: &Call) -> usize {
+    let slots = &core.program.slots;
+    slots[call.output].rows.max(if call.block.reads_rows() { slots[call.input].rows } else { 1 })
+}
+
+/// Moves a call's saved slots out of the core, grown to `samples`.
+fn take_saved(core: &mut Core, call: &Call, samples: usize) -> Vec<Vec<f32>> {
+    let take = |slot: &usize| {
+        let mut buffer = std::mem::take(&mut core.saved[*slot]);
+        buffer.resize(samples * core.program.slots[*slot].len_per_sample(), 0.0);
+        buffer
+    };
+    call.saved.iter().map(take).collect()
+}
+
+fn put_saved(core: &mut Core, call: &Call, saved: Vec<Vec<f32>>) {
+    for (slot, buffer) in call.saved.iter().zip(saved) {
+        core.saved[*slot] = buffer;
+    }
+}
+
+/// Cuts a call's output-shaped buffer and its saved slots into lanes.
+fn lane_jobs<'a>(core: &Core, call: &Call, samples: usize, output: &'a mut [f32], saved: &'a mut [Vec<f32>]) -> Vec<LaneJob<'a>> {
+    let slots = &core.program.slots;
+    let lanes = core.lane_started.len();
+    let mut saved_parts: Vec<Vec<&mut [f32]>> = (0..lanes).map(|_| Vec::with_capacity(saved.len())).collect();
+    for (slot, buffer) in call.saved.iter().zip(saved) {
+        let parts = split_lanes(buffer, samples, lanes, slots[*slot].len_per_sample());
+        saved_parts.iter_mut().zip(parts).for_each(|(lane, part)| lane.push(part));
+    }
+    let outputs = split_lanes(output, samples, lanes, slots[call.output].len_per_sample());
+    let jobs = outputs.into_iter().zip(saved_parts).enumerate();
+    jobs.map(|(lane, (output, saved))| LaneJob { samples: lane_range(samples, lane, lanes), output, saved }).collect()
+}
+
+fn forward_call(core: &mut Core, call: &Call, part: &Range<usize>, x: Option<&[f32]>, output: &mut [f32]) {
+    let mut saved = take_saved(core, call, part.len());
+    let shared: &Core = core;
+    let jobs = lane_jobs(shared, call, part.len(), output, &mut saved);
+    let lane = |mut job: LaneJob| shared.workspaces.with(|work| forward_lane(shared, call, part, x, &mut job, work));
+    shared.pool.install(|| jobs.into_par_iter().for_each(lane));
+    put_saved(core, call, saved);
+}
+
+fn forward_lane(core: &Core, call: &Call, part: &Range<usize>, x: Option<&[f32]>, job: &mut LaneJob, work: &mut Workspace) {
+    let slots = &core.program.slots;
+    let params = core.params();
+    let step = chunk_samples(chunk_rows(core, call));
+    let mut start = job.samples.start;
+    while start < job.samples.end {
+        let samples = start..(start + step).min(job.samples.end);
+        let mut saved: Vec<&mut [f32]> = (job.saved.iter_mut().zip(&call.saved))
+            .map(|(buffer, slot)| take_front(buffer, samples.len() * slots[*slot].len_per_sample()))
+            .collect();
+        let mut chunk = Forward {
+            samples: samples.len(),
+            ends: chunk_ends(core, call, part, &samples),
+            input: chunk_input(core, call, part, x, &samples),
+            output: take_front(&mut job.output, samples.len() * slots[call.output].len_per_sample()),
+            saved: &mut saved,
+        };
+        match &call.block {
+            Block::PatchEmbed(block) => block.forward(&params, &mut chunk, work),
+            Block::TokenEmbed(block) => block.forward(&params, &mut chunk),
+            Block::Transformer(block) => block.forward(&params, &mut chunk, work),
+            Block::Head(block) => block.forward(&params, &mut chunk, work),
+        }
+        start = samples.end;
+    }
+}
+
+fn backward_call(core: &mut Core, call: &Call, part: &Range<usize>, x: Option<&[f32]>, grad_y: &mut [f32], grad_x: &mut [f32]) {
+    let samples = part.len();
+    let mut saved = take_saved(core, call, samples);
+    let mut lanes = std::mem::take(&mut core.lanes);
+    let shared: &Core = core;
+    let jobs = lane_jobs(shared, call, samples, grad_y, &mut saved);
+    let grad_per_sample = if grad_x.is_empty() { 0 } else { shared.program.slots[call.input].len_per_sample() };
+    let inputs = split_lanes(grad_x, samples, lanes.len(), grad_per_sample);
+    let work: Vec<_> = jobs.into_iter().zip(inputs).zip(lanes.iter_mut()).zip(&shared.lane_started).collect();
+    let lane = |(((mut job, grad_input), lane), started): (((LaneJob, &mut [f32]), &mut Vec<f32>), &bool)| {
+        if job.samples.is_empty() {
+            return;
+        }
+        if lane.is_empty() {
+            lane.resize(shared.program.num_params(), 0.0);
+        }
+        let mut grads = GradLane { views: &shared.program.params, flat: lane, first: !started };
+        shared.workspaces.with(|work| backward_lane(shared, call, part, x, &mut job, grad_input, &mut grads, work));
+    };
+    shared.pool.install(|| work.into_par_iter().for_each(lane));
+    core.lanes = lanes;
+    put_saved(core, call, saved);
+}
+
+#[expect(clippy::too_many_arguments, reason = "the borrowed halves of one lane's job")]
+fn backward_lane(
+    core: &Core,
+    call: &Call,
+    part: &Range<usize>,
+    x: Option<&[f32]>,
+    job: &mut LaneJob,
+    grad_input: &mut [f32],
+    grads: &mut GradLane,
+    work: &mut Workspace,
+) {
+    let slots = &core.program.slots;
+    let params = core.params();
+    let step = chunk_samples(chunk_rows(core, call));
+    let mut grad_input = grad_input;
+    let grad_per_sample = if grad_input.is_empty() { 0 } else { slots[call.input].len_per_sample() };
+    let mut start = job.samples.start;
+    while start < job.samples.end {
+        let samples = start..(start + step).min(job.samples.end);
+        let mut saved: Vec<&mut [f32]> = (job.saved.iter_mut().zip(&call.saved))
+            .map(|(buffer, slot)| take_front(buffer, samples.len() * slots[*slot].len_per_sample()))
+            .collect();
+        let mut chunk = Backward {
+            samples: samples.len(),
+            ends: chunk_ends(core, call, part, &samples),
+            input: chunk_input(core, call, part, x, &samples),
+            grad_output: take_front(&mut job.output, samples.len() * slots[call.output].len_per_sample()),
+            grad_input: take_front(&mut grad_input, samples.len() * grad_per_sample),
+            saved: &mut saved,
+        };
+        match &call.block {
+            Block::PatchEmbed(block) => block.backward(&params, &mut chunk, grads, work),
+            Block::TokenEmbed(_) => unreachable!("a token embedding goes back over the whole batch"),
+            Block::Transformer(block) => block.backward(&params, &mut chunk, grads, work),
+            Block::Head(block) => block.backward(&params, &mut chunk, grads, work),
+        }
+        grads.first = false;
+        start = samples.end;
+    }
+}

@@ -1,0 +1,52 @@
+//! CLIP's symmetric contrastive loss, with the whole matrix of logits s = scale image textᵀ.
+//!
+//! loss = (mean over rows of (log-sum-exp of the row - diagonal) + the same over columns) / 2.
+//! ds = (softmax of the row + softmax of the column - 2 on the diagonal) / 2B; dimage = scale ds text; dtext = scale dsᵀ image;
+//! the gradient of ln(scale) is sum ds s.
+//!
+//! **Source** Radford et al. 2021, figure 3.
+
+use super::matrix::{Matrix, dot};
+
+/// The loss and its gradients.
+#[derive(Debug, Clone)]
+pub(super) struct Loss {
+    pub value: f64,
+    pub grad_image: Matrix,
+    pub grad_text: Matrix,
+    pub grad_log_scale: f64,
+}
+
+pub(super) fn loss(image: &Matrix, text: &Matrix, scale: f64) -> Loss {
+    let batch = image.rows;
+    let logits = image.times_transposed(text).map(|cosine| scale * cosine);
+    let (rows, columns) = (softmax(&logits), softmax(&logits.transposed()));
+    let mut value = 0.0;
+    let mut ds = Matrix::zeros(batch, batch);
+    for i in 0..batch {
+        value += rows.1[i] + columns.1[i] - 2.0 * logits.row(i)[i];
+        for j in 0..batch {
+            let target = if i == j { 2.0 } else { 0.0 };
+            ds.row_mut(i)[j] = (rows.0.row(i)[j] + columns.0.row(j)[i] - target) / (2 * batch) as f64;
+        }
+    }
+    Loss {
+        value: value / (2 * batch) as f64,
+        grad_image: ds.times(text).map(|grad| grad * scale),
+        grad_text: ds.transposed_times(image).map(|grad| grad * scale),
+        grad_log_scale: dot(&ds.values, &logits.values),
+    }
+}
+
+/// Softmax of each row, and each row's log-sum-exp.
+fn softmax(logits: &Matrix) -> (Matrix, Vec<f64>) {
+    let mut shares = logits.clone();
+    let mut log_sums = Vec::new();
+    for row in 0..logits.rows {
+        let largest = logits.row(row).iter().fold(f64::NEG_INFINITY, |largest, logit| largest.max(*logit));
+        let log_sum = largest + logits.row(row).iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln();
+        shares.row_mut(row).iter_mut().for_each(|logit| *logit = (*logit - log_sum).exp());
+        log_sums.push(log_sum);
+    }
+    (shares, log_sums)
+}

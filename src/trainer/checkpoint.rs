@@ -1,0 +1,247 @@
+//! Checkpoints: where a killed run goes on, and the finished model that other tools read.
+//!
+//! A checkpoint is one file: the digest of the rest, then a safetensors buffer. It is written beside and renamed in, and the
+//! one before it is kept, so a kill at any byte leaves a good one. Invariant: a checkpoint whose digest, run or shapes do not
+//! fit is never loaded.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+
+use super::TrainerError;
+use super::program::Program;
+use crate::run::CurvePoint;
+
+/// Bytes of the digest at the head of a checkpoint.
+const DIGEST: usize = 32;
+
+/// Everything a run needs to go on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Checkpoint {
+    /// What the run is: a digest of its whole job; another run's checkpoint is not loaded.
+    pub run: String,
+    /// Steps done.
+    pub step: u64,
+    /// Flat parameters.
+    pub parameters: Vec<f32>,
+    /// Named optimiser buffers.
+    pub optimizer: Vec<(String, Vec<f32>)>,
+    /// The loss curve so far.
+    pub curve: Vec<CurvePoint>,
+}
+
+impl Checkpoint {
+    /// Writes `checkpoint-<step>` into a folder and removes all but this and the one before it.
+    ///
+    /// # Errors
+    /// If the folder cannot be written; the earlier checkpoints are untouched then.
+    pub fn save(&self, folder: &Path) -> Result<(), TrainerError> {
+        fs::create_dir_all(folder).map_err(|source| io("create", folder, source))?;
+        let buffers = self.optimizer.iter().map(|(name, values)| (format!("optimizer.{name}"), values));
+        let buffers: Vec<_> = std::iter::once(("parameters".to_string(), &self.parameters)).chain(buffers).collect();
+        let bytes: Vec<(String, Vec<u8>)> = buffers.into_iter().map(|(name, values)| (name, to_bytes(values))).collect();
+        let views = bytes.iter().map(|(name, bytes)| Ok((name.as_str(), view(&[bytes.len() / 4], bytes, folder)?)));
+        let views = views.collect::<Result<Vec<_>, TrainerError>>()?;
+        let curve = serde_json::to_string(&self.curve).expect("curve points are plain numbers");
+        let meta = [("run", self.run.clone()), ("step", self.step.to_string()), ("curve", curve)];
+        let meta: HashMap<String, String> = meta.into_iter().map(|(key, value)| (key.to_string(), value)).collect();
+        let body = safetensors::serialize(views, Some(meta)).map_err(|error| broken(folder, &error))?;
+        let path = folder.join(format!("checkpoint-{:012}", self.step));
+        write_beside(&path, &[blake3::hash(&body).as_bytes(), &body])?;
+        let existing = list(folder)?;
+        for old in existing.iter().rev().skip(2) {
+            fs::remove_file(old).map_err(|source| io("remove", old, source))?;
+        }
+        Ok(())
+    }
+
+    /// The newest good checkpoint of a run in a folder; damaged ones are passed over.
+    ///
+    /// # Errors
+    /// If the folder exists and cannot be read.
+    pub fn load_newest(folder: &Path, run: &str) -> Result<Option<Self>, TrainerError> {
+        let newest = list(folder)?.into_iter().rev().find_map(|path| Self::load(&path).ok().filter(|found| found.run == run));
+        Ok(newest)
+    }
+
+    fn load(path: &Path) -> Result<Self, TrainerError> {
+        let bytes = fs::read(path).map_err(|source| io("read", path, source))?;
+        let (digest, body) = bytes.split_at_checked(DIGEST).ok_or_else(|| broken(path, &"shorter than its digest"))?;
+        if blake3::hash(body).as_bytes() != digest {
+            return Err(broken(path, &"its digest does not match: the file is damaged"));
+        }
+        let (_, metadata) = SafeTensors::read_metadata(body).map_err(|error| broken(path, &error))?;
+        let meta = metadata.metadata().clone().unwrap_or_default();
+        let field = |name: &str| meta.get(name).ok_or_else(|| broken(path, &format!("no `{name}` in its header")));
+        let tensors = SafeTensors::deserialize(body).map_err(|error| broken(path, &error))?;
+        let mut optimizer = Vec::new();
+        let mut parameters = Vec::new();
+        for (name, tensor) in tensors.iter() {
+            match name.strip_prefix("optimizer.") {
+                Some(name) => optimizer.push((name.to_string(), from_bytes(tensor.data()))),
+                None => parameters = from_bytes(tensor.data()),
+            }
+        }
+        optimizer.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(Self {
+            run: field("run")?.clone(),
+            step: field("step")?.parse().map_err(|error| broken(path, &error))?,
+            parameters,
+            optimizer,
+            curve: serde_json::from_str(field("curve")?).map_err(|error| broken(path, &error))?,
+        })
+    }
+}
+
+/// Checkpoints of a folder, oldest first; none where there is no folder.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainerError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(io("read", folder, source)),
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|source| io("read", folder, source))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.strip_prefix("checkpoint-").is_some_and(|step| step.bytes().all(|byte| byte.is_ascii_digit())) {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Writes the trained parameters under `open_clip`'s names and shapes.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn save_model(path: &Path, program: &Program, parameters: &[f32]) -> Result<(), TrainerError> {
+    let bytes: Vec<Vec<u8>> = program.params.iter().map(|param| to_bytes(&parameters[param.range()])).collect();
+    let views = program.params.iter().zip(&bytes).map(|(param, bytes)| Ok((&param.name, view(&param.shape, bytes, path)?)));
+    let views = views.collect::<Result<Vec<_>, TrainerError>>()?;
+    let body = safetensors::serialize(views, None).map_err(|error| broken(path, &error))?;
+    write_beside(path, &[&body])
+}
+
+/// Reads a model file into the flat buffer of a program.
+///
+/// # Errors
+/// If the file cannot be read, or a tensor is missing or has another shape.
+pub fn load_model(path: &Path, program: &Program) -> Result<Vec<f32>, TrainerError> {
+    let bytes = fs::read(path).map_err(|source| io("read", path, source))?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| broken(path, &error))?;
+    let mut flat = vec![0.0; program.num_params()];
+    for param in &program.params {
+        let tensor = tensors.tensor(&param.name).map_err(|error| broken(path, &format!("tensor `{}`: {error}", param.name)))?;
+        if tensor.shape() != param.shape || tensor.dtype() != Dtype::F32 {
+            let reason = format!(
+                "tensor `{}` is {:?} {:?}, the model has F32 {:?}",
+                param.name,
+                tensor.dtype(),
+                tensor.shape(),
+                param.shape
+            );
+            return Err(broken(path, &reason));
+        }
+        flat[param.range()].copy_from_slice(&from_bytes(tensor.data()));
+    }
+    Ok(flat)
+}
+
+fn view<'a>(shape: &[usize], bytes: &'a [u8], path: &Path) -> Result<TensorView<'a>, TrainerError> {
+    TensorView::new(Dtype::F32, shape.to_vec(), bytes).map_err(|error| broken(path, &error))
+}
+
+fn to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn from_bytes(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()
+}
+
+fn write_beside(path: &Path, parts: &[&[u8]]) -> Result<(), TrainerError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|source| io("write into", folder, source))?;
+    for part in parts {
+        file.write_all(part).map_err(|source| io("write", path, source))?;
+    }
+    file.as_file().sync_all().map_err(|source| io("sync", path, source))?;
+    file.persist(path).map_err(|error| io("rename into", path, error.error))?;
+    Ok(())
+}
+
+fn io(operation: &'static str, path: &Path, source: std::io::Error) -> TrainerError {
+    TrainerError::Io { operation, path: path.to_path_buf(), source }
+}
+
+fn broken(path: &Path, reason: &dyn std::fmt::Display) -> TrainerError {
+    TrainerError::Checkpoint { path: path.to_path_buf(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::run::Pooling;
+    use crate::trainer::model::{build, initial_parameters};
+    use crate::trainer::tests::tiny_model;
+
+    fn checkpoint(step: u64) -> Checkpoint {
+        let curve =
+            vec![CurvePoint { step: 1, samples_seen: 8, loss: 0.1 + 0.2, lr: 1e-3, logit_scale: 14.3, grad_norm: 1.0 / 3.0 }];
+        let optimizer = vec![("first_moment".into(), vec![0.5; 3]), ("second_moment".into(), vec![f32::MIN_POSITIVE])];
+        Checkpoint { run: "abc".into(), step, parameters: vec![1.0, -2.5, 0.1], optimizer, curve }
+    }
+
+    #[test]
+    fn a_checkpoint_comes_back_exactly_and_two_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        for step in [3, 20, 100] {
+            checkpoint(step).save(folder.path()).unwrap();
+        }
+        assert_eq!(Checkpoint::load_newest(folder.path(), "abc").unwrap(), Some(checkpoint(100)));
+        assert_eq!(list(folder.path()).unwrap().len(), 2);
+        assert_eq!(Checkpoint::load_newest(folder.path(), "another run").unwrap(), None);
+    }
+
+    #[test]
+    fn a_truncated_or_altered_checkpoint_falls_back_to_the_one_before() {
+        for damage in [0, 10, 200] {
+            let folder = tempfile::tempdir().unwrap();
+            checkpoint(1).save(folder.path()).unwrap();
+            checkpoint(2).save(folder.path()).unwrap();
+            let newest = list(folder.path()).unwrap().pop().unwrap();
+            let mut bytes = fs::read(&newest).unwrap();
+            if damage == 200 {
+                bytes[100] ^= 1;
+            } else {
+                bytes.truncate(damage);
+            }
+            fs::write(&newest, bytes).unwrap();
+            assert_eq!(Checkpoint::load_newest(folder.path(), "abc").unwrap().unwrap().step, 1);
+        }
+    }
+
+    #[test]
+    fn a_model_file_round_trips_and_refuses_another_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let program = build(&tiny_model(Pooling::ClassToken), 0.0);
+        let parameters = initial_parameters(&program, 7);
+        save_model(&path, &program, &parameters).unwrap();
+        assert_eq!(load_model(&path, &program).unwrap(), parameters);
+        let error = load_model(&path, &build(&crate::run::ModelConfig { embed_dim: 9, ..tiny_model(Pooling::ClassToken) }, 0.0));
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("`visual.proj`") && message.contains("[20, 9]"), "{message}");
+    }
+
+    #[test]
+    fn a_missing_folder_has_no_checkpoint() {
+        assert_eq!(Checkpoint::load_newest(Path::new("/nonexistent/folder"), "abc").unwrap(), None);
+    }
+}

@@ -1,0 +1,96 @@
+//! Encoders as stacks of blocks: from a [`ModelConfig`] to a [`Program`] with `open_clip`'s parameter names.
+//!
+//! Input: `run::ModelConfig` and how many patches are kept. Output: a `Program`. Invariant: pure. Must not know a backend.
+
+mod init;
+mod text;
+mod vit;
+
+pub use init::initial_parameters;
+
+use super::blocks::BlockShape;
+use super::program::{Dtype, Init, Matrix, Program, ProgramBuilder, SlotKind, Tower};
+use crate::run::{ImageEncoderConfig, ModelConfig, VitConfig};
+
+/// Describes both encoders and the loss of one step.
+///
+/// `masked` is the share of patches left out of each image, in [0, 1): 0 for evaluation and everything but FLIP.
+#[must_use]
+pub fn build(model: &ModelConfig, masked: f64) -> Program {
+    let mut builder = ProgramBuilder::default();
+    let scalar = Matrix { count: 1, rows: 1, columns: 1 };
+    #[expect(clippy::cast_possible_truncation, reason = "a learnt parameter starts as f32")]
+    let start = Init::Constant(model.logit_scale_init.ln() as f32);
+    let log_logit_scale = builder.param("logit_scale".into(), &[], scalar, start, false);
+    let image = builder.slot("image.pixels".into(), model.image_size * model.image_size, 3, Dtype::U8, SlotKind::Input);
+    match &model.image_encoder {
+        ImageEncoderConfig::Vit(config) => vit::describe(&mut builder, model, config, masked, image),
+    }
+    let tokens = builder.slot("text.tokens".into(), model.text_encoder.context_length, 1, Dtype::U32, SlotKind::Input);
+    text::describe(&mut builder, model, tokens);
+    builder.finish(log_logit_scale, model.embed_dim, model.logit_scale_max)
+}
+
+/// Patches that are kept of `total` when a share is masked: `open_clip`'s `max(1, int(total * (1 - masked)))`.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of a patch count"
+)]
+pub fn kept_patches(total: usize, masked: f64) -> usize {
+    ((total as f64 * (1.0 - masked)) as usize).max(1)
+}
+
+/// Forward multiply-accumulates of one sample, in units of 1e9: (image encoder, text encoder).
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
+pub fn gmacs_per_sample(model: &ModelConfig, masked: f64) -> (f64, f64) {
+    let program = build(model, masked);
+    (program.macs(Tower::Image) as f64 / 1e9, program.macs(Tower::Text) as f64 / 1e9)
+}
+
+/// A vision transformer's block: `PyTorch`'s defaults for the linear maps, as `open_clip` leaves them.
+fn vision_block(model: &ModelConfig, vit: &VitConfig, tokens: usize) -> BlockShape {
+    let (width, mlp_width) = (vit.width, vit.mlp_width);
+    let uniform = |fan_in: usize| Init::Uniform { bound: vit::inverse_root(fan_in) };
+    BlockShape {
+        tokens,
+        width,
+        heads: vit.heads,
+        mlp_width,
+        causal: false,
+        activation: model.activation,
+        // Xavier over the stacked [3D, D] matrix: sqrt(6 / (fan_in + fan_out)) = sqrt(6 / 4D).
+        qkv: Init::Uniform { bound: (1.5_f32).sqrt() * vit::inverse_root(width) },
+        out: uniform(width),
+        fc1: uniform(width),
+        fc2: uniform(mlp_width),
+        fc1_bias: uniform(width),
+        fc2_bias: uniform(mlp_width),
+    }
+}
+
+/// A text transformer's block: CLIP's depth-scaled normal init.
+fn text_block(model: &ModelConfig) -> BlockShape {
+    let text = &model.text_encoder;
+    let normal = |std: f32| Init::Normal { std };
+    let zero = Init::Constant(0.0);
+    let attention = vit::inverse_root(text.width);
+    let residual = attention * vit::inverse_root(2 * text.layers.max(1));
+    BlockShape {
+        tokens: text.context_length,
+        width: text.width,
+        heads: text.heads,
+        mlp_width: text.mlp_width,
+        causal: true,
+        activation: model.activation,
+        qkv: normal(attention),
+        out: normal(residual),
+        fc1: normal(vit::inverse_root(2 * text.width)),
+        fc2: normal(residual),
+        fc1_bias: zero,
+        fc2_bias: zero,
+    }
+}

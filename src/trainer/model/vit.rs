@@ -1,0 +1,68 @@
+//! The vision transformer: patch embedding, transformer blocks, head.
+
+use super::super::blocks::{Head, HeadPooling, PatchEmbed, TransformerBlock};
+use super::super::ops::{Layout, linear::LinearShape, patchify::PatchShape};
+use super::super::program::{Block, Init, Matrix, ProgramBuilder, SlotIdx, Tower};
+use crate::run::{ModelConfig, Pooling, VitConfig};
+
+/// Adds the image encoder's calls, from the pixel slot to normalised features.
+pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &VitConfig, masked: f64, pixels: SlotIdx) {
+    let width = vit.width;
+    let grid = model.image_size / vit.patch_size;
+    let patches = grid * grid;
+    let kept = super::kept_patches(patches, masked);
+    let class_token = vit.pooling == Pooling::ClassToken;
+    let tokens = kept + usize::from(class_token);
+    let embed = patch_embed(builder, model, vit, patches, kept);
+    let mut x = builder.call("image.embed".into(), Tower::Image, Block::PatchEmbed(embed), pixels, tokens, width);
+    for layer in 0..vit.layers {
+        let block = TransformerBlock::describe(
+            builder,
+            &format!("visual.transformer.resblocks.{layer}"),
+            super::vision_block(model, vit, tokens),
+        );
+        x = builder.call(format!("image.block{layer}"), Tower::Image, Block::Transformer(block), x, tokens, width);
+    }
+    let pooling = if class_token { HeadPooling::First } else { HeadPooling::Mean };
+    let std = inverse_root(width);
+    let gain = builder.vector("visual.ln_post.weight".into(), width, Init::Constant(1.0));
+    let bias = builder.vector("visual.ln_post.bias".into(), width, Init::Constant(0.0));
+    let shape = LinearShape { inputs: width, outputs: model.embed_dim, layout: Layout::InOut };
+    let project = builder.linear("visual.proj".into(), &[width, model.embed_dim], 1, shape, Init::Normal { std });
+    let head = Head { tokens, width, embed_dim: model.embed_dim, pooling, gain, bias, project };
+    builder.call("image.head".into(), Tower::Image, Block::Head(head), x, 1, model.embed_dim);
+}
+
+fn patch_embed(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &VitConfig, patches: usize, kept: usize) -> PatchEmbed {
+    let (width, patch) = (vit.width, vit.patch_size);
+    let pixels = 3 * patch * patch;
+    let std = inverse_root(width);
+    let class_token =
+        (vit.pooling == Pooling::ClassToken).then(|| builder.vector("visual.class_embedding".into(), width, Init::Normal { std }));
+    let rows = patches + usize::from(class_token.is_some());
+    let matrix = Matrix { count: 1, rows, columns: width };
+    let positions = builder.param("visual.positional_embedding".into(), &[rows, width], matrix, Init::Normal { std }, false);
+    // PyTorch's convolution default, kaiming_uniform(a = sqrt 5), is uniform within 1 / sqrt(fan_in).
+    let init = Init::Uniform { bound: inverse_root(pixels) };
+    let shape = LinearShape { inputs: pixels, outputs: width, layout: Layout::OutIn };
+    let weight = builder.linear("visual.conv1.weight".into(), &[width, 3, patch, patch], 1, shape, init);
+    let norm = vit.pre_norm.then(|| {
+        let gain = builder.vector("visual.ln_pre.weight".into(), width, Init::Constant(1.0));
+        (gain, builder.vector("visual.ln_pre.bias".into(), width, Init::Constant(0.0)))
+    });
+    #[expect(clippy::cast_possible_truncation, reason = "pixel statistics are used in f32")]
+    let narrow = |values: [f64; 3]| values.map(|value| value as f32);
+    let shape = PatchShape {
+        image_size: model.image_size,
+        patch_size: patch,
+        mean: narrow(model.pixel_mean),
+        std: narrow(model.pixel_std),
+    };
+    PatchEmbed { shape, width, patches, kept, weight, class_token, positions, norm }
+}
+
+/// width^-1/2, the scale of CLIP's embeddings and projections.
+#[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "an initial scale")]
+pub(super) fn inverse_root(width: usize) -> f32 {
+    (width as f64).powf(-0.5) as f32
+}

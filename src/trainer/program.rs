@@ -1,0 +1,292 @@
+//! The step program: what one training step computes, as an ordered list of block calls on named slots.
+//!
+//! Owns the description that every backend executes and that cost, planned memory, parameter names and checkpoints are read
+//! from. Input: a model and a strategy (`model::build` makes programs). Invariant: a call reads only slots that are inputs or
+//! outputs of earlier calls. Must not know how a backend computes.
+
+use super::blocks::{Head, PatchEmbed, TokenEmbed, TransformerBlock};
+use super::ops::linear::LinearShape;
+
+/// Index of a parameter view in [`Program::params`].
+pub type ParamIdx = usize;
+/// Index of a slot in [`Program::slots`].
+pub type SlotIdx = usize;
+
+/// One training step, or the encoders alone where `loss` is not run.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Parameter views in flat order.
+    pub params: Vec<ParamView>,
+    /// Buffers by role.
+    pub slots: Vec<Slot>,
+    /// Block calls in execution order; the image encoder's first, then the text encoder's.
+    pub calls: Vec<Call>,
+    /// The learnt log of the logit scale.
+    pub log_logit_scale: ParamIdx,
+    /// Width of the shared space (E).
+    pub embed_dim: usize,
+    /// Upper bound of the logit scale (the multiplier).
+    pub logit_scale_max: f64,
+}
+
+/// One named parameter inside the flat buffer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParamView {
+    /// `open_clip` name, such as `visual.transformer.resblocks.0.attn.in_proj_weight`.
+    pub name: String,
+    /// First element in the flat buffer.
+    pub offset: usize,
+    /// Shape as exported.
+    pub shape: Vec<usize>,
+    /// Shape that optimisers see: leading dims, rows, columns (q, k and v of an attention input are three matrices).
+    pub matrix: Matrix,
+    /// How it starts.
+    pub init: Init,
+    /// Whether weight decay applies (matrices do; norms, biases, positions and the scale do not).
+    pub decay: bool,
+    /// Set where the parameter is the weight of a linear map.
+    pub linear: Option<LinearShape>,
+}
+
+impl ParamView {
+    /// Elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+    /// Whether it has no element; a program never holds such a view.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// Range in the flat buffer.
+    #[must_use]
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.offset..self.offset + self.len()
+    }
+}
+
+/// A parameter as a stack of matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matrix {
+    /// Matrices in the stack.
+    pub count: usize,
+    /// Rows of each.
+    pub rows: usize,
+    /// Columns of each.
+    pub columns: usize,
+}
+
+/// How a parameter starts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Init {
+    /// Every element this value.
+    Constant(f32),
+    /// Gaussian with mean 0.
+    Normal {
+        /// Standard deviation.
+        std: f32,
+    },
+    /// Uniform in (-bound, bound).
+    Uniform {
+        /// Half width.
+        bound: f32,
+    },
+}
+
+/// Whose activations a slot or call belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tower {
+    /// Image encoder.
+    Image,
+    /// Text encoder.
+    Text,
+}
+
+/// What a slot is for; decides its lifetime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotKind {
+    /// Handed in with the batch.
+    Input,
+    /// Output of a call, alive until its consumer has run backward.
+    Activation,
+    /// Kept from a call's forward to its backward.
+    Saved,
+}
+
+/// Element type of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dtype {
+    /// Pixels.
+    U8,
+    /// Token ids.
+    U32,
+    /// Activations.
+    F32,
+}
+
+impl Dtype {
+    /// Bytes of one element.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::U32 | Self::F32 => 4,
+        }
+    }
+}
+
+/// A named buffer, sized per sample: `rows` x `channels` elements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Slot {
+    /// Name, such as `image.block3.qkv`.
+    pub name: String,
+    /// Rows a sample (tokens, or 1).
+    pub rows: usize,
+    /// Elements a row.
+    pub channels: usize,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Lifetime.
+    pub kind: SlotKind,
+}
+
+impl Slot {
+    /// Elements a sample.
+    #[must_use]
+    pub fn len_per_sample(&self) -> usize {
+        self.rows * self.channels
+    }
+}
+
+/// One block applied to one slot.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Name, such as `image.block3`.
+    pub name: String,
+    /// Whose.
+    pub tower: Tower,
+    /// What is computed.
+    pub block: Block,
+    /// Read.
+    pub input: SlotIdx,
+    /// Written.
+    pub output: SlotIdx,
+    /// Kept for backward, in the block's own order.
+    pub saved: Vec<SlotIdx>,
+}
+
+/// The unit of the tape: a block with its own forward and backward.
+#[derive(Debug, Clone)]
+pub enum Block {
+    /// Pixels to tokens.
+    PatchEmbed(PatchEmbed),
+    /// Token ids to tokens.
+    TokenEmbed(TokenEmbed),
+    /// Attention and MLP with residuals.
+    Transformer(TransformerBlock),
+    /// Final norm, pooling, projection, L2 normalisation.
+    Head(Head),
+}
+
+impl Block {
+    /// Whether the input is an earlier call's output, not the batch.
+    #[must_use]
+    pub fn reads_rows(&self) -> bool {
+        matches!(self, Self::Transformer(_) | Self::Head(_))
+    }
+    /// Multiply-accumulates of the forward pass of one sample: products only, no norms, biases or activations.
+    #[must_use]
+    pub fn macs(&self) -> u64 {
+        match self {
+            Self::PatchEmbed(block) => block.macs(),
+            Self::TokenEmbed(_) => 0,
+            Self::Transformer(block) => block.macs(),
+            Self::Head(block) => block.macs(),
+        }
+    }
+}
+
+impl Program {
+    /// Elements of the flat parameter buffer.
+    #[must_use]
+    pub fn num_params(&self) -> usize {
+        self.params.last().map_or(0, |view| view.range().end)
+    }
+    /// Calls of one tower, in order.
+    pub fn tower(&self, tower: Tower) -> impl Iterator<Item = &Call> {
+        self.calls.iter().filter(move |call| call.tower == tower)
+    }
+    /// Forward multiply-accumulates of one tower for one sample.
+    #[must_use]
+    pub fn macs(&self, tower: Tower) -> u64 {
+        self.tower(tower).map(|call| call.block.macs()).sum()
+    }
+    /// Bytes of activations and saved slots for `batch` samples: what a step keeps from forward to backward.
+    #[must_use]
+    pub fn activation_bytes(&self, batch: usize) -> usize {
+        self.slots.iter().map(|slot| slot.len_per_sample() * slot.dtype.bytes()).sum::<usize>() * batch
+    }
+    /// Bytes of parameters, their gradients in `lanes` parts, and `moments` optimiser buffers.
+    #[must_use]
+    pub fn parameter_bytes(&self, lanes: usize, moments: usize) -> usize {
+        4 * self.num_params() * (2 + lanes + moments)
+    }
+}
+
+/// Collects views, slots and calls while a model is described.
+#[derive(Debug, Default)]
+pub struct ProgramBuilder {
+    params: Vec<ParamView>,
+    slots: Vec<Slot>,
+    calls: Vec<Call>,
+}
+
+impl ProgramBuilder {
+    /// Adds a parameter view at the end of the flat buffer.
+    pub fn param(&mut self, name: String, shape: &[usize], matrix: Matrix, init: Init, decay: bool) -> ParamIdx {
+        let offset = self.params.last().map_or(0, |view| view.range().end);
+        self.params.push(ParamView { name, offset, shape: shape.to_vec(), matrix, init, decay, linear: None });
+        self.params.len() - 1
+    }
+    /// Adds a vector (norm gain, bias, position): no decay.
+    pub fn vector(&mut self, name: String, len: usize, init: Init) -> ParamIdx {
+        self.param(name, &[len], Matrix { count: 1, rows: 1, columns: len }, init, false)
+    }
+    /// Adds the weight of a linear map of the given exported shape.
+    pub fn linear(&mut self, name: String, shape: &[usize], stack: usize, linear: LinearShape, init: Init) -> ParamIdx {
+        let (rows, columns) = match linear.layout {
+            super::ops::Layout::OutIn => (linear.outputs, linear.inputs),
+            super::ops::Layout::InOut => (linear.inputs, linear.outputs),
+        };
+        let idx = self.param(name, shape, Matrix { count: stack, rows: rows / stack, columns }, init, true);
+        self.params[idx].linear = Some(linear);
+        idx
+    }
+    /// Adds a slot.
+    pub fn slot(&mut self, name: String, rows: usize, channels: usize, dtype: Dtype, kind: SlotKind) -> SlotIdx {
+        self.slots.push(Slot { name, rows, channels, dtype, kind });
+        self.slots.len() - 1
+    }
+    /// Adds a call with its output slot and saved slots; returns the output.
+    pub fn call(&mut self, name: String, tower: Tower, block: Block, input: SlotIdx, rows: usize, channels: usize) -> SlotIdx {
+        let saved_sizes = match &block {
+            Block::PatchEmbed(block) => block.saved(),
+            Block::TokenEmbed(_) => Vec::new(),
+            Block::Transformer(block) => block.saved(),
+            Block::Head(block) => block.saved(),
+        };
+        let saved = saved_sizes
+            .into_iter()
+            .map(|(part, rows, channels)| self.slot(format!("{name}.{part}"), rows, channels, Dtype::F32, SlotKind::Saved))
+            .collect();
+        let output = self.slot(format!("{name}.out"), rows, channels, Dtype::F32, SlotKind::Activation);
+        self.calls.push(Call { name, tower, block, input, output, saved });
+        output
+    }
+    /// The finished program.
+    #[must_use]
+    pub fn finish(self, log_logit_scale: ParamIdx, embed_dim: usize, logit_scale_max: f64) -> Program {
+        Program { params: self.params, slots: self.slots, calls: self.calls, log_logit_scale, embed_dim, logit_scale_max }
+    }
+}

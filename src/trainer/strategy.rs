@@ -1,0 +1,98 @@
+//! Strategies: what a step sees of each sample, and which of them this build can train.
+
+use super::TrainerError;
+use super::model::kept_patches;
+use crate::data::{Philox, Stream};
+use crate::run::{Augmentation, DeviceKind, EvalTask, ImageEncoderConfig, ModelConfig, Precision, RunConfig};
+
+/// Refuses what no backend here can train or measure, before any work is done.
+///
+/// # Errors
+/// [`TrainerError::Unsupported`] with what and what to do instead.
+pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
+    let refuse =
+        |what: &str, hint: &str| Err(TrainerError::Unsupported { what: what.into(), device: "the CPU", hint: hint.into() });
+    if config.device == DeviceKind::Cuda {
+        return refuse("a run with `device: cuda`", "use `--device cpu`");
+    }
+    if config.precision != Precision::F32 {
+        return refuse("a run in reduced precision", "the CPU trains in f32");
+    }
+    if config.train.strategy.ssl.is_some() {
+        return refuse("strategy `slip`", "`plan` counts its cost; train `clip` or `flip`");
+    }
+    match config.train.strategy.augmentation {
+        Augmentation::None | Augmentation::CropFlip { .. } => {}
+        Augmentation::RandAugment { .. } | Augmentation::StackedRandAugment { .. } => {
+            return refuse("augmentation `rand_augment`", "use `none` or `crop_flip`");
+        }
+    }
+    match config.evaluate.iter().find(|eval| matches!(eval.task, EvalTask::Fewshot | EvalTask::LinearProbe)) {
+        Some(eval) => refuse(&format!("evaluation `{}`", eval.task.name()), "use `zeroshot` or `retrieval`"),
+        None => Ok(()),
+    }
+}
+
+/// Draws the kept patches of every image of a batch.
+pub struct PatchMask {
+    philox: Philox,
+    patches: usize,
+    kept: usize,
+}
+
+impl PatchMask {
+    /// The masking of a run; `None` where nothing is masked.
+    #[must_use]
+    pub fn new(model: &ModelConfig, masked: f64, seed: u64) -> Option<Self> {
+        let ImageEncoderConfig::Vit(vit) = &model.image_encoder;
+        let grid = model.image_size / vit.patch_size;
+        let patches = grid * grid;
+        (masked > 0.0).then(|| Self { philox: Philox::new(seed, Stream::Mask), patches, kept: kept_patches(patches, masked) })
+    }
+
+    /// Kept patch indices [B, kept], ascending: for each sample the `kept` smallest of (draw, patch index).
+    pub fn fill(&self, step: u64, samples: usize, keep: &mut Vec<u32>) {
+        keep.clear();
+        let mut draws: Vec<(u32, u32)> = Vec::with_capacity(self.patches);
+        for sample in (0_u32..).take(samples) {
+            let mut words = self.philox.at(step, sample);
+            draws.clear();
+            draws.extend((0_u32..).take(self.patches).map(|patch| (words.word(), patch)));
+            if self.kept < draws.len() {
+                draws.select_nth_unstable(self.kept - 1);
+            }
+            let start = keep.len();
+            keep.extend(draws[..self.kept].iter().map(|(_, patch)| *patch));
+            keep[start..].sort_unstable();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Pooling;
+    use crate::trainer::tests::tiny_model;
+
+    #[test]
+    fn a_mask_keeps_a_fresh_ascending_set_for_each_sample_and_step() {
+        let mask = PatchMask::new(&tiny_model(Pooling::Mean), 0.5, 3).expect("something is masked");
+        let (mut first, mut second, mut again) = (Vec::new(), Vec::new(), Vec::new());
+        mask.fill(0, 64, &mut first);
+        mask.fill(1, 64, &mut second);
+        mask.fill(0, 64, &mut again);
+        assert_eq!(first, again);
+        assert_ne!(first, second);
+        let mut counts = [0; 9];
+        for set in first.chunks(4) {
+            assert!(set.windows(2).all(|pair| pair[0] < pair[1]), "{set:?}");
+            set.iter().for_each(|patch| counts[*patch as usize] += 1);
+        }
+        assert!(counts.iter().all(|count| (10..50).contains(count)), "every patch is kept about 28 times: {counts:?}");
+    }
+
+    #[test]
+    fn nothing_masked_is_no_mask() {
+        assert!(PatchMask::new(&tiny_model(Pooling::Mean), 0.0, 3).is_none());
+    }
+}

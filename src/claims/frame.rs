@@ -7,26 +7,38 @@ use std::collections::BTreeMap;
 
 use super::source::{CellRow, Measure};
 use super::statement::Selection;
-use crate::tables::{Label, same_label, sort_labels};
+use crate::tables::{Label, canonical, sort_labels};
 
 /// Column to the label it must have.
 pub(super) type Bound = BTreeMap<String, Label>;
 
 #[derive(Debug, Default)]
 pub(super) struct Frame {
-    columns: BTreeMap<String, usize>,
-    labels: Vec<Vec<String>>,
+    names: BTreeMap<String, usize>,
+    columns: Vec<Column>,
     rows: Vec<Row>,
+}
+
+/// The labels of a column, each by every way to write it, and the rows that have it.
+#[derive(Debug, Default)]
+struct Column {
+    ids: BTreeMap<String, usize>,
+    labels: Vec<String>,
+    rows: Vec<Vec<usize>>,
 }
 
 #[derive(Debug)]
 struct Row {
-    /// Position of the row's label in `labels` of each column; `ABSENT` where the row does not have the column.
-    ids: Vec<u32>,
+    /// Position of the row's label in each column; `None` where the row does not have the column.
+    ids: Vec<Option<usize>>,
     measure: Option<Measure>,
 }
 
-const ABSENT: u32 = u32::MAX;
+impl Row {
+    fn id(&self, column_idx: usize) -> Option<usize> {
+        self.ids.get(column_idx).copied().flatten()
+    }
+}
 
 /// What a lookup found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,21 +55,16 @@ impl Frame {
     /// Indexes those rows that `keep` wants.
     pub fn new(rows: Vec<CellRow>, keep: impl Fn(&CellRow) -> bool) -> Self {
         let mut frame = Self::default();
-        let mut interned: Vec<BTreeMap<String, u32>> = Vec::new();
         for CellRow { labels, measure } in rows.into_iter().filter(|row| keep(row)) {
-            let mut ids = vec![ABSENT; frame.labels.len()];
-            for (column, label) in labels {
-                let column_idx = *frame.columns.entry(column).or_insert_with(|| {
-                    frame.labels.push(Vec::new());
-                    interned.push(BTreeMap::new());
-                    ids.push(ABSENT);
-                    frame.labels.len() - 1
+            let row_idx = frame.rows.len();
+            let mut ids = vec![None; frame.columns.len()];
+            for (name, label) in labels {
+                let column_idx = *frame.names.entry(name).or_insert_with(|| {
+                    frame.columns.push(Column::default());
+                    ids.push(None);
+                    frame.columns.len() - 1
                 });
-                let known = &mut frame.labels[column_idx];
-                ids[column_idx] = *interned[column_idx].entry(label.clone()).or_insert_with(|| {
-                    known.push(label);
-                    u32::try_from(known.len() - 1).expect("fewer labels than rows of memory")
-                });
+                ids[column_idx] = Some(frame.columns[column_idx].add(label, row_idx));
             }
             frame.rows.push(Row { ids, measure });
         }
@@ -70,46 +77,42 @@ impl Frame {
         if let Selection::Values(labels) = selection {
             return labels.clone();
         }
-        let known = self.columns.get(column).map_or(&[][..], |&idx| self.labels[idx].as_slice());
-        let mut picked: Vec<String> = Vec::new();
-        for label in known.iter().filter(|label| selection.picks(label)) {
-            if !picked.iter().any(|other| same_label(other, label)) {
-                picked.push(label.clone());
-            }
-        }
+        let Some(&column_idx) = self.names.get(column) else { return Vec::new() };
+        let known = &self.columns[column_idx].labels;
+        let mut picked: Vec<String> = known.iter().filter(|label| selection.picks(label)).cloned().collect();
         sort_labels(&mut picked);
         picked.into_iter().map(Label::new).collect()
     }
 
     /// The row with these labels. Defaults hold for columns not bound, where a row has them.
     pub fn find(&self, bound: &Bound, defaults: &Bound) -> Found {
-        let mut wanted: Vec<(usize, Vec<u32>, bool)> = Vec::with_capacity(bound.len() + defaults.len());
-        for (column, label) in bound {
-            let Some(&column_idx) = self.columns.get(column) else { return Found::Missing };
-            wanted.push((column_idx, self.ids(column_idx, label), false));
+        let mut wanted: Vec<(usize, Option<usize>)> = Vec::with_capacity(bound.len());
+        for (name, label) in bound {
+            let found = self.names.get(name).and_then(|&column_idx| Some((column_idx, self.columns[column_idx].id(label)?)));
+            let Some((column_idx, id)) = found else { return Found::Missing };
+            wanted.push((column_idx, Some(id)));
         }
-        for (column, label) in defaults.iter().filter(|(column, _)| !bound.contains_key(*column)) {
-            if let Some(&column_idx) = self.columns.get(column) {
-                wanted.push((column_idx, self.ids(column_idx, label), true));
-            }
+        let open = defaults.iter().filter(|(name, _)| !bound.contains_key(*name));
+        let assumed: Vec<(usize, Option<usize>)> = open
+            .filter_map(|(name, label)| self.names.get(name).map(|&column_idx| (column_idx, self.columns[column_idx].id(label))))
+            .collect();
+        let matches = |row: &Row| {
+            wanted.iter().all(|&(column_idx, id)| row.id(column_idx) == id)
+                && assumed.iter().all(|&(column_idx, id)| row.id(column_idx).is_none_or(|have| Some(have) == id))
+        };
+        // The rarest label has the fewest rows to look at.
+        let rows_of = |&(column_idx, id): &(usize, Option<usize>)| id.map(|id| &self.columns[column_idx].rows[id]);
+        let fewest = wanted.iter().filter_map(rows_of).min_by_key(|rows| rows.len());
+        let matching: Vec<usize> = match fewest {
+            Some(rows) => rows.iter().copied().filter(|&row_idx| matches(&self.rows[row_idx])).collect(),
+            None => (0..self.rows.len()).filter(|&row_idx| matches(&self.rows[row_idx])).collect(),
+        };
+        match matching.as_slice() {
+            [] => Found::Missing,
+            [row_idx] if self.rows[*row_idx].measure.is_some() => Found::One(*row_idx),
+            [_] => Found::Missing,
+            many => Found::Many(many.len()),
         }
-        let mut matching = self.rows.iter().enumerate().filter(|(_, row)| {
-            wanted.iter().all(|(column_idx, ids, absent_too)| match row.ids.get(*column_idx).copied().unwrap_or(ABSENT) {
-                ABSENT => *absent_too,
-                id => ids.contains(&id),
-            })
-        });
-        let Some((row_idx, row)) = matching.next() else { return Found::Missing };
-        match (matching.count(), &row.measure) {
-            (0, Some(_)) => Found::One(row_idx),
-            (0, None) => Found::Missing,
-            (more, _) => Found::Many(more + 1),
-        }
-    }
-
-    fn ids(&self, column_idx: usize, label: &Label) -> Vec<u32> {
-        let known = self.labels[column_idx].iter().enumerate().filter(|(_, text)| label.names(text));
-        known.filter_map(|(id, _)| u32::try_from(id).ok()).collect()
     }
 
     /// What is known of a row that [`Frame::find`] found.
@@ -119,8 +122,24 @@ impl Frame {
 
     /// The label that a row has in a column.
     pub fn label(&self, row_idx: usize, column: &str) -> Option<&str> {
-        let column_idx = *self.columns.get(column)?;
-        let id = self.rows[row_idx].ids.get(column_idx).copied().filter(|id| *id != ABSENT)?;
-        self.labels[column_idx].get(id as usize).map(String::as_str)
+        let column_idx = *self.names.get(column)?;
+        let id = self.rows[row_idx].id(column_idx)?;
+        self.columns[column_idx].labels.get(id).map(String::as_str)
+    }
+}
+
+impl Column {
+    fn add(&mut self, label: String, row_idx: usize) -> usize {
+        let id = *self.ids.entry(canonical(&label).into_owned()).or_insert(self.labels.len());
+        if id == self.labels.len() {
+            self.labels.push(label);
+            self.rows.push(Vec::new());
+        }
+        self.rows[id].push(row_idx);
+        id
+    }
+
+    fn id(&self, label: &Label) -> Option<usize> {
+        self.ids.get(canonical(label.as_str()).as_ref()).copied()
     }
 }

@@ -37,32 +37,57 @@ fn descend(path: String, value: &Value, leaves: &mut Vec<(String, String)>) {
 /// A part that some runs have and others lack varies too; of what lies in one such part (a whole strategy, a whole scorer) the
 /// first stands for all, unless something in it takes several values.
 pub(super) fn varying(configs: &[Vec<(String, String)>]) -> Vec<String> {
-    let mut texts: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    let mut as_leaf: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut present: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (run_idx, leaves) in configs.iter().enumerate() {
-        for (path, text) in leaves {
-            texts.entry(path).or_default().insert(text);
-            *as_leaf.entry(path).or_default() += 1;
-            for part in parts(path) {
-                let runs = present.entry(part).or_default();
-                if runs.last() != Some(&run_idx) {
-                    runs.push(run_idx);
-                }
-            }
+    let Leaves { order, leaves } = Leaves::of(configs);
+    // The runs that have a part: those that have any leaf in it.
+    let mut present: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+    for (path, leaf) in &leaves {
+        for part in parts(path) {
+            let runs = present.entry(part).or_insert_with(|| vec![false; configs.len()]);
+            runs.iter_mut().zip(&leaf.runs).for_each(|(part, leaf)| *part |= leaf);
         }
     }
     // The largest part around a leaf that is there in the same runs.
     let whole = |path| parts(path).find(|part| present[part] == present[path]).unwrap_or(path);
     // Several values, or a value in some runs where others have a part of several fields (`none` and `crop_flip`).
-    let several = |path: &str| texts[path].len() > 1 || as_leaf[path] < present[path].len();
-    let comes_and_goes = |path: &str| present[path].len() < configs.len();
-    let mut shown: BTreeSet<&str> = texts.keys().copied().filter(|path| several(path)).map(whole).collect();
-    order(configs)
-        .into_iter()
-        .filter(|path| several(path) || (comes_and_goes(path) && shown.insert(whole(path))))
-        .map(str::to_owned)
-        .collect()
+    let several = |path: &str| leaves[path].several || leaves[path].runs != present[path];
+    let comes_and_goes = |path: &str| present[path].contains(&false);
+    let mut shown: BTreeSet<&str> = order.iter().copied().filter(|path| several(path)).map(whole).collect();
+    let kept = order.iter().copied().filter(|path| several(path) || (comes_and_goes(path) && shown.insert(whole(path))));
+    kept.map(str::to_owned).collect()
+}
+
+/// Every leaf of any config.
+struct Leaves<'a> {
+    /// Each path once; one that only later runs have stands after the path that precedes it there.
+    order: Vec<&'a str>,
+    leaves: BTreeMap<&'a str, Leaf<'a>>,
+}
+
+struct Leaf<'a> {
+    first: &'a str,
+    several: bool,
+    runs: Vec<bool>,
+}
+
+impl<'a> Leaves<'a> {
+    fn of(configs: &'a [Vec<(String, String)>]) -> Self {
+        let mut order: Vec<&str> = Vec::new();
+        let mut leaves: BTreeMap<&str, Leaf<'_>> = BTreeMap::new();
+        for (run_idx, config) in configs.iter().enumerate() {
+            let mut before: Option<&str> = None;
+            for (path, text) in config {
+                let leaf = leaves.entry(path).or_insert_with(|| {
+                    let at = before.and_then(|before| order.iter().position(|other| *other == before));
+                    order.insert(at.map_or(0, |at| at + 1), path);
+                    Leaf { first: text, several: false, runs: vec![false; configs.len()] }
+                });
+                leaf.several |= leaf.first != text;
+                leaf.runs[run_idx] = true;
+                before = Some(path);
+            }
+        }
+        Self { order, leaves }
+    }
 }
 
 /// The text of a config in a column: its value there, or the name of the part that stands in its place.
@@ -77,22 +102,6 @@ pub(super) fn text_at<'a>(leaves: &'a [(String, String)], column: &str) -> &'a s
 /// The parts that a path lies in, largest first, and the path itself.
 fn parts(path: &str) -> impl Iterator<Item = &str> {
     path.match_indices('.').map(|(dot, _)| &path[..dot]).chain([path])
-}
-
-/// Every path once; one that only later runs have stands after the path that precedes it there.
-fn order(configs: &[Vec<(String, String)>]) -> Vec<&str> {
-    let mut order: Vec<&str> = Vec::new();
-    let mut known: BTreeSet<&str> = BTreeSet::new();
-    for leaves in configs {
-        for (idx, (path, _)) in leaves.iter().enumerate() {
-            if known.insert(path) {
-                let before = idx.checked_sub(1).map(|before| leaves[before].0.as_str());
-                let at = before.and_then(|before| order.iter().position(|other| *other == before));
-                order.insert(at.map_or(0, |at| at + 1), path);
-            }
-        }
-    }
-    order
 }
 
 #[cfg(test)]

@@ -93,10 +93,11 @@ pub fn files(records: &Records) -> Result<Vec<RecordFile>, RecordError> {
             return Err(RecordError::Duplicate { run_id: run.run_id.clone() });
         }
     }
+    let configs = records.runs.iter().map(|run| serde_json::to_value(&run.config)).collect::<Result<Vec<_>, _>>()?;
     Ok(vec![
-        RecordFile { name: runs::NAME, bytes: runs::write(&records.runs)? },
+        RecordFile { name: runs::NAME, bytes: runs::write(&records.runs, &configs)? },
         RecordFile { name: curves::NAME, bytes: curves::write(&records.runs)? },
-        RecordFile { name: provenance::NAME, bytes: provenance::write(records)? },
+        RecordFile { name: provenance::NAME, bytes: provenance::write(records, &configs)? },
     ])
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{FORMAT, PointView, Provenance, RecordError, Records, patch};
-use crate::run::RunConfig;
+use crate::run::{RunConfig, RunRecord};
 
 pub(super) const NAME: &str = "provenance.json";
 
@@ -42,19 +42,16 @@ struct Version {
     format: u32,
 }
 
-pub(super) fn write(records: &Records) -> Result<Vec<u8>, RecordError> {
+pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, RecordError> {
     let Records { provenance, runs, points, statements } = records;
-    let config = runs.first().map(|run| serde_json::to_value(&run.config)).transpose()?.unwrap_or(Value::Null);
-    let entry = |run: &crate::run::RunRecord| -> Result<RunEntry, RecordError> {
-        let differs = patch::diff(&config, &serde_json::to_value(&run.config)?);
-        Ok(RunEntry { run_id: run.run_id.clone(), differs })
-    };
-    let entries = runs.iter().map(entry).collect::<Result<_, _>>()?;
+    let first = configs.first().cloned().unwrap_or(Value::Null);
+    let entry = |(run, config): (&RunRecord, &Value)| RunEntry { run_id: run.run_id.clone(), differs: patch::diff(&first, config) };
+    let entries = runs.iter().zip(configs).map(entry).collect();
     let layout = Layout {
         format: FORMAT,
         provenance: provenance.clone(),
         statements: statements.clone(),
-        config: config.clone(),
+        config: first,
         runs: entries,
         points: points.clone(),
     };

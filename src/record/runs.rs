@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::text::csv_bytes;
 use super::{RecordError, columns, number};
 use crate::run::{RunConfig, RunRecord, RunStatus};
@@ -13,11 +15,8 @@ pub(super) const NAME: &str = "runs.csv";
 const FIXED: [&str; 7] = ["seed", "subset_samples", "samples_seen", "steps", "gmacs", "status", "reason"];
 const STATUSES: [RunStatus; 4] = [RunStatus::Finished, RunStatus::Diverged, RunStatus::Failed, RunStatus::Interrupted];
 
-pub(super) fn write(runs: &[RunRecord]) -> Result<Vec<u8>, RecordError> {
-    let flat = runs
-        .iter()
-        .map(|run| Ok(columns::flatten(&serde_json::to_value(&run.config)?)))
-        .collect::<Result<Vec<_>, RecordError>>()?;
+pub(super) fn write(runs: &[RunRecord], configs: &[Value]) -> Result<Vec<u8>, RecordError> {
+    let flat: Vec<_> = configs.iter().map(columns::flatten).collect();
     let varying: Vec<String> = columns::varying(&flat).into_iter().filter(|path| path != "seed").collect();
     let metrics: BTreeSet<&String> =
         runs.iter().flat_map(|run| run.metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, _)| name)).collect();

@@ -72,33 +72,23 @@ pub fn amount(text: &str) -> Option<f64> {
 /// Whether two texts name the same value.
 #[must_use]
 pub fn same_label(a: &str, b: &str) -> bool {
-    a == b || same_amount(a, b) || same_pairs(a, b)
+    a == b || canonical(a) == canonical(b)
 }
 
-fn same_amount(a: &str, b: &str) -> bool {
-    match (amount(a), amount(b)) {
-        (Some(x), Some(y)) => (x - y).abs() <= 1e-12 * x.abs().max(y.abs()),
-        _ => false,
+/// The same text for every way to write one value: amounts to twelve digits, also inside `key=value,key=value`.
+#[must_use]
+pub fn canonical(text: &str) -> Cow<'_, str> {
+    if let Some(value) = amount(text) {
+        return format!("{:.11e}", value + 0.0).into();
     }
-}
-
-fn same_pairs(a: &str, b: &str) -> bool {
-    if !(a.contains('=') && b.contains('=')) {
-        return false;
+    if !text.contains('=') {
+        return text.into();
     }
-    let (mut left, mut right) = (a.split(','), b.split(','));
-    loop {
-        match (left.next(), right.next()) {
-            (None, None) => return true,
-            (Some(x), Some(y)) => match (x.split_once('='), y.split_once('=')) {
-                (Some((key, value)), Some((other_key, other)))
-                    if key == other_key && (value == other || same_amount(value, other)) => {}
-                _ if x == y => {}
-                _ => return false,
-            },
-            _ => return false,
-        }
-    }
+    let pairs = text.split(',').map(|pair| match pair.split_once('=') {
+        Some((key, value)) => format!("{key}={}", if amount(value).is_some() { canonical(value) } else { value.into() }),
+        None => pair.to_owned(),
+    });
+    pairs.collect::<Vec<_>>().join(",").into()
 }
 
 /// Sorts labels by amount where every one states an amount; otherwise leaves them in the order given.

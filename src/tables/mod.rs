@@ -15,7 +15,7 @@ mod validate;
 pub use build::{COUNTS, Cell, Table, TableInput, build};
 pub use drift::{CellData, Drift, DriftKind, TableData, drift};
 pub use error::TablesError;
-pub use label::{Label, OneOrMany, amount, same_label, sort_labels};
+pub use label::{Label, OneOrMany, amount, canonical, same_label, sort_labels};
 pub use spec::TableSpec;
 pub use validate::{Problem, TableShape, shape, validate};
 

@@ -80,7 +80,10 @@ fn a_range_is_a_list_of_its_values() {
     let range = expansion("sweep: { grid: { train.lr: { from: 1e-4, to: 1e-2, num: 3, scale: log } } }");
     let list = expansion("sweep: { grid: { train.lr: [1e-4, 1e-3, 1e-2] } }");
     assert_eq!(ids(&range), ids(&list));
-    assert_eq!(points(&expansion("sweep: { grid: { data.train.size: { from: 1k, to: 4k, num: 4 } } }")), ["1k", "2000", "3000", "4k"]);
+    assert_eq!(
+        points(&expansion("sweep: { grid: { data.train.size: { from: 1k, to: 4k, num: 4 } } }")),
+        ["1k", "2000", "3000", "4k"]
+    );
 }
 
 #[test]

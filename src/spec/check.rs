@@ -323,12 +323,8 @@ impl Checker<'_> {
         let has_key = |s: &&&Json| s.pointer(&format!("/properties/{}", entry.key)).is_some();
         let owners: Vec<&str> = siblings.iter().filter(has_key).flat_map(|s| tag_names(s, tag)).collect();
         let path = Path::Key(&here.path, &entry.key);
-        let message = format!(
-            "key `{}`{} does not go with `{found}`, expected one of {}",
-            entry.key,
-            inside(here.path),
-            quoted_list(known)
-        );
+        let message =
+            format!("key `{}`{} does not go with `{found}`, expected one of {}", entry.key, inside(here.path), quoted_list(known));
         let is_from_axis = entry.key_span == entry.value.span;
         let is_from_base = here.node.entry(tag).is_some_and(|t| t.key_span.file != entry.key_span.file);
         let belongs = format!("it belongs to {}", quoted_list(&owners));

@@ -156,8 +156,7 @@ impl PartContext<'_> {
     fn check(&mut self, part: Part, node: &Node) -> Option<Json> {
         let document = Document::experiment();
         let schemas = document.at(part.keys()).unwrap_or_default();
-        let mut checker =
-            Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
+        let mut checker = Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
         let at = self.tree.at(&part.keys()[..part.keys().len() - 1]).and_then(|n| n.entry(part.keys().last()?));
         let at = at.filter(|e| e.value.span == node.span).map_or(node.span, |e| e.key_span);
         let (root, section) = (Path::Root, part.keys()[0]);
@@ -175,8 +174,7 @@ impl PartContext<'_> {
             Some(section) => (Some(*section), self.tree.entry(section).map_or(self.start, |e| e.key_span)),
             None => (None, self.start),
         };
-        let mut checker =
-            Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
+        let mut checker = Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
         let root = Path::Root;
         let path = section.map_or(Path::Root, |s| Path::Key(&root, s));
         checker.missing_key(Cursor { node: self.tree, at, path }, last[0], schema);
@@ -261,7 +259,8 @@ pub(super) fn resolve(
         }
         Part::GradClip => add!(grad_clip, context.typed(part, at), |c| Ok(resolve::grad_clip(c))),
         Part::Lanes => {
-            add!(lanes, context.typed(part, at), |c| whole(c, LANES as u64, "train.lanes").map(|n| usize::try_from(n).unwrap_or(usize::MAX)));
+            add!(lanes, context.typed(part, at), |c| whole(c, LANES as u64, "train.lanes")
+                .map(|n| usize::try_from(n).unwrap_or(usize::MAX)));
         }
         Part::Budget => add!(budget, context.typed::<super::types::BudgetSpec>(part, at), |b| Ok(Budget::from(b))),
     }
@@ -271,5 +270,9 @@ pub(super) fn resolve(
 }
 
 fn above_zero(value: f64, path: &str) -> Result<f64, Vec<Problem>> {
-    if value > 0.0 { Ok(value) } else { Err(vec![Problem::new(Code::Train, path, format!("`{path}`: found {value}, expected a number above 0"))]) }
+    if value > 0.0 {
+        Ok(value)
+    } else {
+        Err(vec![Problem::new(Code::Train, path, format!("`{path}`: found {value}, expected a number above 0"))])
+    }
 }

@@ -22,7 +22,12 @@ use crate::tables::{self, Problem, TableShape, TableSpec};
 /// Tables and claims of an experiment.
 ///
 /// Without `points`, because the sweep itself has problems, only the form is checked.
-pub(super) fn read(tree: &Node, points: Option<&Points<'_>>, sources: &Sources, diagnostics: &mut Diagnostics) -> (Vec<TableSpec>, Vec<ClaimSpec>) {
+pub(super) fn read(
+    tree: &Node,
+    points: Option<&Points<'_>>,
+    sources: &Sources,
+    diagnostics: &mut Diagnostics,
+) -> (Vec<TableSpec>, Vec<ClaimSpec>) {
     let tables = list::<TableSpec>(Document::experiment(), tree, "tables", sources, diagnostics);
     let claims = list::<ClaimSpec>(Document::experiment(), tree, "claims", sources, diagnostics);
     unique(&tables, "tables", |t| &t.name, diagnostics);
@@ -112,7 +117,8 @@ fn unique<T>(statements: &[(T, &Node)], what: &str, name: impl Fn(&T) -> &String
         match first.get(name) {
             Some(at) => {
                 let message = format!("`{name}` twice in `{what}`");
-                diagnostics.error(Diagnostic::new(Code::Duplicate, span, message).note(*at, "first here").hint("rename one of them"));
+                diagnostics
+                    .error(Diagnostic::new(Code::Duplicate, span, message).note(*at, "first here").hint("rename one of them"));
             }
             None => drop(first.insert(name, span)),
         }

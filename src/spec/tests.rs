@@ -63,9 +63,13 @@ fn defaults_are_those_of_the_paper() {
 
 #[test]
 fn maps_merge_key_by_key_and_lists_are_replaced() {
-    let base = "base: ../small.yaml\ntrain: { weight_decay: 0.1, grad_clip_norm: none }\nevaluate: [retrieval/scenes, fewshot/scenes]\n";
+    let base =
+        "base: ../small.yaml\ntrain: { weight_decay: 0.1, grad_clip_norm: none }\nevaluate: [retrieval/scenes, fewshot/scenes]\n";
     let files = [
-        ("e/main.yaml", "experiment: t\nbase: deep/base.yaml\ntrain: { lr: 2e-3, weight_decay: null }\nevaluate: [zeroshot/scenes-shifts]\n"),
+        (
+            "e/main.yaml",
+            "experiment: t\nbase: deep/base.yaml\ntrain: { lr: 2e-3, weight_decay: null }\nevaluate: [zeroshot/scenes-shifts]\n",
+        ),
         ("e/deep/base.yaml", base),
     ];
     let config = config_of(&load_files(&files, &[], &[]).unwrap());
@@ -131,7 +135,8 @@ fn the_environment_fills_in_text_and_numbers() {
 fn overrides_speak_over_the_file() {
     let text = "experiment: t\nbase: small.yaml\nsweep: { grid: { train.lr: [1e-3, 2e-3] } }\n";
     let load = |set: &[&str]| load_files(&[("e/main.yaml", text)], set, &[]);
-    let spec = load(&["train.batch_size=50", "train.budget.samples_seen=1k", "train.strategy={name: slip, ssl_weight: 2}"]).unwrap();
+    let spec =
+        load(&["train.batch_size=50", "train.budget.samples_seen=1k", "train.strategy={name: slip, ssl_weight: 2}"]).unwrap();
     let config = config_of(&spec);
     assert_eq!((config.train.batch_size, config.train.steps), (50, 20));
     assert_eq!(config.train.strategy.ssl.map(|s| s.weight), Some(2.0));
@@ -180,7 +185,8 @@ fn the_multiplier_of_a_strategy_counts_in_its_budget() {
 #[test]
 fn a_scorer_is_a_run_of_its_own() {
     let scorer = "base: small.yaml\ntrain: { lr: 5e-4 }\ndata: { quality: { keep: 50%, by: random } }\n";
-    let main = "experiment: t\nbase: small.yaml\ndata: { quality: { keep: 40%, by: { similarity: { scorer: s.yaml, seed: 3 } } } }\n";
+    let main =
+        "experiment: t\nbase: small.yaml\ndata: { quality: { keep: 40%, by: { similarity: { scorer: s.yaml, seed: 3 } } } }\n";
     let config = config_of(&load_files(&[("e/main.yaml", main), ("e/s.yaml", scorer)], &[], &[]).unwrap());
     let quality = config.data.quality.unwrap();
     assert_eq!(quality.keep, Keep::Share(0.4));
@@ -231,7 +237,9 @@ fn the_schema_takes_a_whole_experiment_and_refuses_its_mistakes() {
     let whole: serde_json::Value = serde_yaml::from_str(&text).unwrap();
     let found: Vec<String> = validator.iter_errors(&whole).map(|e| e.to_string()).collect();
     assert!(found.is_empty(), "{found:?}");
-    for (from, to) in [("lr: 1e-3", "lrr: 1"), ("strategy: clip", "strategy: { name: clip, masked: 3 }"), ("epochs: 1", "epochs: 1, steps: 2")] {
+    for (from, to) in
+        [("lr: 1e-3", "lrr: 1"), ("strategy: clip", "strategy: { name: clip, masked: 3 }"), ("epochs: 1", "epochs: 1, steps: 2")]
+    {
         let bad: serde_json::Value = serde_yaml::from_str(&text.replace(from, to)).unwrap();
         assert!(!validator.is_valid(&bad), "{to}");
     }

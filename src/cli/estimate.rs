@@ -40,7 +40,7 @@ pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, 
         };
     }
     let smallest = (0..loaded.expansion.runs().len()).map(|run| loaded.expansion.parts(run).model).min_by_key(|model| size(model));
-    match smallest.and_then(|model| calibrate(model)) {
+    match smallest.and_then(calibrate) {
         Some(rate) => {
             let source =
                 format!("calibration of {} ms on this machine: {rate:.1} GMAC/s of forward passes", CALIBRATION.as_millis());

@@ -160,7 +160,7 @@ fn normal(path: &Path) -> PathBuf {
 fn inherited(mut base: Node, over: &Node) -> Node {
     if let Tree::Map(entries) = &mut base.value {
         let states_sweep = over.child("sweep").is_some();
-        entries.retain(|e| !NOT_INHERITED.contains(&e.key.as_str()) && !(states_sweep && e.key == "sweep"));
+        entries.retain(|e| !(NOT_INHERITED.contains(&e.key.as_str()) || states_sweep && e.key == "sweep"));
     }
     base
 }

@@ -202,12 +202,16 @@ pub(super) fn place<'n>(node: &'n Node, keys: &[&str]) -> &'n Node {
     child.map_or(node, |(len, child)| place(child, &keys[len..]))
 }
 
+/// Resolves a data section.
+type ResolveData<'a> =
+    dyn FnMut(&mut PartContext<'_>, super::types::DataSpec, Option<&Node>) -> Result<DataPart, Vec<Problem>> + 'a;
+
 /// Resolves one variant of a part; its number, or `None` where problems were reported.
 pub(super) fn resolve(
     part: Part,
     node: Option<Node>,
     context: &mut PartContext<'_>,
-    data: &mut dyn FnMut(&mut PartContext<'_>, super::types::DataSpec, Option<&Node>) -> Result<DataPart, Vec<Problem>>,
+    data: &mut ResolveData<'_>,
     variants: &mut Variants,
 ) -> Option<u32> {
     let at = node.as_ref();

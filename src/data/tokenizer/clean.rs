@@ -77,8 +77,11 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
     WORD.find_iter(text).map(|found| found.as_str())
 }
 
+/// Hands every word of a text to a closure.
+pub(super) type EachWord = fn(&str, &mut dyn FnMut(&str));
+
 /// Counts words over captions, in the order of the words; `each` calls its second argument with every word of a clean caption.
-pub(super) fn count_words<'a>(captions: impl Iterator<Item = &'a str>, each: fn(&str, &mut dyn FnMut(&str))) -> Vec<(String, u64)> {
+pub(super) fn count_words<'a>(captions: impl Iterator<Item = &'a str>, each: EachWord) -> Vec<(String, u64)> {
     let mut counts: HashMap<String, u64> = HashMap::new();
     for caption in captions {
         each(&clean(caption), &mut |word| match counts.get_mut(word) {

@@ -190,7 +190,8 @@ fn image_encoder(spec: ImageEncoderSpec, image_size: usize, problems: &mut Vec<P
     let shape = transformer(path, &Shape { width, layers, heads, mlp_ratio }, preset, problems);
     if patch_size == 0 || !image_size.is_multiple_of(patch_size) || patch_size > image_size {
         let message = format!("`{path}`: patches of {patch_size} do not divide images of {image_size} x {image_size}");
-        let known: Vec<String> = (2..=64.min(image_size)).filter(|p| image_size % p == 0).map(|p| p.to_string()).collect();
+        let known: Vec<String> =
+            (2..=64.min(image_size)).filter(|p| image_size.is_multiple_of(*p)).map(|p| p.to_string()).collect();
         let hint = format!("images of {image_size} take patches of {}", known.join(", "));
         problems.push(Problem::new(Code::Model, path, message).hint(hint));
         return None;

@@ -20,7 +20,7 @@ pub(super) fn lane_range(samples: usize, lane: usize, lanes: usize) -> Range<usi
 }
 
 /// Splits a buffer with `per_sample` elements a sample into the lanes' parts.
-pub(super) fn split_lanes<'a, T>(buffer: &'a mut [T], samples: usize, lanes: usize, per_sample: usize) -> Vec<&'a mut [T]> {
+pub(super) fn split_lanes<T>(buffer: &mut [T], samples: usize, lanes: usize, per_sample: usize) -> Vec<&mut [T]> {
     let mut rest = buffer;
     let mut parts = Vec::with_capacity(lanes);
     for lane in 0..lanes {

@@ -32,9 +32,6 @@ pub struct CpuSettings {
     pub lanes: usize,
 }
 
-/// Features [samples, E] with the tape that leads back from them.
-type Taped = tape::Rows<OwnedTape<f32, dfdx::tensor::Cpu>>;
-
 /// A program prepared for the CPU.
 pub struct CpuStep {
     core: Rc<RefCell<Core>>,
@@ -136,7 +133,7 @@ impl CpuStep {
     }
 
     /// Features of a part of the loaded batch, with the tapes that lead back from them.
-    fn record(&self, part: &Range<usize>) -> Result<(Taped, Taped), TrainerError> {
+    fn record(&self, part: &Range<usize>) -> Result<(tape::Taped, tape::Taped), TrainerError> {
         let image = tape::run_tower::<OwnedTape<f32, dfdx::tensor::Cpu>>(&self.core, Tower::Image, part.clone())?;
         let text = tape::run_tower::<OwnedTape<f32, dfdx::tensor::Cpu>>(&self.core, Tower::Text, part.clone())?;
         Ok((image, text))
@@ -146,7 +143,7 @@ impl CpuStep {
     fn go_back(
         &self,
         part: &Range<usize>,
-        (image, text): (Taped, Taped),
+        (image, text): (tape::Taped, tape::Taped),
         grad_image: &[f32],
         grad_text: &[f32],
     ) -> Result<(), TrainerError> {

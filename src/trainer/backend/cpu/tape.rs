@@ -22,6 +22,9 @@ use crate::trainer::program::{Block, Call, Tower};
 /// An activation.
 pub(super) type Rows<T> = Tensor<(usize, usize), f32, Cpu, T>;
 
+/// An activation with the tape that leads back from it.
+pub(super) type Taped = Rows<OwnedTape<f32, Cpu>>;
+
 /// The elements of an activation.
 pub(super) fn view<T>(tensor: &Rows<T>) -> &[f32] {
     let (rows, channels) = *tensor.shape();
@@ -95,7 +98,7 @@ pub(super) fn run_tower<T: Tape<f32, Cpu>>(
 }
 
 /// Runs tapes back from given gradients of their features.
-pub(super) fn backward_from(features: Vec<(Rows<OwnedTape<f32, Cpu>>, Vec<f32>)>) -> Result<(), TrainerError> {
+pub(super) fn backward_from(features: Vec<(Taped, Vec<f32>)>) -> Result<(), TrainerError> {
     let mut tape = OwnedTape::default();
     let mut seeds = Vec::with_capacity(features.len());
     for (features, gradient) in features {
@@ -226,6 +229,10 @@ fn forward_lane(core: &Core, call: &Call, part: &Range<usize>, x: Option<&[f32]>
     }
 }
 
+/// One lane's share of a call going back: its job, its part of the input's gradient, its parameter gradients, whether those
+/// were written before.
+type BackwardJob<'a> = (((LaneJob<'a>, &'a mut [f32]), &'a mut Vec<f32>), &'a bool);
+
 fn backward_call(core: &mut Core, call: &Call, part: &Range<usize>, x: Option<&[f32]>, grad_y: &mut [f32], grad_x: &mut [f32]) {
     let samples = part.len();
     let mut saved = take_saved(core, call, samples);
@@ -235,7 +242,7 @@ fn backward_call(core: &mut Core, call: &Call, part: &Range<usize>, x: Option<&[
     let grad_per_sample = if grad_x.is_empty() { 0 } else { shared.program.slots[call.input].len_per_sample() };
     let inputs = split_lanes(grad_x, samples, lanes.len(), grad_per_sample);
     let work: Vec<_> = jobs.into_iter().zip(inputs).zip(lanes.iter_mut()).zip(&shared.lane_started).collect();
-    let lane = |(((mut job, grad_input), lane), started): (((LaneJob, &mut [f32]), &mut Vec<f32>), &bool)| {
+    let lane = |(((mut job, grad_input), lane), started): BackwardJob| {
         if job.samples.is_empty() {
             return;
         }

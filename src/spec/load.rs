@@ -207,10 +207,7 @@ impl<'a> Loader<'a> {
                 Some(Err(_)) => default,
             }
         };
-        Execution {
-            checkpoint_every: read("checkpoint_every", default.checkpoint_every),
-            log_every: read("log_every", default.log_every),
-        }
+        Execution { checkpoint_every: read("checkpoint_every", default.checkpoint_every) }
     }
 
     fn claims(&mut self, path: &Path) -> Option<ClaimsFile> {

@@ -50,13 +50,11 @@ pub struct ValidSpec {
 pub struct Execution {
     /// How often a checkpoint is written.
     pub checkpoint_every: Interval,
-    /// How often the loss curve gets a point.
-    pub log_every: Interval,
 }
 
 impl Default for Execution {
     fn default() -> Self {
-        Self { checkpoint_every: Interval::Share(0.1), log_every: Interval::Share(0.01) }
+        Self { checkpoint_every: Interval::Share(0.1) }
     }
 }
 

@@ -122,12 +122,12 @@ pub fn train(
     for done in start..train.steps {
         let point = one_step(&mut step, &mut feed, train, done)?;
         let unfit = [("loss", point.loss), ("gradient norm", point.grad_norm)].into_iter().find(|(_, value)| !value.is_finite());
-        if done == 0 || (done + 1) % train.steps.div_ceil(CURVE_POINTS) == 0 || done + 1 == train.steps || unfit.is_some() {
-            curve.push(point);
-        }
         if let Some((what, value)) = unfit {
             let ending = Ending::Diverged { what: format!("{what} is {value} at step {}", done + 1) };
             return Ok(Trained { ending, step: done + 1, parameters: step.parameters(), curve });
+        }
+        if done == 0 || (done + 1).is_multiple_of(train.steps.div_ceil(CURVE_POINTS)) || done + 1 == train.steps {
+            curve.push(point);
         }
         let command = on_step(StepDone { step: done + 1, loss: point.loss, batch: train.effective_batch() });
         let last = done + 1 == train.steps;

@@ -212,7 +212,7 @@ impl Reader<'_> {
             self.error(Code::Axis, span, message, guess.map(|g| format!("did you mean `{g}`?")));
             return None;
         }
-        if matches!(keys, [train, key, ..] if train == "train" && (key == "checkpoint_every" || key == "log_every")) {
+        if matches!(keys, [train, key, ..] if train == "train" && key == "checkpoint_every") {
             let message = format!("`{path}` changes no result, so it cannot be an axis");
             self.error(Code::Axis, span, message, Some("state it once below `train`".to_owned()));
             return None;

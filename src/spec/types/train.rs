@@ -36,8 +36,6 @@ pub struct TrainSpec {
     pub budget: BudgetSpec,
     /// How often a checkpoint is written: steps, or a share of them. Default 10%. Changes no result.
     pub checkpoint_every: Option<Interval>,
-    /// How often the loss curve gets a point: steps, or a share of them. Default 1%. Changes no result.
-    pub log_every: Option<Interval>,
 }
 
 /// A training strategy and its own settings.

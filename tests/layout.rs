@@ -1,0 +1,100 @@
+//! The house: imports follow the pipeline, every experiment parses.
+
+use std::path::{Path, PathBuf};
+
+use scaledown::run::{DeviceKind, Precision};
+use scaledown::spec::{LoadOptions, load};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, std::io::Error> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(files(&path, extension)?);
+        } else if path.extension().is_some_and(|found| found == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Rooms that a room must not import.
+const FORBIDDEN: [(&str, &[&str]); 11] = [
+    (
+        "run",
+        &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "progress"],
+    ),
+    ("data", &["spec", "grid", "plan", "store", "executor", "jobs", "trainer", "record", "tables", "claims", "cli", "progress"]),
+    ("trainer", &["spec", "grid", "plan", "store", "executor", "jobs", "record", "tables", "claims", "cli", "progress"]),
+    ("grid", &["plan", "store", "executor", "jobs", "data", "trainer", "record", "cli", "progress"]),
+    ("plan", &["spec", "grid", "store", "executor", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "progress"]),
+    ("store", &["spec", "grid", "executor", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "progress"]),
+    ("executor", &["spec", "grid", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "progress"]),
+    ("record", &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "tables", "claims", "cli", "progress"]),
+    ("tables", &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "claims", "cli", "progress"]),
+    ("claims", &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "cli", "progress"]),
+    ("progress", &["spec", "grid", "plan", "store", "jobs", "data", "trainer", "record", "tables", "claims", "cli"]),
+];
+
+#[test]
+fn imports_follow_the_pipeline() -> Outcome {
+    let mut wrong = Vec::new();
+    for (room, forbidden) in FORBIDDEN {
+        for path in files(&Path::new("src").join(room), "rs")? {
+            let text = std::fs::read_to_string(&path)?;
+            // Unit tests may join rooms.
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+            if path.file_name().is_some_and(|name| name == "tests.rs") {
+                continue;
+            }
+            for other in forbidden {
+                if code.lines().any(|line| !line.trim_start().starts_with("//") && line.contains(&format!("crate::{other}::"))) {
+                    wrong.push(format!("{} imports {other}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+#[test]
+fn every_experiment_parses() -> Outcome {
+    let options = LoadOptions {
+        env: &|name| (name == "DATA").then(|| "/data".to_string()),
+        device: DeviceKind::Cpu,
+        precision: Precision::F32,
+        cost: &scaledown::trainer::cost::gmacs_per_sample,
+        ..LoadOptions::default()
+    };
+    let mut parsed = 0;
+    for path in files(Path::new("experiments"), "yaml")? {
+        let name = path.display().to_string();
+        if name.contains("/base/") || name.contains("/claims/") {
+            continue;
+        }
+        let spec = load(&path, &options).map_err(|errors| format!("{name}:\n{errors}"))?;
+        assert!(!spec.tables.is_empty(), "{name} states no table");
+        let text = std::fs::read_to_string(&path)?;
+        assert!(text.starts_with("# ") && text.contains("# Command"), "{name} has no header with its question and command");
+        parsed += 1;
+    }
+    assert!(parsed >= 5, "{parsed} experiments");
+    Ok(())
+}
+
+#[test]
+fn files_stay_readable() -> Outcome {
+    let mut long = Vec::new();
+    for path in files(Path::new("src"), "rs")? {
+        let lines = std::fs::read_to_string(&path)?.lines().count();
+        if lines > 600 {
+            long.push(format!("{}: {lines} lines", path.display()));
+        }
+    }
+    assert!(long.is_empty(), "files over 600 lines: {long:#?}");
+    Ok(())
+}

@@ -126,13 +126,17 @@ impl Loaded {
     /// What the report job is about.
     pub fn report_inputs(&self, global: &Global) -> ReportInputs {
         let spec = self.spec();
-        let digest = blake3::hash(statements_digest(&self.expansion).as_bytes());
+        let mut digest = blake3::Hasher::new();
+        digest.update(statements_digest(&self.expansion).as_bytes());
+        self.expansion.runs().iter().for_each(|run| {
+            digest.update(run.id.to_string().as_bytes());
+        });
         let set: String = self.set.iter().map(|set| format!(" --set '{set}'")).collect();
         let provenance = Provenance {
             version: env!("CARGO_PKG_VERSION").into(),
             commit: option_env!("SCALEDOWN_COMMIT").map(str::to_string),
             experiment: spec.experiment.clone(),
-            experiment_digest: digest.to_hex().to_string(),
+            experiment_digest: digest.finalize().to_hex().to_string(),
             device: spec.resolved.device,
             command: format!("scaledown run {}{set}", self.file.display()),
             data: self.fingerprints.clone(),

@@ -50,7 +50,7 @@ pub struct Provenance {
     pub commit: Option<String>,
     /// Name of the experiment, which is its folder under `results/`.
     pub experiment: String,
-    /// Digest of the experiment's text, bases and overrides included.
+    /// Digest of what the experiment states: its runs, points, tables and claims.
     pub experiment_digest: String,
     /// Kind of device that computed the runs.
     pub device: DeviceKind,

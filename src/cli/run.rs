@@ -14,6 +14,9 @@ use crate::plan::{JobSpec, Plan};
 use crate::record::{self, Timing};
 use crate::store::{Store, write_atomic};
 
+/// Runs of a finished experiment whose tables are printed again by `run`; `table` prints those of any.
+const SHOWN_AGAIN: usize = 1000;
+
 pub(super) fn run(global: &Global, experiment: &Experiment, execution: &Execution, out: &mut dyn Write) -> Result<u8, Error> {
     let loaded = Loaded::new(global, experiment)?;
     loaded.check_support()?;
@@ -24,6 +27,11 @@ pub(super) fn run(global: &Global, experiment: &Experiment, execution: &Executio
         sync(&store, &loaded.plan, report, &results)?;
         if !global.quiet {
             eprintln_line(&format!("nothing to do: {} runs are finished", loaded.expansion.runs().len()));
+        }
+        // Reading thousands of records to print them again would be all that there is to do.
+        if loaded.expansion.runs().len() > SHOWN_AGAIN && !execution.check {
+            writeln!(out, "results in {}", results.display())?;
+            return Ok(exit::OK);
         }
         return conclude(&results, execution.check, out);
     }

@@ -95,6 +95,23 @@ fn a_sweep_trains_measures_and_judges_and_the_second_time_has_nothing_to_do() ->
 }
 
 #[test]
+fn two_programs_on_one_store_both_end_with_the_whole_results() -> Outcome {
+    let place = Place::new(SMALL)?;
+    let program = assert_cmd::cargo::cargo_bin("scaledown");
+    let start = |results: &str| {
+        let args = ["run", "small.yaml", "--store", "shared", "--results", results, "-q"];
+        std::process::Command::new(&program).current_dir(place.path()).args(args).stdout(std::process::Stdio::null()).spawn()
+    };
+    let (mut one, mut two) = (start("one")?, start("two")?);
+    assert!(one.wait()?.success() && two.wait()?.success());
+    for name in ["runs.csv", "curves.csv", "claims.csv", "provenance.json", "tables/zeroshot.csv"] {
+        let read = |results: &str| std::fs::read(place.path().join(results).join("small").join(name));
+        assert!(read("one")? == read("two")?, "{name} differs");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_check_fails_where_a_verdict_is_not_the_expected_one_or_a_table_drifted() -> Outcome {
     let place = Place::new(&SMALL.replace("limit: 100", "limit: -1"))?;
     assert_eq!(

@@ -118,11 +118,12 @@ fn sync(store: &Store, plan: &Plan, report: usize, results: &Path) -> Result<(),
 
 /// Where the report did not come to run, writes what there is.
 fn settle(plan: &Plan, store: &Store, inputs: &ReportInputs, outcome: &Outcome) -> Result<(), Error> {
-    let done = plan
-        .report()
-        .is_some_and(|report| matches!(outcome.states[report], JobState::Finished | JobState::Adopted | JobState::Cached));
-    if done {
-        return Ok(());
+    match plan.report().map(|report| (report, outcome.states[report])) {
+        // Written into the results folder by the job itself.
+        Some((_, JobState::Finished)) => return Ok(()),
+        // Written by another program, perhaps into another results folder.
+        Some((report, JobState::Adopted | JobState::Cached)) => return sync(store, plan, report, &inputs.results),
+        _ => {}
     }
     let mut missing: HashMap<usize, String> = outcome.failed.iter().map(|failure| (failure.job, failure.reason.clone())).collect();
     for (job, by) in &outcome.blocked {

@@ -9,7 +9,7 @@ use super::experiment::Loaded;
 use crate::data::{Pack, contact_sheet};
 use crate::error::{Error, exit};
 use crate::executor::{Options, Shutdown, execute, signals};
-use crate::jobs::{CheckpointEvery, LocalWorker};
+use crate::jobs::LocalWorker;
 use crate::plan::{self, JobSpec, Plan};
 use crate::store::Store;
 
@@ -31,7 +31,7 @@ fn make(global: &Global, experiment: &Experiment, threads: Option<NonZero<usize>
     let plan = datasets(&loaded);
     let shutdown = Shutdown::new();
     signals::install(&shutdown)?;
-    let worker = LocalWorker { checkpoint_every: CheckpointEvery::Steps(0), report: None };
+    let worker = LocalWorker { checkpoint_every: Box::new(|_| 0), report: None };
     let options = Options { threads: threads.unwrap_or(Options::default().threads), ..Options::default() };
     let progress = super::progress(global);
     let outcome = execute(&plan, &store, &worker, &options, &|event| progress.handle(&event), &shutdown)?;

@@ -7,11 +7,11 @@ use super::args::{Device, Experiment, Global};
 use crate::data;
 use crate::error::Error;
 use crate::grid::{Expansion, expand};
-use crate::jobs::{CheckpointEvery, ReportInputs, Statements};
+use crate::jobs::{ReportInputs, Statements};
 use crate::plan::{self, Plan, PlannedRun, ReportInput, Source};
 use crate::record::{PointView, Provenance};
 use crate::run::{DataSource, DeviceKind, EvalSource, Precision, RunConfig};
-use crate::spec::{self, Interval, LoadOptions, ValidSpec};
+use crate::spec::{self, LoadOptions, ValidSpec};
 use crate::trainer::cost::gmacs_per_sample;
 use crate::trainer::strategy::check_support;
 
@@ -99,12 +99,10 @@ impl Loaded {
         Ok(())
     }
 
-    /// When trainings write checkpoints.
-    pub fn checkpoint_every(&self) -> CheckpointEvery {
-        match self.spec().execution.checkpoint_every {
-            Interval::Steps(steps) => CheckpointEvery::Steps(steps),
-            Interval::Share(share) => CheckpointEvery::Percent(100.0 * share),
-        }
+    /// Steps between checkpoints of a training, by its steps in all.
+    pub fn checkpoint_every(&self) -> Box<dyn Fn(u64) -> u64 + Send + Sync> {
+        let interval = self.spec().execution.checkpoint_every;
+        Box::new(move |steps| interval.steps_of(steps))
     }
 
     /// Points as tables see them: labels of every axis, and of every other path that a table speaks of.

@@ -30,36 +30,10 @@ pub(crate) mod files {
     pub const SUBSET: &str = "indices.u32";
 }
 
-/// When a training writes checkpoints.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum CheckpointEvery {
-    /// Every so many steps.
-    Steps(u64),
-    /// Every so many percent of a run.
-    Percent(f64),
-}
-
-impl CheckpointEvery {
-    /// Steps between checkpoints of a run.
-    #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "a share of a step count"
-    )]
-    pub fn steps(self, total: u64) -> u64 {
-        match self {
-            Self::Steps(steps) => steps,
-            Self::Percent(percent) => ((total as f64 * percent / 100.0).round() as u64).max(1),
-        }
-    }
-}
-
 /// Does jobs on this machine.
 pub struct LocalWorker {
-    /// When trainings write checkpoints.
-    pub checkpoint_every: CheckpointEvery,
+    /// Steps between checkpoints of a training, by its steps in all; 0 for none.
+    pub checkpoint_every: Box<dyn Fn(u64) -> u64 + Send + Sync>,
     /// What the report says.
     pub report: Option<ReportInputs>,
 }
@@ -72,7 +46,7 @@ impl Worker for LocalWorker {
             JobSpec::Tokenizer(spec) => tokenizer::run(spec, ctx),
             JobSpec::Scores(spec) => scores::run(spec, ctx),
             JobSpec::Subset(spec) => subset::run(spec, ctx),
-            JobSpec::Train(spec) => train::run(spec, &job.key, self.checkpoint_every, ctx),
+            JobSpec::Train(spec) => train::run(spec, &job.key, (self.checkpoint_every)(spec.train.steps), ctx),
             JobSpec::Evaluate(spec) => evaluate::run(spec, ctx),
             JobSpec::Report(_) => report::run(self.report.as_ref(), ctx),
         }

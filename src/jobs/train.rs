@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{CheckpointEvery, files, write};
+use super::{files, write};
 use crate::data::{BatchSource, Pack, Tokenizer, read_subset};
 use crate::executor::{Control, JobContext, JobError, JobOutput, TrainSummary};
 use crate::plan::{Key, TrainSpec};
@@ -12,7 +12,7 @@ use crate::trainer::cost::gmacs_per_sample;
 use crate::trainer::model::build;
 use crate::trainer::step::{Command, Ending, TrainOptions, TrainSetup, train};
 
-pub(super) fn run(spec: &TrainSpec, key: &Key, every: CheckpointEvery, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
+pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
     let pool = Pack::open(&ctx.input(&spec.pool))?;
     let subset = match &spec.subset {
         Some(subset) => read_subset(&ctx.input(subset).join(files::SUBSET), pool.len())?,
@@ -24,12 +24,7 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, every: CheckpointEvery, ctx: &Job
     let captions = tokenizer.encode_all(&captions, spec.model.text_encoder.context_length);
     let augmentation = spec.train.strategy.augmentation;
     let batches = BatchSource::new(Arc::new(pool), Arc::new(captions), subset, augmentation, spec.seed)?;
-    let options = TrainOptions {
-        run: key.to_string(),
-        threads: ctx.threads(),
-        checkpoints: Some(ctx.keep()?),
-        checkpoint_every: every.steps(spec.train.steps),
-    };
+    let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(ctx.keep()?), checkpoint_every };
     let setup = TrainSetup { model: &spec.model, train: &spec.train, seed: spec.seed };
     let mut rate = Rate::default();
     let trained = train(&setup, &batches, &options, &mut |done| {

@@ -225,6 +225,27 @@ fn explain_says_what_differs_from_the_nearest_finished_run() -> Outcome {
 }
 
 #[test]
+fn a_pool_is_filtered_by_the_similarities_of_a_scorer_that_is_itself_a_run() -> Outcome {
+    let quality = "  quality: { keep: 100%, by: { similarity: { scorer: scorer.yaml } } }\n";
+    let sweep = "grid: { data.quality.keep: [25%, 50%, 100%] }";
+    let file = SMALL
+        .replace("  tokenizer:", &format!("{quality}  tokenizer:"))
+        .replace("grid: { train.lr: [1e-3, 2e-3] }", sweep)
+        .replace("rows: train.lr", "rows: data.quality.keep")
+        .replace("{ train.lr: all }", "{ data.quality.keep: all }");
+    let place = Place::new(&file)?;
+    let scorer = SMALL.split("evaluate:").next().unwrap_or_default().replace("experiment: small\n", "");
+    std::fs::write(place.path().join("scorer.yaml"), scorer)?;
+    let run = place.scaledown(&["run", "small.yaml", "-q", "--check"])?;
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    let runs = std::fs::read_to_string(place.path().join("results/small/runs.csv"))?;
+    for subset in [",50,", ",100,", ",200,"] {
+        assert!(runs.lines().filter(|line| line.contains(subset)).count() >= 2, "subset {subset} in {runs}");
+    }
+    Ok(())
+}
+
+#[test]
 fn data_is_packed_and_inspected_without_training() -> Outcome {
     let place = Place::new(SMALL)?;
     assert_eq!(place.scaledown(&["data", "inspect", "small.yaml"])?.status.code(), Some(2), "nothing is packed yet");

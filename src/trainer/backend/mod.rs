@@ -1,6 +1,6 @@
 //! Backends: a program goes in, a step that runs on batches comes out.
 //!
-//! [`cpu`] is the CPU trainer (dfdx tensors and tape, fused blocks); [`reference`] is the same program in plain f64 loops, the
+//! [`cpu`] is the CPU trainer (dfdx tensors and tape, fused blocks); [`mod@reference`] is the same program in plain f64 loops, the
 //! oracle of the others. Invariant: the same program, parameters and batch give the same update on every backend, within the
 //! tolerance of its arithmetic.
 
@@ -20,7 +20,7 @@ pub struct StepBatch {
     pub keep: Vec<u32>,
     /// [B, T].
     pub tokens: Vec<u32>,
-    /// End-of-text position of each caption [B].
+    /// End-of-text position of each caption, B of them.
     pub ends: Vec<u32>,
 }
 

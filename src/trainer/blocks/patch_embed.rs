@@ -20,7 +20,7 @@ pub struct PatchEmbed {
     pub kept: usize,
     /// [C, 3PP], no bias, as CLIP's `conv1`.
     pub weight: ParamIdx,
-    /// [C], where there is a class token.
+    /// C elements, where there is a class token.
     pub class_token: Option<ParamIdx>,
     /// [G, C], after the class token's row where there is one.
     pub positions: ParamIdx,

@@ -87,7 +87,7 @@ impl Encoder {
         Ok(features)
     }
 
-    /// Cosine similarity of each sample's image and first caption [N].
+    /// Cosine similarity of each sample's image and first caption, one a sample.
     ///
     /// # Errors
     /// As [`Self::images`].

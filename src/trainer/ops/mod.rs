@@ -16,6 +16,7 @@ pub mod attention;
 pub mod contrastive;
 pub mod elementwise;
 pub mod embedding;
+pub mod launch;
 pub mod layer_norm;
 pub mod linear;
 pub mod normalize;

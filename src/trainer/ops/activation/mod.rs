@@ -4,6 +4,7 @@
 //! the logistic function.
 
 mod cpu;
+pub mod cuda;
 
 use crate::run::Activation;
 

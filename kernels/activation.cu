@@ -1,0 +1,59 @@
+// Activations of an MLP, element by element.
+//   gelu        x Phi(x)                                       slope Phi(x) + x phi(x)
+//   gelu_tanh   x s(2 sqrt(2 / pi) (x + 0.044715 x^3))         with s the logistic function
+//   quick_gelu  x s(1.702 x)
+// Arguments: x, y, grad real[len]; kind 0, 1, 2 in the order above.
+// Decomposition: a thread handles 8 adjacent elements. Arithmetic in float.
+// Gradient convention: grad holds dL/dy on entry and dL/dx on return; y is written again, since the weight gradient needs it.
+// CPU reference: src/trainer/ops/activation/cpu.rs. Test: tests/emu/activation.rs. Source: Hendrycks and Gimpel 2016; OpenAI
+// CLIP for quick_gelu.
+#include "common.cuh"
+
+#define PER_THREAD 8
+
+DEV float logistic(float x) { return 1.0f / (1.0f + __expf(-x)); }
+
+// f(x) and, in `slope`, its derivative.
+DEV float activate(int kind, float x, float& slope) {
+    if (kind == 0) {
+        float phi = 0.5f * (1.0f + erff(x * 0.70710678f));
+        slope = phi + x * 0.39894228f * __expf(-0.5f * x * x);
+        return x * phi;
+    }
+    float inner = kind == 1 ? 1.5957691f * (x + 0.044715f * x * x * x) : 1.702f * x;
+    float inner_slope = kind == 1 ? 1.5957691f * (1.0f + 0.134145f * x * x) : 1.702f;
+    float s = logistic(inner);
+    slope = s + x * s * (1.0f - s) * inner_slope;
+    // Far out the slope of the inner function overflows while s (1 - s) is 0.
+    if (fabsf(inner) > 60.0f) slope = s;
+    return x * s;
+}
+
+template <bool BACKWARD> DEV void one(const real& x, real& y, real& grad, int kind) {
+    float slope;
+    put(&y, activate(kind, widen(x), slope));
+    if (BACKWARD) put(&grad, widen(grad) * slope);
+}
+
+template <bool BACKWARD> DEV void run(const real* x, real* y, real* grad, int kind, u32 len) {
+    typedef Pack<real, PER_THREAD> Eight;
+    u32 first = (blockIdx.x * blockDim.x + threadIdx.x) * PER_THREAD;
+    if (first + PER_THREAD <= len) {
+        Eight xs = *(const Eight*)(x + first), ys, grads;
+        if (BACKWARD) grads = *(const Eight*)(grad + first);
+#pragma unroll
+        for (int i = 0; i < PER_THREAD; i++) one<BACKWARD>(xs.at[i], ys.at[i], grads.at[i], kind);
+        *(Eight*)(y + first) = ys;
+        if (BACKWARD) *(Eight*)(grad + first) = grads;
+        return;
+    }
+    for (u32 i = first; i < len; i++) one<BACKWARD>(x[i], y[i], BACKWARD ? grad[i] : y[i], kind);
+}
+
+KERNEL(256) activation_forward(const real* __restrict__ x, real* __restrict__ y, int kind, u32 len) {
+    run<false>(x, y, nullptr, kind, len);
+}
+
+KERNEL(256) activation_backward(const real* __restrict__ x, real* __restrict__ y, real* __restrict__ grad, int kind, u32 len) {
+    run<true>(x, y, grad, kind, len);
+}

@@ -1,0 +1,209 @@
+//! What a GPU step is recorded as: kernel launches, matrix products, fills and copies on views of buffers.
+//!
+//! Ops build [`Node`]s (`ops/<op>/cuda.rs`) and know shapes, grids and arguments; `backend::cuda` plans the buffers and runs the
+//! nodes. Invariant: everything a node does is decided by its fields and by device memory, so a recorded step can be replayed;
+//! what changes from step to step (learning rate, step number) is read from device memory, never from an argument.
+//! Must not know: a driver, an address, a program.
+
+/// Index of a buffer in a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BufferIdx(pub u32);
+
+/// A place in a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// Which buffer.
+    pub buffer: BufferIdx,
+    /// Bytes from its start.
+    pub offset: usize,
+}
+
+impl View {
+    /// The place `bytes` further on.
+    #[must_use]
+    pub fn at(self, bytes: usize) -> Self {
+        Self { offset: self.offset + bytes, ..self }
+    }
+    /// The place `floats` f32 elements further on.
+    #[must_use]
+    pub fn floats(self, floats: usize) -> Self {
+        self.at(4 * floats)
+    }
+}
+
+/// The type that products read and write (`real` in the kernels).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Real {
+    /// 4 bytes.
+    F32,
+    /// 2 bytes, the upper half of an f32.
+    Bf16,
+}
+
+impl Real {
+    /// Bytes of one element.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+        }
+    }
+}
+
+/// A kernel file: compiled once for each [`Real`] in use, with `ptx.cuh` and `common.cuh` before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Module {
+    /// Name of the file in `kernels/` without `.cu`.
+    pub name: &'static str,
+    /// Its text.
+    pub source: &'static str,
+}
+
+/// An argument of a kernel; pointers say how they are used, so that buffers can share memory when their lives do not meet.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Arg {
+    /// A pointer that is only read.
+    In(View),
+    /// A pointer that is written before anything is read through it.
+    Out(View),
+    /// A pointer that is read and written.
+    InOut(View),
+    /// A null pointer.
+    Null,
+    /// A 32-bit integer (`u32` or a non-negative `int`).
+    U32(u32),
+    /// A float.
+    F32(f32),
+}
+
+impl Arg {
+    /// A pointer that is only read, or null.
+    #[must_use]
+    pub fn maybe_in(view: Option<View>) -> Self {
+        view.map_or(Self::Null, Self::In)
+    }
+    /// A pointer that is written, or null.
+    #[must_use]
+    pub fn maybe_out(view: Option<View>) -> Self {
+        view.map_or(Self::Null, Self::Out)
+    }
+    /// A count.
+    ///
+    /// # Panics
+    /// If it is over 2^32: kernels count in 32 bits and multiply in 64.
+    #[must_use]
+    pub fn count(value: usize) -> Self {
+        Self::U32(u32::try_from(value).expect("a kernel counts up to 2^32"))
+    }
+}
+
+/// One kernel launch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Launch {
+    /// Where the kernel is.
+    pub module: Module,
+    /// Its name.
+    pub kernel: &'static str,
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block, in x.
+    pub threads: u32,
+    /// Dynamic shared memory of a block.
+    pub shared_bytes: u32,
+    /// Arguments in order.
+    pub args: Vec<Arg>,
+}
+
+/// A factor of a product: a row-major matrix, as it is or transposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Factor {
+    /// First element.
+    pub view: View,
+    /// Whether the matrix in memory is the transpose of the factor.
+    pub transposed: bool,
+    /// Element type.
+    pub real: Real,
+}
+
+impl Factor {
+    /// A factor as it lies in memory.
+    #[must_use]
+    pub fn plain(view: View, real: Real) -> Self {
+        Self { view, transposed: false, real }
+    }
+    /// A factor whose transpose lies in memory.
+    #[must_use]
+    pub fn transposed(view: View, real: Real) -> Self {
+        Self { view, transposed: true, real }
+    }
+}
+
+/// out = a b (+ addend) (+ bias), all row-major and dense, sums in f32.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Product {
+    /// Rows of `out`.
+    pub m: usize,
+    /// Columns of `out`.
+    pub n: usize,
+    /// Inner dimension.
+    pub k: usize,
+    /// [m, k].
+    pub a: Factor,
+    /// [k, n].
+    pub b: Factor,
+    /// [m, n] in f32, may be `out` itself; only where `out` is f32.
+    pub addend: Option<View>,
+    /// n elements of f32, added to every row.
+    pub bias: Option<View>,
+    /// [m, n].
+    pub out: View,
+    /// Element type of `out`.
+    pub out_real: Real,
+}
+
+/// One entry of a recording.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Node {
+    /// A kernel.
+    Launch(Launch),
+    /// A matrix product.
+    Product(Product),
+    /// Zero bytes.
+    Zero {
+        /// First byte.
+        view: View,
+        /// How many.
+        bytes: usize,
+    },
+    /// A copy between two buffers.
+    Copy {
+        /// First byte read.
+        from: View,
+        /// First byte written.
+        to: View,
+        /// How many.
+        bytes: usize,
+    },
+}
+
+impl From<Launch> for Node {
+    fn from(launch: Launch) -> Self {
+        Self::Launch(launch)
+    }
+}
+
+impl From<Product> for Node {
+    fn from(product: Product) -> Self {
+        Self::Product(product)
+    }
+}
+
+/// Blocks of `threads` that cover `items`, at least one.
+///
+/// # Panics
+/// If there are over 2^31.
+#[must_use]
+pub fn blocks(items: usize, threads: usize) -> u32 {
+    u32::try_from(items.div_ceil(threads).max(1)).expect("a grid has fewer than 2^31 blocks")
+}

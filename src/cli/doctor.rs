@@ -4,6 +4,8 @@ use std::io::Write;
 
 use super::args::Global;
 use crate::error::Error;
+use crate::trainer::backend::cuda::devices::{DeviceInfo, driver};
+use crate::trainer::backend::cuda::libraries::{Library, Place};
 
 pub(super) fn run(global: &Global, out: &mut dyn Write) -> Result<(), Error> {
     writeln!(out, "scaledown {}", env!("CARGO_PKG_VERSION"))?;
@@ -11,10 +13,8 @@ pub(super) fn run(global: &Global, out: &mut dyn Write) -> Result<(), Error> {
     if let Some(memory) = total_memory_gib() {
         writeln!(out, "memory     {memory:.1} GiB")?;
     }
-    writeln!(out, "GPU        {}", gpu())?;
-    for (name, present) in cuda_libraries() {
-        writeln!(out, "           {name}: {}", if present { "found" } else { "not found" })?;
-    }
+    gpus(out)?;
+    libraries(out)?;
     writeln!(out, "training   on the CPU in f32; this build does not train on a GPU")?;
     for (what, folder) in [("store", &global.store), ("results", &global.results)] {
         writeln!(out, "{what:<10} {}: {}", folder.display(), folder_state(folder))?;
@@ -57,21 +57,46 @@ fn vector_path() -> &'static str {
     "portable kernels"
 }
 
-fn gpu() -> String {
-    // SAFETY: only looks for the driver library; it calls nothing in it.
-    let has_driver = unsafe { cudarc::driver::sys::is_culib_present() };
-    if !has_driver {
-        return "no NVIDIA driver (libcuda was not found); runs use the CPU".into();
-    }
-    match cudarc::driver::CudaContext::device_count() {
-        Ok(count) => format!("{count} NVIDIA device(s)"),
-        Err(error) => format!("an NVIDIA driver that does not answer ({:?}); runs use the CPU", error.0),
+/// The GPUs, or why there are none.
+fn gpus(out: &mut dyn Write) -> std::io::Result<()> {
+    match driver() {
+        Ok(driver) => {
+            let (major, minor) = driver.cuda_version;
+            for (ordinal, device) in driver.devices.iter().enumerate() {
+                let DeviceInfo { name, memory_bytes, capability } = device;
+                #[expect(clippy::cast_precision_loss, reason = "a display value")]
+                let memory = *memory_bytes as f64 / f64::from(1 << 30);
+                let capability = format!("compute capability {}.{}", capability.0, capability.1);
+                writeln!(out, "GPU {ordinal:<6} {name}, {memory:.1} GiB, {capability}, driver for CUDA {major}.{minor}")?;
+            }
+            Ok(())
+        }
+        Err(error) => {
+            writeln!(out, "GPU        {error}")?;
+            error.hint().map_or(Ok(()), |hint| writeln!(out, "           hint: {hint}"))
+        }
     }
 }
 
-fn cuda_libraries() -> [(&'static str, bool); 2] {
-    // SAFETY: both only look for a library; they call nothing in it.
-    unsafe { [("NVRTC", cudarc::nvrtc::sys::is_culib_present()), ("cuBLASLt", cudarc::cublaslt::sys::is_culib_present())] }
+/// Where the CUDA libraries are, or how to get them.
+fn libraries(out: &mut dyn Write) -> std::io::Result<()> {
+    for library in Library::ALL {
+        let name = library.name();
+        match library.place() {
+            Place::Loader(Some(path)) => writeln!(out, "           {name}: {}", path.display())?,
+            Place::Loader(None) => writeln!(out, "           {name}: found by the loader")?,
+            Place::Opened(path) => writeln!(out, "           {name}: {} (not in the loader's folders)", path.display())?,
+            Place::Missing(why) => {
+                let why = why.as_ref().map_or_else(String::new, |why| format!(", {why}"));
+                writeln!(out, "           {name}: not found{why}")?;
+                // The driver's own line above says how to get it.
+                if library != Library::Driver {
+                    writeln!(out, "           hint: {}", library.hint())?;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn folder_state(folder: &std::path::Path) -> String {

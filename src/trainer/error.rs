@@ -61,6 +61,40 @@ pub enum TrainerError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// CUDA was asked for and is not usable on this machine.
+    #[error("no CUDA: {reason}")]
+    NoCuda {
+        /// What is missing or refused.
+        reason: String,
+        /// How to get it.
+        hint: String,
+    },
+    /// A call of the driver, of NVRTC or of cuBLASLt failed.
+    #[error("the GPU failed at {operation}: {code}")]
+    Cuda {
+        /// What was tried.
+        operation: String,
+        /// The library's own name of the failure.
+        code: String,
+    },
+    /// A kernel file does not compile.
+    #[error("the kernels of `{module}` do not compile:\n{log}")]
+    Compile {
+        /// Name of the file without `.cu`.
+        module: String,
+        /// What the compiler said.
+        log: String,
+    },
+    /// Device memory ran out.
+    #[error("the GPU has no memory left: asked for {}, in use with it {}, free {}", mib(*asked), mib(*planned), available.map_or_else(|| "unknown".into(), mib))]
+    DeviceMemory {
+        /// Bytes of the allocation that failed.
+        asked: u64,
+        /// Bytes that this step would hold with it.
+        planned: u64,
+        /// Bytes that were free.
+        available: Option<u64>,
+    },
     /// The data does not fit the model or the evaluation.
     #[error("{0}")]
     Input(String),
@@ -71,12 +105,20 @@ impl TrainerError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::OutOfMemory => Some("use a smaller batch, or cut it with `train.accumulate`".into()),
-            Self::Unsupported { hint, .. } => Some(hint.clone()),
+            Self::OutOfMemory | Self::DeviceMemory { .. } => Some("use a smaller batch, or cut it with `train.accumulate`".into()),
+            Self::Unsupported { hint, .. } | Self::NoCuda { hint, .. } => Some(hint.clone()),
+            Self::Cuda { .. } => {
+                Some("run it again with SCALEDOWN_CUDA_REPLAY=checked: the message then names the node that fails".into())
+            }
             Self::Checkpoint { .. } => Some("remove the file; the run starts again from the checkpoint before it, or anew".into()),
             _ => None,
         }
     }
+}
+
+/// Bytes for people.
+fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
 impl From<dfdx::tensor::CpuError> for TrainerError {

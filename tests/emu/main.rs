@@ -5,4 +5,5 @@
 //! sanitizer, which needs its library preloaded.
 
 mod activation;
+mod bias;
 mod harness;

@@ -1,10 +1,11 @@
 //! Backends: a program goes in, a step that runs on batches comes out.
 //!
-//! [`cpu`] is the CPU trainer (dfdx tensors and tape, fused blocks); [`mod@reference`] is the same program in plain f64 loops, the
+//! [`cpu`] is the CPU trainer (dfdx tensors and tape, fused blocks); [`cuda`] records nodes and replays them on a GPU; [`mod@reference`] is the same program in plain f64 loops, the
 //! oracle of the others. Invariant: the same program, parameters and batch give the same update on every backend, within the
 //! tolerance of its arithmetic.
 
 pub mod cpu;
+pub mod cuda;
 pub mod reference;
 
 use super::TrainerError;

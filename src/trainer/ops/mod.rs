@@ -13,6 +13,7 @@ pub mod activation;
 pub mod adafactor;
 pub mod adamw;
 pub mod attention;
+pub mod bias;
 pub mod contrastive;
 pub mod elementwise;
 pub mod embedding;

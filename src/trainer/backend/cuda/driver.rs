@@ -1,0 +1,281 @@
+//! A GPU as a [`Device`]: memory, copies, and recordings replayed as CUDA graphs.
+//!
+//! Input: a device's number and a precision. Output: prepared recordings that run by one call. Everything happens on one stream
+//! of its own, never the default one. A recording is made concrete first (kernels compiled and loaded, products planned and tried
+//! once) and only then captured, since a capture must neither allocate nor wait. `SCALEDOWN_CUDA_REPLAY` may be `graph` (the
+//! default), `eager` (node by node) or `checked` (node by node, waiting after each, so that an error names its node).
+//!
+//! Invariants: device memory is freed with the device, after all work; no call here panics without CUDA. Must not know a program.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
+use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result};
+
+use super::cache::Cache;
+use super::device::{Address, Device};
+use super::devices::driver;
+use super::kernels::{Kernels, failed};
+use super::libraries::Library;
+use super::products::{Products, WORKSPACE_BYTES};
+use super::replay::{Step, resolve, stage_biases};
+use super::ring::Ring;
+use super::tune::Tuner;
+use crate::run::Precision;
+use crate::trainer::TrainerError;
+use crate::trainer::ops::launch::{BufferIdx, Node, Real};
+
+/// A GPU.
+pub struct CudaDevice {
+    name: String,
+    replay: Replay,
+    // Dropped in this order: what uses the stream, then the stream, then the context.
+    products: Products,
+    kernels: Kernels,
+    ring: Ring,
+    memory: Memory,
+    stream: Arc<CudaStream>,
+    context: Arc<CudaContext>,
+}
+
+/// Nodes ready to run on the device that prepared them.
+pub struct Recording {
+    steps: Vec<Step>,
+    /// Absent where nodes are run one by one.
+    graph: Option<CudaGraph>,
+}
+
+// SAFETY: the driver and cuBLASLt may be called from any thread that has bound the context, which every method of `CudaDevice`
+// does first; a graph has one owner and is launched and destroyed through it alone, never from two threads at once.
+unsafe impl Send for CudaDevice {}
+// SAFETY: as above.
+unsafe impl Send for Recording {}
+
+/// How recordings run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Replay {
+    Graph,
+    Eager,
+    Checked,
+}
+
+impl Replay {
+    fn from_environment() -> Result<Self, TrainerError> {
+        match std::env::var("SCALEDOWN_CUDA_REPLAY").as_deref() {
+            Err(_) | Ok("" | "graph") => Ok(Self::Graph),
+            Ok("eager") => Ok(Self::Eager),
+            Ok("checked") => Ok(Self::Checked),
+            Ok(other) => {
+                let expected = "expected `graph`, `eager` or `checked`";
+                Err(TrainerError::Input(format!("SCALEDOWN_CUDA_REPLAY is `{other}`, {expected}")))
+            }
+        }
+    }
+}
+
+impl CudaDevice {
+    /// The GPU of a number, computing in a precision.
+    ///
+    /// # Errors
+    /// [`TrainerError::NoCuda`] where a library or the device is missing, [`TrainerError::DeviceMemory`] where it is full.
+    pub fn new(ordinal: usize, precision: Precision) -> Result<Self, TrainerError> {
+        let replay = Replay::from_environment()?;
+        let found = driver()?;
+        let Some(info) = found.devices.get(ordinal) else {
+            let reason = format!("GPU {ordinal} was asked for, there are {}", found.devices.len());
+            return Err(TrainerError::NoCuda { reason, hint: "GPUs count from 0; `scaledown doctor` lists them".into() });
+        };
+        Library::Nvrtc.require()?;
+        Library::CublasLt.require()?;
+        let context = CudaContext::new(ordinal).map_err(failed(&format!("opening GPU {ordinal}")))?;
+        // SAFETY: all work is on one stream, so nothing needs events between streams; they would wait inside captures.
+        unsafe { context.disable_event_tracking() };
+        let stream = context.new_stream().map_err(failed("making a stream"))?;
+        let real = match precision {
+            Precision::F32 | Precision::Tf32 => Real::F32,
+            Precision::Bf16 => Real::Bf16,
+        };
+        let cache = Cache::of_user();
+        let kernels = Kernels::new(&context, real, cache.clone())?;
+        let ring = Ring::new(&stream).map_err(failed("making buffers for copies"))?;
+        let mut memory = Memory { stream: stream.clone(), allocations: HashMap::new() };
+        let workspace = memory.allocate(WORKSPACE_BYTES)?;
+        let tuner = Tuner::from_environment(&context, &cache).map_err(failed("reading the device's properties"))?;
+        let products = Products::new(&stream, precision, workspace, tuner)?;
+        Ok(Self { name: info.name.clone(), replay, products, kernels, ring, memory, stream, context })
+    }
+
+    /// The GPU's product name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Makes this device's context the one that calls of this thread go to.
+    fn bind(&self) -> Result<(), TrainerError> {
+        self.context.bind_to_thread().map_err(failed("binding the device"))
+    }
+
+    fn wait(&self, operation: &str) -> Result<(), TrainerError> {
+        self.stream.synchronize().map_err(failed(operation))
+    }
+
+    /// Steps as one graph. The capture is relaxed: other threads, and this one, may allocate meanwhile.
+    fn capture(&self, steps: &[Step]) -> Result<CudaGraph, TrainerError> {
+        let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        self.stream.begin_capture(mode).map_err(failed("beginning a capture"))?;
+        let started = steps.iter().try_for_each(|step| step.start(&self.stream, &self.products));
+        // The capture ends whatever happened, else the stream stays unusable.
+        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        started?;
+        let graph = graph.map_err(failed("making a graph"))?;
+        let nothing = || TrainerError::Cuda { operation: "making a graph".into(), code: "nothing was captured".into() };
+        let graph = graph.ok_or_else(nothing)?;
+        graph.upload().map_err(failed("uploading a graph"))?;
+        Ok(graph)
+    }
+}
+
+impl Device for CudaDevice {
+    type Graph = Recording;
+
+    fn real(&self) -> Real {
+        self.kernels.real()
+    }
+
+    fn available_bytes(&self) -> Option<u64> {
+        self.context.mem_get_info().ok().map(|(free, _)| free as u64)
+    }
+
+    fn allocate(&mut self, bytes: usize) -> Result<Address, TrainerError> {
+        self.bind()?;
+        self.memory.allocate(bytes)
+    }
+
+    fn free(&mut self, address: Address) {
+        // Where the device no longer answers, its memory is gone anyway.
+        let _ = self.bind().and_then(|()| self.wait("waiting before memory is freed"));
+        self.memory.free(address);
+    }
+
+    fn write(&mut self, to: Address, bytes: &[u8]) -> Result<(), TrainerError> {
+        self.bind()?;
+        self.ring.write(to.0, bytes).map_err(failed("copying to the device, or work before"))
+    }
+
+    fn read(&mut self, from: Address, bytes: &mut [u8]) -> Result<(), TrainerError> {
+        self.bind()?;
+        let failed = failed("copying from the device, or work before");
+        if !bytes.is_empty() {
+            // SAFETY: the caller reads memory that it allocated; `bytes` outlives the wait below.
+            unsafe { result::memcpy_dtoh_async(bytes, from.0, self.stream.cu_stream()) }.map_err(&failed)?;
+        }
+        self.stream.synchronize().map_err(failed)
+    }
+
+    fn prepare(&mut self, nodes: &[Node], addresses: &[Address]) -> Result<Recording, TrainerError> {
+        self.bind()?;
+        let scratch = BufferIdx(u32::try_from(addresses.len()).expect("a recording has few buffers"));
+        let (nodes, scratch_bytes) = stage_biases(nodes, addresses, scratch);
+        let mut addresses = addresses.to_vec();
+        if scratch_bytes > 0 {
+            addresses.push(self.memory.allocate(scratch_bytes)?);
+        }
+        let steps = resolve(&nodes, &addresses, &mut self.kernels, &mut self.products)?;
+        self.products.rehearse()?;
+        let graph = match self.replay {
+            Replay::Graph if !steps.is_empty() => Some(self.capture(&steps)?),
+            Replay::Graph | Replay::Eager | Replay::Checked => None,
+        };
+        Ok(Recording { steps, graph })
+    }
+
+    fn run(&mut self, recording: &Recording) -> Result<(), TrainerError> {
+        self.bind()?;
+        if let Some(graph) = &recording.graph {
+            return graph.launch().map_err(failed("starting a graph, or work before"));
+        }
+        for (idx, step) in recording.steps.iter().enumerate() {
+            step.start(&self.stream, &self.products)?;
+            if self.replay == Replay::Checked {
+                self.wait(&format!("node {idx}, {}", step.describe(&self.products)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn synchronize(&mut self) -> Result<(), TrainerError> {
+        self.wait("waiting for the device's work")
+    }
+}
+
+impl Drop for CudaDevice {
+    fn drop(&mut self) {
+        // Work under way uses what the fields free. Binds the context for them, too.
+        let _ = self.stream.synchronize();
+    }
+}
+
+/// Device memory, freed on drop.
+struct Memory {
+    stream: Arc<CudaStream>,
+    /// Bytes by address.
+    allocations: HashMap<u64, usize>,
+}
+
+impl Memory {
+    /// The driver aligns to this; smaller pieces would cost as much.
+    const LEAST_BYTES: usize = 256;
+
+    /// Zeroed memory; the context is bound.
+    fn allocate(&mut self, bytes: usize) -> Result<Address, TrainerError> {
+        let bytes = bytes.max(Self::LEAST_BYTES);
+        // SAFETY: the context is bound; the memory is zeroed in stream order before anything on the stream reads it.
+        let address = unsafe { result::malloc_sync(bytes) }.map_err(|error| self.refusal(bytes, error))?;
+        self.allocations.insert(address, bytes);
+        // SAFETY: just allocated with this size.
+        unsafe { result::memset_d8_async(address, 0, bytes, self.stream.cu_stream()) }.map_err(failed("zeroing memory"))?;
+        Ok(Address(address))
+    }
+
+    fn refusal(&self, bytes: usize, error: DriverError) -> TrainerError {
+        if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
+            return failed("allocating memory")(error);
+        }
+        let planned = (self.allocations.values().sum::<usize>() + bytes) as u64;
+        let available = result::mem_get_info().ok().map(|(free, _)| free as u64);
+        TrainerError::DeviceMemory { asked: bytes as u64, planned, available }
+    }
+
+    fn free(&mut self, address: Address) {
+        if self.allocations.remove(&address.0).is_some() {
+            // SAFETY: allocated here and freed once, after the work on the stream.
+            let _ = unsafe { result::free_sync(address.0) };
+        }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let _ = self.stream.synchronize();
+        for address in self.allocations.keys() {
+            // SAFETY: allocated here and freed once, after all work; a failure has nobody to go to.
+            let _ = unsafe { result::free_sync(*address) };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_there_or_one_error_says_what_is_missing() {
+        match CudaDevice::new(0, Precision::F32) {
+            Ok(device) => assert!(!device.name().is_empty()),
+            Err(TrainerError::NoCuda { reason, hint }) => assert!(!reason.is_empty() && !hint.is_empty()),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}

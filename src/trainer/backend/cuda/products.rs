@@ -1,0 +1,284 @@
+//! Matrix products through cuBLASLt.
+//!
+//! Input: [`Product`]s and addresses. Output: work on the device's stream. A row-major matrix is a column-major one transposed, so
+//! out = a b is asked for as outᵀ = bᵀ aᵀ: our b is the library's A, our a its B, and a bias over our columns is its bias over
+//! rows. Descriptors and the algorithm are made once a distinct shape.
+//!
+//! Invariants: f32 products are never rounded to TF32 unless the precision says so; sums are f32; the same shape uses the same
+//! algorithm, and partial sums of a split inner dimension are added in a step of their own in f32 (never in place, where blocks
+//! take turns at the output): the same inputs give the same bytes on the same GPU and library. Must not know a recording.
+
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use cudarc::cublaslt::result::{self, CublasError};
+use cudarc::cublaslt::sys::{self, cublasComputeType_t as Compute, cublasLtMatmulDescAttributes_t as DescAttribute};
+use cudarc::cublaslt::sys::{cublasLtMatmulPreferenceAttributes_t as Preference, cudaDataType as DataType};
+use cudarc::driver::CudaStream;
+
+use super::device::Address;
+use super::libraries::Library;
+use super::shape::{Operands, Shape};
+use super::tune::Tuner;
+use crate::run::Precision;
+use crate::trainer::TrainerError;
+use crate::trainer::ops::launch::{Product, Real};
+
+/// Memory that algorithms may use between their steps.
+pub(super) const WORKSPACE_BYTES: usize = 64 << 20;
+
+/// Algorithms that the heuristic is asked for; the first is used unless they are timed.
+const CANDIDATES: usize = 8;
+
+/// The products of one device.
+pub(super) struct Products {
+    // Plans are destroyed before the library's handle.
+    plans: Vec<Plan>,
+    known: HashMap<Shape, usize>,
+    handle: Handle,
+    stream: Arc<CudaStream>,
+    precision: Precision,
+    workspace: Address,
+    tuner: Option<Tuner>,
+}
+
+struct Plan {
+    shape: Shape,
+    desc: Desc,
+    a: Layout,
+    b: Layout,
+    out: Layout,
+    /// Best guess first; at least one.
+    candidates: Vec<sys::cublasLtMatmulAlgo_t>,
+    is_rehearsed: bool,
+}
+
+impl Products {
+    /// On a stream, with [`WORKSPACE_BYTES`] at `workspace`.
+    pub(super) fn new(
+        stream: &Arc<CudaStream>,
+        precision: Precision,
+        workspace: Address,
+        tuner: Option<Tuner>,
+    ) -> Result<Self, TrainerError> {
+        Library::CublasLt.require()?;
+        let handle = Handle(result::create_handle().map_err(failed("starting cuBLASLt"))?);
+        let (plans, known) = Default::default();
+        Ok(Self { plans, known, handle, stream: stream.clone(), precision, workspace, tuner })
+    }
+
+    /// The plan of a product; made where it is new.
+    pub(super) fn plan(&mut self, product: &Product, operands: &Operands) -> Result<usize, TrainerError> {
+        let shape = Shape::new(product, operands)?;
+        if let Some(plan) = self.known.get(&shape) {
+            return Ok(*plan);
+        }
+        self.plans.push(Plan::new(&self.handle, shape, self.precision, operands).map_err(failed(&shape.describe()))?);
+        self.known.insert(shape, self.plans.len() - 1);
+        Ok(self.plans.len() - 1)
+    }
+
+    /// Starts a product on the stream; also inside a capture.
+    pub(super) fn run(&self, plan: usize, operands: &Operands) -> Result<(), TrainerError> {
+        let plan = &self.plans[plan];
+        self.run_with(plan, &plan.candidates[0], operands)
+    }
+
+    /// Runs every new plan once on memory of its own, and chooses its algorithm by time where that is asked for. A first run loads
+    /// the library's kernels, which is better done outside a capture; without memory for it, it is left out.
+    pub(super) fn rehearse(&mut self) -> Result<(), TrainerError> {
+        let new: Vec<usize> = (0..self.plans.len()).filter(|plan| !self.plans[*plan].is_rehearsed).collect();
+        let bytes = new.iter().map(|plan| self.plans[*plan].shape.scratch(Address(0)).1).max().unwrap_or(0);
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: the caller has bound the stream's context; freed below, after all work on it.
+        let Ok(base) = (unsafe { cudarc::driver::result::malloc_sync(bytes) }) else { return Ok(()) };
+        let outcome = new.into_iter().try_for_each(|plan| self.rehearse_one(plan, Address(base)));
+        let waited = self.stream.synchronize().map_err(super::kernels::failed("trying products"));
+        // SAFETY: allocated above; nothing uses it any more.
+        unsafe { cudarc::driver::result::free_sync(base) }.map_err(super::kernels::failed("freeing memory"))?;
+        outcome.and(waited)
+    }
+
+    fn rehearse_one(&mut self, idx: usize, base: Address) -> Result<(), TrainerError> {
+        let plan = &self.plans[idx];
+        let (operands, _) = plan.shape.scratch(base);
+        let mut chosen = plan.candidates[0];
+        if let Some(tuner) = &self.tuner {
+            let subject = format!("{:?} {:?}", plan.shape, self.precision);
+            let is_usable = |algorithm: &_| plan.accepts(&self.handle, algorithm);
+            chosen = tuner.choose(&subject, &plan.candidates, is_usable, &mut |algorithm| {
+                self.run_with(plan, algorithm, &operands)?;
+                self.stream.synchronize().map_err(super::kernels::failed("timing products"))
+            })?;
+        }
+        self.run_with(plan, &chosen, &operands)?;
+        let plan = &mut self.plans[idx];
+        plan.candidates = vec![chosen];
+        plan.is_rehearsed = true;
+        Ok(())
+    }
+
+    fn run_with(&self, plan: &Plan, algorithm: &sys::cublasLtMatmulAlgo_t, operands: &Operands) -> Result<(), TrainerError> {
+        let pointer = |address: Address| address.0 as *mut c_void;
+        let (alpha, beta) = (1.0_f32, if plan.shape.has_addend { 1.0_f32 } else { 0.0 });
+        let start = || {
+            if let Some(bias) = operands.bias {
+                plan.desc.set(DescAttribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.0)?;
+            }
+            // SAFETY: descriptors and handle are alive; the addresses are device memory of the described sizes, which the maker
+            // of the recording planned; alpha and beta are read before the call returns.
+            unsafe {
+                result::matmul(
+                    self.handle.0,
+                    plan.desc.0,
+                    (&raw const alpha).cast(),
+                    (&raw const beta).cast(),
+                    pointer(operands.b),
+                    plan.a.0,
+                    pointer(operands.a),
+                    plan.b.0,
+                    pointer(operands.addend),
+                    plan.out.0,
+                    pointer(operands.out),
+                    plan.out.0,
+                    algorithm,
+                    pointer(self.workspace),
+                    WORKSPACE_BYTES,
+                    self.stream.cu_stream().cast(),
+                )
+            }
+        };
+        start().map_err(failed(&plan.shape.describe()))
+    }
+
+    /// What a plan computes, for messages.
+    pub(super) fn describe(&self, plan: usize) -> String {
+        self.plans[plan].shape.describe()
+    }
+}
+
+impl Plan {
+    fn new(handle: &Handle, shape: Shape, precision: Precision, operands: &Operands) -> Result<Self, CublasError> {
+        let compute = match (precision, shape.factors) {
+            (Precision::Tf32, Real::F32) => Compute::CUBLAS_COMPUTE_32F_FAST_TF32,
+            (Precision::F32 | Precision::Tf32 | Precision::Bf16, _) => Compute::CUBLAS_COMPUTE_32F,
+        };
+        let desc = Desc(result::create_matmul_desc(compute, DataType::CUDA_R_32F)?);
+        let ((a_rows, a_columns, trans_a), (b_rows, b_columns, trans_b)) = (shape.library_a(), shape.library_b());
+        desc.set(DescAttribute::CUBLASLT_MATMUL_DESC_TRANSA, &u32::from(trans_a))?;
+        desc.set(DescAttribute::CUBLASLT_MATMUL_DESC_TRANSB, &u32::from(trans_b))?;
+        if let Some(bias) = operands.bias {
+            let epilogue = sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS as u32;
+            desc.set(DescAttribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+            // The heuristic reads the pointer's alignment.
+            desc.set(DescAttribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.0)?;
+        }
+        let a = Layout::new(shape.factors, a_rows, a_columns)?;
+        let b = Layout::new(shape.factors, b_rows, b_columns)?;
+        let out = Layout::new(shape.out, shape.n, shape.m)?;
+        let mut plan = Self { shape, desc, a, b, out, candidates: Vec::new(), is_rehearsed: false };
+        plan.candidates = plan.ask(handle)?;
+        Ok(plan)
+    }
+
+    /// Algorithms for the shape, best guess first.
+    fn ask(&self, handle: &Handle) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
+        let preferences = Preferences(result::create_matmul_pref()?);
+        preferences.set(Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(WORKSPACE_BYTES as u64))?;
+        let reduction = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
+        preferences.set(Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction)?;
+        let [a, b, addend, out, _] = self.shape.alignments;
+        preferences.set(Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &b)?;
+        preferences.set(Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &a)?;
+        preferences.set(Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &addend)?;
+        preferences.set(Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &out)?;
+        // SAFETY: plain numbers, of which zero is a value of each type.
+        let mut results: [sys::cublasLtMatmulHeuristicResult_t; CANDIDATES] = unsafe { std::mem::zeroed() };
+        let mut count = 0;
+        // SAFETY: everything is alive and `results` has room for what is asked for.
+        unsafe {
+            sys::cublasLtMatmulAlgoGetHeuristic(
+                handle.0,
+                self.desc.0,
+                self.a.0,
+                self.b.0,
+                self.out.0,
+                self.out.0,
+                preferences.0,
+                CANDIDATES as i32,
+                results.as_mut_ptr(),
+                &raw mut count,
+            )
+        }
+        .result()?;
+        let found = results.iter().take(usize::try_from(count).unwrap_or(0));
+        let usable = found.filter(|result| result.state.result().is_ok() && result.workspaceSize <= WORKSPACE_BYTES);
+        let algorithms: Vec<_> = usable.map(|result| result.algo).collect();
+        if algorithms.is_empty() {
+            return Err(CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED));
+        }
+        Ok(algorithms)
+    }
+
+    /// Whether an algorithm that was kept on disk is still one for this plan.
+    fn accepts(&self, handle: &Handle, algorithm: &sys::cublasLtMatmulAlgo_t) -> bool {
+        // SAFETY: as in `ask`.
+        let mut result: sys::cublasLtMatmulHeuristicResult_t = unsafe { std::mem::zeroed() };
+        let (a, b, out) = (self.a.0, self.b.0, self.out.0);
+        // SAFETY: everything is alive.
+        let status = unsafe { sys::cublasLtMatmulAlgoCheck(handle.0, self.desc.0, a, b, out, out, algorithm, &raw mut result) };
+        status.result().is_ok() && result.workspaceSize <= WORKSPACE_BYTES
+    }
+}
+
+/// The failure of cuBLASLt at an operation.
+fn failed(operation: &str) -> impl Fn(CublasError) -> TrainerError + use<> {
+    let operation = operation.to_string();
+    move |error| TrainerError::Cuda { operation: operation.clone(), code: format!("{:?}", error.0) }
+}
+
+struct Handle(sys::cublasLtHandle_t);
+struct Desc(sys::cublasLtMatmulDesc_t);
+struct Layout(sys::cublasLtMatrixLayout_t);
+struct Preferences(sys::cublasLtMatmulPreference_t);
+
+impl Desc {
+    fn set<T>(&self, attribute: DescAttribute, value: &T) -> Result<(), CublasError> {
+        // SAFETY: the descriptor is alive; `value` has the attribute's type, a plain number, and is copied.
+        unsafe { result::set_matmul_desc_attribute(self.0, attribute, std::ptr::from_ref(value).cast(), size_of::<T>()) }
+    }
+}
+
+impl Preferences {
+    fn set<T>(&self, attribute: Preference, value: &T) -> Result<(), CublasError> {
+        // SAFETY: as for a descriptor.
+        unsafe { result::set_matmul_pref_attribute(self.0, attribute, std::ptr::from_ref(value).cast(), size_of::<T>()) }
+    }
+}
+
+impl Layout {
+    /// A dense column-major matrix.
+    fn new(real: Real, rows: usize, columns: usize) -> Result<Self, CublasError> {
+        let element = match real {
+            Real::F32 => DataType::CUDA_R_32F,
+            Real::Bf16 => DataType::CUDA_R_16BF,
+        };
+        let leading = i64::try_from(rows).map_err(|_| CublasError(sys::cublasStatus_t::CUBLAS_STATUS_INVALID_VALUE))?;
+        result::create_matrix_layout(element, rows as u64, columns as u64, leading).map(Self)
+    }
+}
+
+macro_rules! destroyed {
+    ($($type:ident by $destroy:ident),*) => {$(
+        impl Drop for $type {
+            fn drop(&mut self) {
+                // SAFETY: made by the library and destroyed only here; a failure has nobody to go to.
+                let _ = unsafe { result::$destroy(self.0) };
+            }
+        }
+    )*};
+}
+destroyed!(Handle by destroy_handle, Desc by destroy_matmul_desc, Layout by destroy_matrix_layout, Preferences by destroy_matmul_pref);

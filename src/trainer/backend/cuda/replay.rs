@@ -1,0 +1,203 @@
+//! Nodes made concrete: functions, addresses and plans in place of names, views and shapes.
+//!
+//! Input: nodes and addresses. Output: [`Step`]s that only need a stream. Invariants: a step reads nothing of the host but what it
+//! holds, so it can be captured; steps allocate nothing. Must not know how steps are run: one by one or as a graph.
+
+use std::ffi::c_void;
+
+use cudarc::driver::{CudaFunction, CudaStream, DriverError, result, sys};
+
+use super::device::Address;
+use super::kernels::{Kernels, failed};
+use super::products::Products;
+use super::shape::Operands;
+use crate::trainer::TrainerError;
+use crate::trainer::ops::bias;
+use crate::trainer::ops::launch::{Arg, BufferIdx, Node, Product, Real, View};
+
+/// A node made concrete.
+pub(super) enum Step {
+    /// A kernel; arguments in 8 bytes each, of which a kernel reads as many as its type has.
+    Launch { name: &'static str, function: CudaFunction, grid: [u32; 3], threads: u32, shared_bytes: u32, args: Vec<u64> },
+    /// A product by its plan.
+    Product { plan: usize, operands: Operands },
+    /// Zero bytes.
+    Zero { address: Address, bytes: usize },
+    /// A copy.
+    Copy { from: Address, to: Address, bytes: usize },
+}
+
+/// A bias that cuBLASLt reads is aligned to this many bytes.
+const BIAS_ALIGNMENT: u64 = 16;
+
+/// Nodes in which every bias has the output's type and alignment, by way of `scratch` where it has not; and the bytes that scratch
+/// needs. One piece of scratch serves all, since nodes run in order.
+pub(super) fn stage_biases(nodes: &[Node], addresses: &[Address], scratch: BufferIdx) -> (Vec<Node>, usize) {
+    let (mut staged, mut bytes) = (Vec::with_capacity(nodes.len()), 0);
+    let to = View { buffer: scratch, offset: 0 };
+    for node in nodes {
+        let Node::Product(product @ Product { n, bias: Some(bias), out_real, .. }) = node else {
+            staged.push(node.clone());
+            continue;
+        };
+        match out_real {
+            Real::Bf16 => staged.push(bias::cuda::round(*n, *bias, to).into()),
+            Real::F32 if address(addresses, *bias).0.is_multiple_of(BIAS_ALIGNMENT) => {
+                staged.push(node.clone());
+                continue;
+            }
+            Real::F32 => staged.push(Node::Copy { from: *bias, to, bytes: 4 * n }),
+        }
+        bytes = bytes.max(n * out_real.bytes());
+        staged.push(Product { bias: Some(to), ..*product }.into());
+    }
+    (staged, bytes)
+}
+
+/// Makes nodes concrete; kernels are compiled and plans made where they are new.
+pub(super) fn resolve(
+    nodes: &[Node],
+    addresses: &[Address],
+    kernels: &mut Kernels,
+    products: &mut Products,
+) -> Result<Vec<Step>, TrainerError> {
+    let mut steps = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        match node {
+            Node::Launch(launch) => steps.push(Step::Launch {
+                name: launch.kernel,
+                function: kernels.function(launch)?,
+                grid: launch.grid,
+                threads: launch.threads,
+                shared_bytes: launch.shared_bytes,
+                args: launch.args.iter().map(|arg| argument(addresses, *arg)).collect(),
+            }),
+            Node::Product(product) if product.m == 0 || product.n == 0 => {}
+            Node::Product(product) => {
+                let operands = operands(addresses, product);
+                steps.push(Step::Product { plan: products.plan(product, &operands)?, operands });
+            }
+            // An empty fill or copy is an error of the driver inside a capture.
+            Node::Zero { bytes: 0, .. } | Node::Copy { bytes: 0, .. } => {}
+            Node::Zero { view, bytes } => steps.push(Step::Zero { address: address(addresses, *view), bytes: *bytes }),
+            Node::Copy { from, to, bytes } => {
+                steps.push(Step::Copy { from: address(addresses, *from), to: address(addresses, *to), bytes: *bytes });
+            }
+        }
+    }
+    Ok(steps)
+}
+
+impl Step {
+    /// Starts the step on a stream whose context is bound; also inside a capture.
+    pub(super) fn start(&self, stream: &CudaStream, products: &Products) -> Result<(), TrainerError> {
+        match self {
+            Self::Product { plan, operands } => products.run(*plan, operands),
+            other => other.call(stream.cu_stream()).map_err(|error| failed(&self.describe(products))(error)),
+        }
+    }
+
+    fn call(&self, stream: sys::CUstream) -> Result<(), DriverError> {
+        // SAFETY: functions are loaded; addresses are device memory with room for what the node says, as its maker planned; the
+        // driver copies the arguments before it returns.
+        unsafe {
+            match self {
+                Self::Launch { function, grid: [x, y, z], threads, shared_bytes, args, .. } => {
+                    let mut pointers: Vec<*mut c_void> = args.iter().map(|arg| std::ptr::from_ref(arg).cast_mut().cast()).collect();
+                    let (grid, block) = ((*x, *y, *z), (*threads, 1, 1));
+                    result::launch_kernel(function.cu_function(), grid, block, *shared_bytes, stream, &mut pointers)
+                }
+                Self::Zero { address, bytes } if address.0.is_multiple_of(4) && bytes.is_multiple_of(4) => {
+                    sys::cuMemsetD32Async(address.0, 0, bytes / 4, stream).result()
+                }
+                Self::Zero { address, bytes } => result::memset_d8_async(address.0, 0, *bytes, stream),
+                Self::Copy { from, to, bytes } => result::memcpy_dtod_async(to.0, from.0, *bytes, stream),
+                Self::Product { .. } => Ok(()),
+            }
+        }
+    }
+
+    /// What it does, for messages.
+    pub(super) fn describe(&self, products: &Products) -> String {
+        match self {
+            Self::Launch { name, grid, threads, shared_bytes, .. } => {
+                format!("kernel {name}, grid {grid:?}, {threads} threads, {shared_bytes} bytes of shared memory")
+            }
+            Self::Product { plan, .. } => products.describe(*plan),
+            Self::Zero { bytes, .. } => format!("zeroing {bytes} bytes"),
+            Self::Copy { bytes, .. } => format!("copying {bytes} bytes"),
+        }
+    }
+}
+
+fn address(addresses: &[Address], view: View) -> Address {
+    let buffer = addresses.get(view.buffer.0 as usize).expect("a recording comes with an address for each of its buffers");
+    buffer.at(view.offset)
+}
+
+fn argument(addresses: &[Address], arg: Arg) -> u64 {
+    match arg {
+        Arg::In(view) | Arg::Out(view) | Arg::InOut(view) => address(addresses, view).0,
+        Arg::Null => 0,
+        Arg::U32(value) => u64::from(value),
+        Arg::F32(value) => u64::from(value.to_bits()),
+    }
+}
+
+fn operands(addresses: &[Address], product: &Product) -> Operands {
+    let at = |view| address(addresses, view);
+    let out = at(product.out);
+    Operands {
+        a: at(product.a.view),
+        b: at(product.b.view),
+        addend: product.addend.map_or(out, at),
+        out,
+        bias: product.bias.map(at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trainer::ops::launch::Factor;
+
+    const fn view(buffer: u32, offset: usize) -> View {
+        View { buffer: BufferIdx(buffer), offset }
+    }
+
+    fn product(bias: Option<View>, out_real: Real) -> Product {
+        let factor = Factor::plain(view(0, 0), Real::Bf16);
+        Product { m: 4, n: 10, k: 8, a: factor, b: factor, addend: None, bias, out: view(1, 0), out_real }
+    }
+
+    #[test]
+    fn a_bias_is_staged_only_where_its_type_or_alignment_does_not_fit() {
+        let addresses = [Address(0), Address(1 << 10), Address(1 << 20)];
+        let scratch = view(3, 0);
+        let plain = product(None, Real::Bf16);
+        let aligned = product(Some(view(2, 32)), Real::F32);
+        let crooked = product(Some(view(2, 36)), Real::F32);
+        let narrow = product(Some(view(2, 32)), Real::Bf16);
+        let nodes = [plain, aligned, crooked, narrow].map(Node::from);
+        let (staged, bytes) = stage_biases(&nodes, &addresses, BufferIdx(3));
+        let expected = [
+            plain.into(),
+            aligned.into(),
+            Node::Copy { from: view(2, 36), to: scratch, bytes: 40 },
+            Product { bias: Some(scratch), ..crooked }.into(),
+            bias::cuda::round(10, view(2, 32), scratch).into(),
+            Product { bias: Some(scratch), ..narrow }.into(),
+        ];
+        assert_eq!((staged.as_slice(), bytes), (expected.as_slice(), 40));
+        assert_eq!(stage_biases(&nodes[..2], &addresses, BufferIdx(3)), (nodes[..2].to_vec(), 0));
+    }
+
+    #[test]
+    fn arguments_take_eight_bytes_with_the_value_first() {
+        let addresses = [Address(4096)];
+        assert_eq!(argument(&addresses, Arg::In(view(0, 12))), 4108);
+        assert_eq!(argument(&addresses, Arg::U32(7)).to_le_bytes()[..4], 7_u32.to_le_bytes());
+        assert_eq!(argument(&addresses, Arg::F32(1.5)).to_le_bytes()[..4], 1.5_f32.to_le_bytes());
+        assert_eq!(argument(&addresses, Arg::Null), 0);
+    }
+}

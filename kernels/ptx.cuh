@@ -14,7 +14,7 @@ typedef unsigned long long u64;
 #ifdef EMU
 #include "emu.h"
 #define DEV static inline
-#define KERNEL(threads) static void
+#define KERNEL(...) static void
 
 typedef char* shared_address;
 DEV shared_address shared_pointer(const void* p) { return (char*)p; }
@@ -68,9 +68,12 @@ DEV void mma_16_8_16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
         }
     });
 }
+// 2^x to about two units in the last place, 0 where it would be subnormal.
+DEV float exp2_fast(float x) { return exp2f(x); }
 #else
 #define DEV __device__ __forceinline__
-#define KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+// Most threads of a block and, if wanted, the blocks that must fit a multiprocessor.
+#define KERNEL(...) extern "C" __global__ void __launch_bounds__(__VA_ARGS__)
 #define DYN_SHARED(T, name) extern __shared__ __align__(16) char name##_bytes[]; T* name = (T*)name##_bytes
 
 typedef u32 shared_address;
@@ -104,5 +107,10 @@ DEV void mma_16_8_16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+DEV float exp2_fast(float x) {
+    float r;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
 }
 #endif

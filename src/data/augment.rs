@@ -58,14 +58,20 @@ impl Augmenter {
         self.crop_flip.is_none()
     }
 
+    /// The crop of one image: left, top, width and height in pixels, and 1 where it is mirrored, else 0; `None` where images
+    /// pass unchanged.
+    pub fn crop(&self, draws: &mut Draws) -> Option<[f32; 5]> {
+        let CropFlip { min_area, flip } = self.crop_flip?;
+        let Crop { left, top, width, height } = random_crop(self.side as f32, min_area, draws);
+        Some([left, top, width, height, f32::from(u8::from(draws.chance(flip)))])
+    }
+
     /// Augments one image. **Shapes**: \[S, S, 3\] to \[S, S, 3\].
     pub fn apply(&self, image: &[u8], draws: &mut Draws, out: &mut [u8]) {
-        match self.crop_flip {
+        match self.crop(draws) {
             None => out.copy_from_slice(image),
-            Some(CropFlip { min_area, flip }) => {
-                let crop = random_crop(self.side as f32, min_area, draws);
-                let is_flipped = draws.chance(flip);
-                resample(image, self.side, crop, is_flipped, out);
+            Some([left, top, width, height, flip]) => {
+                resample(image, self.side, Crop { left, top, width, height }, flip != 0.0, out);
             }
         }
     }

@@ -154,7 +154,7 @@ pub struct Product {
     pub b: Factor,
     /// [m, n] in f32, may be `out` itself; only where `out` is f32.
     pub addend: Option<View>,
-    /// n elements of f32, added to every row.
+    /// n elements of the type of `out` (as cuBLASLt reads them), added to every row.
     pub bias: Option<View>,
     /// [m, n].
     pub out: View,
@@ -206,4 +206,52 @@ impl From<Product> for Node {
 #[must_use]
 pub fn blocks(items: usize, threads: usize) -> u32 {
     u32::try_from(items.div_ceil(threads).max(1)).expect("a grid has fewer than 2^31 blocks")
+}
+
+/// Adjacent elements that a thread may move at once: 4 if every row of `width` elements starts aligned to that in all of the
+/// views (given with the bytes of an element; a view starts with a row), else 1.
+#[must_use]
+pub fn pack(width: usize, views: &[(View, usize)]) -> usize {
+    let is_aligned = views.iter().all(|(view, bytes)| view.offset.is_multiple_of(4 * bytes));
+    if is_aligned && width.is_multiple_of(4) { 4 } else { 1 }
+}
+
+/// Cuts the items that sums run over into slabs, so that with `blocks` blocks a slab a large GPU is full: items of a slab (the
+/// last may have fewer) and slabs.
+#[must_use]
+pub fn slabs(items: usize, blocks: usize) -> (usize, usize) {
+    /// Eight for each of an H200's 132 multiprocessors.
+    const ENOUGH: usize = 8 * 132;
+    let slab = items.div_ceil(ENOUGH.div_ceil(blocks.max(1)).min(items).max(1)).max(1);
+    (slab, items.div_ceil(slab))
+}
+
+/// The second stage of sums that blocks have made (`sum_parts` in `common.cuh`): how its threads share the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartSums {
+    /// Parts to add up.
+    pub parts: usize,
+    /// Sums in each.
+    pub len: usize,
+}
+
+impl PartSums {
+    /// Threads of a block.
+    pub const THREADS: u32 = 512;
+
+    /// Groups of threads that take every `groups`-th part.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.parts.div_ceil(4).next_power_of_two().min(16)
+    }
+    /// Blocks of the launch.
+    #[must_use]
+    pub fn grid(&self) -> [u32; 3] {
+        [blocks(self.len, Self::THREADS as usize / self.groups()), 1, 1]
+    }
+    /// Bytes of the parts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        4 * self.parts * self.len
+    }
 }

@@ -8,6 +8,7 @@
 //! **Differs** momentum is kept in f32, not bf16; factored dimensions are the last two of the view, not the two largest.
 
 mod cpu;
+pub mod cuda;
 
 use super::Scratch;
 use cpu::{Factors, Matrix};
@@ -118,7 +119,8 @@ pub fn update(h: &Adafactor, u: &Update, view: &FactorView, slices: Slices, s: &
 }
 
 /// Decay of the second moment at a step: 0 at the first, then towards the cap.
-fn decay(h: &Adafactor, step: u64) -> f32 {
+#[must_use]
+pub fn decay(h: &Adafactor, step: u64) -> f32 {
     (1.0 - ((step + 1) as f64).powf(-DECAY_RATE)).min(f64::from(h.beta2_cap)) as f32
 }
 

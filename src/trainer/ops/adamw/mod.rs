@@ -3,6 +3,7 @@
 //! m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g²; p = keep p - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps).
 
 mod cpu;
+pub mod cuda;
 
 /// Constants of the optimiser.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,9 +31,14 @@ pub struct Update {
 pub fn update(h: &AdamW, u: &Update, params: &mut [f32], grads: &[f32], m: &mut [f32], v: &mut [f32]) {
     let len = params.len();
     assert!(grads.len() == len && m.len() == len && v.len() == len, "slices of an optimiser step");
-    let t = i32::try_from(u.step + 1).unwrap_or(i32::MAX);
-    let unbias = [h.beta1, h.beta2].map(|beta| (1.0 / (1.0 - f64::from(beta).powi(t))) as f32);
-    cpu::update(*h, cpu::Factors { unbias, lr: u.lr, keep: u.keep }, params, grads, m, v);
+    cpu::update(*h, cpu::Factors { unbias: unbias(h, u.step), lr: u.lr, keep: u.keep }, params, grads, m, v);
+}
+
+/// Corrections of both moments after `step` steps and this one: 1 / (1 - beta^(step + 1)).
+#[must_use]
+pub fn unbias(h: &AdamW, step: u64) -> [f32; 2] {
+    let t = i32::try_from(step + 1).unwrap_or(i32::MAX);
+    [h.beta1, h.beta2].map(|beta| (1.0 / (1.0 - f64::from(beta).powi(t))) as f32)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod backward;
 mod cpu;
+pub mod cuda;
 mod plan;
 
 use super::Scratch;

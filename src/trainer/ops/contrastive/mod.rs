@@ -6,8 +6,12 @@
 //!
 //! Works in slabs of rows whose number depends on the batch alone. Each direction is one set of jobs that share nothing they
 //! write; sums are made per slab and added in slab order, so bytes do not depend on threads.
+//!
+//! [`sigmoid`] is the other contrastive loss, [`cuda`] both on a GPU.
 
 mod cpu;
+pub mod cuda;
+pub mod sigmoid;
 
 use std::sync::Mutex;
 
@@ -24,6 +28,15 @@ pub struct Contrastive {
     pub batch: usize,
     /// Channels of a feature (E).
     pub embed_dim: usize,
+}
+
+/// Which loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// Symmetric InfoNCE: [`forward_backward`].
+    Softmax,
+    /// A yes-or-no question for every image and text: [`sigmoid::forward_backward`].
+    Sigmoid,
 }
 
 /// What [`forward_backward`] returns beside the gradients of the features.
@@ -130,7 +143,7 @@ mod tests {
     use super::super::{Sequential, normalize};
     use super::*;
 
-    fn features(seed: u64, batch: usize, embed_dim: usize) -> Vec<f32> {
+    pub(super) fn features(seed: u64, batch: usize, embed_dim: usize) -> Vec<f32> {
         let x = random(seed, batch * embed_dim);
         let (mut y, mut norm) = (vec![0.0; x.len()], vec![0.0; batch]);
         normalize::forward(embed_dim, &x, &mut y, &mut norm);
@@ -208,7 +221,8 @@ mod tests {
     }
 
     /// Runs the last job first, so that nothing can lean on an order.
-    struct Backwards(AtomicUsize);
+    #[derive(Default)]
+    pub(super) struct Backwards(AtomicUsize);
 
     impl ParallelFor for Backwards {
         fn for_each(&self, jobs: usize, job: &(dyn Fn(usize, &mut Scratch) + Sync)) {
@@ -224,7 +238,7 @@ mod tests {
         let c = Contrastive { batch: 200, embed_dim: 24 };
         let (image, text) = (features(1, 200, 24), features(2, 200, 24));
         on_every_path(|path| {
-            let backwards = Backwards(AtomicUsize::new(0));
+            let backwards = Backwards::default();
             let (a, b) = (run(&c, &image, &text, 20.0, &Sequential), run(&c, &image, &text, 20.0, &backwards));
             assert!(a.out == b.out && a.image == b.image && a.text == b.text, "{path}");
             assert_eq!(backwards.0.into_inner(), 4 * 200usize.div_ceil(SLAB), "{path}");

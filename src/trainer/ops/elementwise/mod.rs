@@ -3,6 +3,7 @@
 //! Reductions add in an order that depends on the length alone.
 
 mod cpu;
+pub mod cuda;
 
 /// y += x.
 pub fn add(x: &[f32], y: &mut [f32]) {

@@ -2,6 +2,8 @@
 //!
 //! **Shapes** tokens `[T]`, table `[V, C]`, positions `[T, C]`, rows `[T, C]`; C is `positions.len() / T`.
 
+pub mod cuda;
+
 use super::elementwise;
 
 /// Rows of one sample.

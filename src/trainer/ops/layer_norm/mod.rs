@@ -4,6 +4,7 @@
 //! Backward, with h = (x - mean) rstd and g = dy * gain: dx = rstd (g - mean(g) - h mean(g h)); dgain = sum dy h, dbias = sum dy.
 
 mod cpu;
+pub mod cuda;
 
 use super::Into;
 use cpu::{Affine, Saved, Statistics};

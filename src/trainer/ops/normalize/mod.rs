@@ -3,6 +3,7 @@
 //! **Shapes** x, y `[rows, width]`, norm `[rows]`. Backward: dx = (dy - y (y . dy)) / norm; where |x| < eps, dx = dy / eps.
 
 mod cpu;
+pub mod cuda;
 
 /// Floor of the norm.
 ///

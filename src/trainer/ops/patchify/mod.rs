@@ -1,5 +1,7 @@
 //! An image cut into patches: rows ready for the patch embedding's product.
 
+pub mod cuda;
+
 /// How an image becomes rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PatchShape {

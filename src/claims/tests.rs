@@ -423,6 +423,7 @@ fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
         experiment: "e".to_owned(),
         experiment_digest: String::new(),
         device: crate::run::DeviceKind::Cpu,
+        precision: crate::run::Precision::F32,
         command: String::new(),
         data: BTreeMap::new(),
     };

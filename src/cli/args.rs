@@ -75,12 +75,25 @@ pub enum PlanFormat {
 /// Where runs compute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Device {
-    /// A GPU where this build can train on one, else the CPU.
+    /// An NVIDIA GPU where there is one with what it needs, else the CPU.
     Auto,
     /// The CPU.
     Cpu,
     /// An NVIDIA GPU.
     Cuda,
+}
+
+/// Arithmetic of products; parameters, sums and the loss are f32 always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Arithmetic {
+    /// bf16 on a GPU that has it, else f32.
+    Auto,
+    /// Full f32.
+    F32,
+    /// TF32 (GPU only).
+    Tf32,
+    /// bf16 with sums in f32 (GPU only).
+    Bf16,
 }
 
 /// An experiment file and how it is changed from outside.
@@ -95,6 +108,9 @@ pub struct Experiment {
     /// Where runs compute
     #[arg(long, value_enum, default_value_t = Device::Auto)]
     pub device: Device,
+    /// Arithmetic of products
+    #[arg(long, value_enum, default_value_t = Arithmetic::Auto)]
+    pub precision: Arithmetic,
 }
 
 /// How jobs are executed; nothing here changes a result.
@@ -176,6 +192,30 @@ pub enum Command {
     },
     /// Say what this machine has, what is missing and how to get it
     Doctor,
+    /// Compare this machine's GPU with the CPU, kernel by kernel and in whole steps, and time it
+    GpuCheck(GpuCheck),
+}
+
+/// Options of `gpu-check`.
+#[derive(Debug, Args)]
+pub struct GpuCheck {
+    /// Only these parts [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub only: Vec<GpuCheckPart>,
+    /// Write what was found as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub out: Option<PathBuf>,
+}
+
+/// A part of `gpu-check`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GpuCheckPart {
+    /// Every kernel against the CPU's rows.
+    Kernels,
+    /// Whole steps against the CPU backend.
+    Steps,
+    /// How long kernels, products and losses take.
+    Speed,
 }
 
 /// Options of `table`.
@@ -270,12 +310,42 @@ pub struct BenchStep {
     /// Patch side, pixels
     #[arg(long, default_value_t = 4)]
     pub patch_size: usize,
+    /// Whether a class token is prepended, and a norm put before the first block, as in CLIP
+    #[arg(long)]
+    pub class_token: bool,
+    /// Share of patches left out of each image, in [0, 1)
+    #[arg(long, default_value_t = 0.0)]
+    pub masked: f64,
+    /// Channels of the text encoder [default: those of the image encoder]
+    #[arg(long)]
+    pub text_width: Option<usize>,
+    /// Blocks of the text encoder [default: those of the image encoder]
+    #[arg(long)]
+    pub text_depth: Option<usize>,
+    /// Attention heads of the text encoder [default: those of the image encoder]
+    #[arg(long)]
+    pub text_heads: Option<usize>,
     /// Tokens of a caption
     #[arg(long, default_value_t = 16)]
     pub context_length: usize,
+    /// Entries of the vocabulary
+    #[arg(long, default_value_t = 4096)]
+    pub vocab_size: usize,
+    /// Width of the shared space
+    #[arg(long, default_value_t = 256)]
+    pub embed_dim: usize,
     /// Pairs a step
     #[arg(long, default_value_t = 128)]
     pub batch: usize,
+    /// Parts that a batch is cut into for memory
+    #[arg(long, default_value_t = 1)]
+    pub chunks: usize,
+    /// Where to compute; a GPU steps `clip` alone
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    pub device: Device,
+    /// Arithmetic of products
+    #[arg(long, value_enum, default_value_t = Arithmetic::Auto)]
+    pub precision: Arithmetic,
     /// Threads [default: all cores]
     #[arg(long)]
     pub threads: Option<NonZero<usize>>,

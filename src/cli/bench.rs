@@ -10,19 +10,21 @@ use super::args::{BenchActivation, BenchStep, BenchWhat, Format};
 use crate::data::{Philox, Stream};
 use crate::error::Error;
 use crate::run::{
-    Activation, Augmentation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig,
-    TrainConfig, VitConfig,
+    Activation, Augmentation, DeviceKind, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig,
+    TextEncoderConfig, TrainConfig, VitConfig,
 };
+use crate::trainer::TrainerError;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
-use crate::trainer::backend::{Step, StepBatch};
+use crate::trainer::backend::{self, Placement, Step, StepAt, StepBatch, cuda};
 use crate::trainer::model::{build, initial_parameters};
 use crate::trainer::program::{Program, Tower};
+use crate::trainer::strategy::PatchMask;
 
 /// What was measured.
 #[derive(Debug, Serialize)]
 struct Report {
     what: String,
-    cpu: String,
+    on: String,
     threads: usize,
     batch: usize,
     parameters: usize,
@@ -37,37 +39,94 @@ struct Report {
 
 pub(super) fn step(args: &BenchStep, out: &mut dyn Write) -> Result<(), Error> {
     let model = model(args);
-    let program = Arc::new(build(&model, 0.0));
+    let program = Arc::new(build(&model, args.masked));
+    let (device, precision) = super::experiment::placement(args.device, args.precision)?;
     let threads = args.threads.map_or_else(super::cores, std::num::NonZero::get);
-    let train = train(args.batch as u64);
+    let (train, batch) = (train(args), batch(args, &model, device));
+    let times = match (device, args.what) {
+        (DeviceKind::Cpu, what) => on_cpu(args, what, &program, threads, &train, &batch)?,
+        (DeviceKind::Cuda, BenchWhat::Clip) => on_gpu(args, &program, Placement { device, precision, threads }, &train, batch)?,
+        (DeviceKind::Cuda, _) => {
+            let hint = Some("add `--what clip`".into());
+            return Err(Error::Usage { message: "on a GPU the whole step is timed".into(), hint });
+        }
+    };
+    let on = match device {
+        DeviceKind::Cpu => super::doctor::cpu_model(),
+        DeviceKind::Cuda => format!("{} ({precision:?})", cuda::usable()?.name),
+    };
+    print(&report(args, &program, on, threads, times), args.format, out)
+}
+
+/// Seconds of each step on the CPU.
+fn on_cpu(
+    args: &BenchStep,
+    what: BenchWhat,
+    program: &Arc<Program>,
+    threads: usize,
+    train: &TrainConfig,
+    batch: &StepBatch,
+) -> Result<Vec<f64>, Error> {
     let settings = CpuSettings { threads, lanes: train.lanes };
-    let mut step = CpuStep::new(program.clone(), initial_parameters(&program, 0), settings, Some(&train))?;
-    let batch = batch(args, &model);
-    let gradient = vec![1e-3; args.batch * model.embed_dim];
-    let mut times = Vec::new();
-    let begun = Instant::now();
+    let mut step = CpuStep::new(program.clone(), initial_parameters(program, 0), settings, Some(train))?;
+    let gradient = vec![1e-3; args.batch * program.embed_dim];
     let mut done = 0;
-    while done < 5 || begun.elapsed() < Duration::from_secs_f64(args.seconds) {
-        let start = Instant::now();
-        match args.what {
-            BenchWhat::Image => step.gradient_of_tower(&batch, Tower::Image, &gradient)?,
-            BenchWhat::Text => step.gradient_of_tower(&batch, Tower::Text, &gradient)?,
-            BenchWhat::Clip => step.gradient(&batch, 1).map(|_| ())?,
+    measure(args.seconds, 1, || {
+        match what {
+            BenchWhat::Image => step.gradient_of_tower(batch, Tower::Image, &gradient)?,
+            BenchWhat::Text => step.gradient_of_tower(batch, Tower::Text, &gradient)?,
+            BenchWhat::Clip => step.gradient(batch, args.chunks).map(|_| ())?,
         }
         step.update(done, 1e-4)?;
-        // Buffers and pages are made in the first steps.
-        if done >= 2 {
-            times.push(start.elapsed().as_secs_f64());
-        }
         done += 1;
+        Ok(())
+    })
+}
+
+/// Seconds a step on a GPU: of groups of steps, since a single one returns before it is done. Images lie on the GPU where they
+/// fit, as in training.
+fn on_gpu(
+    args: &BenchStep,
+    program: &Arc<Program>,
+    placement: Placement,
+    train: &TrainConfig,
+    mut batch: StepBatch,
+) -> Result<Vec<f64>, Error> {
+    const GROUP: usize = 10;
+    let mut step = backend::prepare(program.clone(), initial_parameters(program, 0), placement, Some((train, 0)))?;
+    if step.hold_pool(&batch.images)? {
+        batch.images = Vec::new();
+        batch.index = (0_u32..).take(args.batch).collect();
+    }
+    let mut done = 0;
+    measure(args.seconds, GROUP, || {
+        for _ in 0..GROUP {
+            step.advance(&batch, StepAt { step: done, lr: 1e-4, chunks: args.chunks })?;
+            done += 1;
+        }
+        step.found().map(|_| ())
+    })
+}
+
+/// Seconds a step of calls that do `group` steps each, for a while; the first two are not counted, since buffers, pages and
+/// kernels are made in them.
+fn measure(seconds: f64, group: usize, mut work: impl FnMut() -> Result<(), TrainerError>) -> Result<Vec<f64>, Error> {
+    let mut times = Vec::new();
+    work()?;
+    work()?;
+    let begun = Instant::now();
+    while times.len() < 3 || begun.elapsed() < Duration::from_secs_f64(seconds) {
+        let start = Instant::now();
+        work()?;
+        #[expect(clippy::cast_precision_loss, reason = "a small count")]
+        times.push(start.elapsed().as_secs_f64() / group as f64);
     }
     times.sort_by(f64::total_cmp);
-    let report = report(args, &program, threads, &times);
-    print(&report, args.format, out)
+    Ok(times)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "display values")]
-fn report(args: &BenchStep, program: &Program, threads: usize, times: &[f64]) -> Report {
+fn report(args: &BenchStep, program: &Program, on: String, threads: usize, times: Vec<f64>) -> Report {
     let median = times[times.len() / 2];
     let macs = match args.what {
         BenchWhat::Image => program.macs(Tower::Image),
@@ -78,7 +137,7 @@ fn report(args: &BenchStep, program: &Program, threads: usize, times: &[f64]) ->
     let gflop = 6.0 * macs as f64 * args.batch as f64 / 1e9;
     Report {
         what: format!("{:?} width {} depth {} heads {}", args.what, args.width, args.depth, args.heads).to_lowercase(),
-        cpu: super::doctor::cpu_model(),
+        on,
         threads,
         batch: args.batch,
         parameters: program.num_params(),
@@ -96,8 +155,8 @@ fn print(report: &Report, format: Format, out: &mut dyn Write) -> Result<(), Err
     if format == Format::Json {
         return Ok(writeln!(out, "{}", serde_json::to_string_pretty(report).expect("a report is a plain struct"))?);
     }
-    let Report { what, cpu, threads, batch, parameters, steps, best_ms, median_ms, .. } = report;
-    writeln!(out, "{what}, batch {batch}, {threads} threads, {parameters} parameters, on {cpu}")?;
+    let Report { what, on, threads, batch, parameters, steps, best_ms, median_ms, .. } = report;
+    writeln!(out, "{what}, batch {batch}, {threads} threads, {parameters} parameters, on {on}")?;
     writeln!(out, "step        best {best_ms:.1} ms, median {median_ms:.1} ms over {steps} steps (forward, backward, AdamW)")?;
     writeln!(out, "samples/s   {:.0}", report.samples_per_s)?;
     writeln!(out, "GFLOP/s     {:.0} ({:.1} GFLOP a step)", report.gflop_per_s, report.gflop_per_step)?;
@@ -115,15 +174,22 @@ fn model(args: &BenchStep) -> ModelConfig {
         heads,
         mlp_width,
         patch_size: args.patch_size,
-        pooling: Pooling::Mean,
-        pre_norm: false,
+        pooling: if args.class_token { Pooling::ClassToken } else { Pooling::Mean },
+        pre_norm: args.class_token,
     };
-    let text =
-        TextEncoderConfig { width, layers: args.depth, heads, mlp_width, context_length: args.context_length, vocab_size: 4096 };
+    let text_width = args.text_width.unwrap_or(width);
+    let text = TextEncoderConfig {
+        width: text_width,
+        layers: args.text_depth.unwrap_or(args.depth),
+        heads: args.text_heads.unwrap_or(heads),
+        mlp_width: 4 * text_width,
+        context_length: args.context_length,
+        vocab_size: args.vocab_size,
+    };
     ModelConfig {
         image_encoder: ImageEncoderConfig::Vit(vit),
         text_encoder: text,
-        embed_dim: 256,
+        embed_dim: args.embed_dim,
         image_size: args.image_size,
         activation: match args.activation {
             BenchActivation::Gelu => Activation::Gelu,
@@ -137,11 +203,17 @@ fn model(args: &BenchStep) -> ModelConfig {
     }
 }
 
-fn train(batch_size: u64) -> TrainConfig {
+fn train(args: &BenchStep) -> TrainConfig {
     TrainConfig {
-        strategy: StrategyConfig { augmentation: Augmentation::None, masked: 0.0, batch_multiplier: 1, ssl: None },
-        batch_size,
-        accumulate: 1,
+        strategy: StrategyConfig {
+            augmentation: Augmentation::None,
+            masked: args.masked,
+            unmasked_tuning: 0.0,
+            batch_multiplier: 1,
+            ssl: None,
+        },
+        batch_size: args.batch as u64,
+        accumulate: args.chunks as u64,
         steps: 1_000_000,
         lr: 1e-4,
         warmup_steps: 0,
@@ -153,16 +225,22 @@ fn train(batch_size: u64) -> TrainConfig {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "made-up pixels and positions")]
-fn batch(args: &BenchStep, model: &ModelConfig) -> StepBatch {
+fn batch(args: &BenchStep, model: &ModelConfig, device: DeviceKind) -> StepBatch {
     let philox = Philox::new(0, Stream::Init);
     let mut draws = philox.at(0, 0);
     let text = &model.text_encoder;
     let vocab = text.vocab_size as u32;
+    let mut keep = Vec::new();
+    // A GPU draws them itself.
+    if let Some(mask) = PatchMask::new(model, args.masked, 0).filter(|_| device == DeviceKind::Cpu) {
+        mask.fill(0, args.batch, &mut keep);
+    }
     StepBatch {
+        keep,
         samples: args.batch,
         images: (0..args.batch * model.image_size * model.image_size * 3).map(|_| draws.below(256) as u8).collect(),
-        keep: Vec::new(),
         tokens: (0..args.batch * text.context_length).map(|_| draws.below(vocab)).collect(),
         ends: vec![text.context_length as u32 - 1; args.batch],
+        ..StepBatch::default()
     }
 }

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::args::{Check, Device, Format, Global};
-use super::experiment::load_spec;
+use super::args::{Check, Format, Global};
+use super::experiment::{STATED, load_spec};
 use super::table::rebuilt;
 use crate::claims::{ClaimSpec, Values, Verdict, judge, to_json, to_text};
 use crate::error::{Error, exit};
@@ -50,7 +50,7 @@ fn on_values(args: &Check) -> Result<Vec<Verdict>, Error> {
 fn on_results(global: &Global, args: &Check) -> Result<(Vec<Verdict>, Vec<String>), Error> {
     let (mut verdicts, mut drifted) = (Vec::new(), Vec::new());
     for file in &args.files {
-        let spec = load_spec(file, &args.set, Device::Auto)?;
+        let spec = load_spec(file, &args.set, STATED)?;
         let folder = global.results.join(&spec.experiment);
         let ours = rebuilt(&folder)?;
         if let Some(committed) = &args.against {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::experiment::Loaded;
 use crate::plan::{JobSpec, Key};
-use crate::run::{ImageEncoderConfig, ModelConfig};
+use crate::run::{DeviceKind, ImageEncoderConfig, ModelConfig};
 use crate::store::Store;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
 use crate::trainer::backend::{Step, StepBatch};
-use crate::trainer::cost::gmacs_per_sample;
+use crate::trainer::cost::{gmacs_of_steps, gmacs_per_sample};
 use crate::trainer::model::{build, initial_parameters};
 
 /// An estimate.
@@ -39,6 +39,9 @@ pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, 
             source: format!("from {count} finished trainings of this plan, {rate:.1} GMAC/s"),
         };
     }
+    if loaded.spec().resolved.device == DeviceKind::Cuda {
+        return Estimate { seconds: None, source: "not known before a first training on this GPU".into() };
+    }
     let smallest = (0..loaded.expansion.runs().len()).map(|run| loaded.expansion.parts(run).model).min_by_key(|model| size(model));
     match smallest.and_then(calibrate) {
         Some(rate) => {
@@ -57,8 +60,7 @@ fn recorded(loaded: &Loaded, store: &Store, finished: &HashSet<Key>) -> Option<(
     for job in trains {
         let JobSpec::Train(spec) = &job.spec else { continue };
         let Some(timings) = store.timings(&job.key) else { continue };
-        #[expect(clippy::cast_precision_loss, reason = "sample counts below 2^53")]
-        let gmacs = gmacs_per_sample(&spec.model, &spec.train.strategy) * spec.train.samples_seen() as f64;
+        let gmacs = gmacs_of_steps(&spec.model, &spec.train, spec.train.steps);
         (work, time, count) = (work + gmacs, time + timings.wall_s, count + 1);
         if count == LOOKED_AT {
             break;
@@ -86,9 +88,9 @@ fn calibrate(model: &ModelConfig) -> Option<f64> {
     let batch = StepBatch {
         samples: BATCH,
         images: vec![128; BATCH * model.image_size * model.image_size * 3],
-        keep: Vec::new(),
         tokens: vec![1; BATCH * text.context_length],
         ends: vec![u32::try_from(text.context_length - 1).ok()?; BATCH],
+        ..StepBatch::default()
     };
     step.gradient(&batch, 1).ok()?;
     let (begun, mut steps) = (Instant::now(), 0_u32);
@@ -96,8 +98,13 @@ fn calibrate(model: &ModelConfig) -> Option<f64> {
         step.gradient(&batch, 1).ok()?;
         steps += 1;
     }
-    let strategy =
-        crate::run::StrategyConfig { augmentation: crate::run::Augmentation::None, masked: 0.0, batch_multiplier: 1, ssl: None };
+    let strategy = crate::run::StrategyConfig {
+        augmentation: crate::run::Augmentation::None,
+        masked: 0.0,
+        unmasked_tuning: 0.0,
+        batch_multiplier: 1,
+        ssl: None,
+    };
     #[expect(clippy::cast_precision_loss, reason = "a batch size")]
     let work = gmacs_per_sample(model, &strategy) * BATCH as f64 * f64::from(steps);
     Some(work / begun.elapsed().as_secs_f64())

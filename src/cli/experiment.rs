@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::args::{Device, Experiment, Global};
+use super::args::{Arithmetic, Device, Experiment, Global};
 use crate::data;
 use crate::error::Error;
 use crate::grid::{Expansion, expand};
@@ -12,6 +12,7 @@ use crate::plan::{self, Plan, PlannedRun, ReportInput, Source};
 use crate::record::{PointView, Provenance};
 use crate::run::{DataSource, DeviceKind, EvalSource, Precision, RunConfig};
 use crate::spec::{self, LoadOptions, ValidSpec};
+use crate::trainer::backend::cuda;
 use crate::trainer::cost::gmacs_per_sample;
 use crate::trainer::strategy::check_support;
 
@@ -25,21 +26,43 @@ pub(super) struct Loaded {
     set: Vec<String>,
 }
 
-/// Loads a file, resolving `auto` to what this build trains on.
-pub(super) fn load_spec(file: &Path, set: &[String], device: Device) -> Result<ValidSpec, Error> {
-    let device = match device {
-        Device::Auto | Device::Cpu => DeviceKind::Cpu,
-        Device::Cuda => {
-            return Err(Error::Usage {
-                message: "this build does not train on a GPU".into(),
-                hint: Some("use `--device cpu`, or leave `--device` out; `scaledown doctor` says what this machine has".into()),
-            });
-        }
+/// For commands that only read what a file states, its name and its claims: any placement does.
+pub(super) const STATED: (DeviceKind, Precision) = (DeviceKind::Cpu, Precision::F32);
+
+/// Resolves `auto` to what this machine has.
+///
+/// # Errors
+/// If CUDA is asked for and not there, or an arithmetic that the device does not have.
+pub(super) fn placement(device: Device, arithmetic: Arithmetic) -> Result<(DeviceKind, Precision), Error> {
+    let gpu = match device {
+        Device::Cpu => None,
+        Device::Auto => cuda::usable().ok(),
+        Device::Cuda => Some(cuda::usable()?),
     };
+    let refuse = |what: &str| {
+        let hint = "use `--precision f32`, or leave it out; `scaledown doctor` says what this machine has";
+        Err(Error::Usage { message: format!("{what} has no such arithmetic"), hint: Some(hint.into()) })
+    };
+    match (gpu, arithmetic) {
+        (None, Arithmetic::Auto | Arithmetic::F32) => Ok((DeviceKind::Cpu, Precision::F32)),
+        (None, Arithmetic::Tf32 | Arithmetic::Bf16) => refuse("the CPU"),
+        (Some(_), Arithmetic::F32) => Ok((DeviceKind::Cuda, Precision::F32)),
+        // bf16 and TF32 products came with compute capability 8.0, and our kernels need it.
+        (Some(gpu), _) if gpu.capability < (8, 0) => match arithmetic {
+            Arithmetic::Auto => Ok((DeviceKind::Cuda, Precision::F32)),
+            _ => refuse(&gpu.name),
+        },
+        (Some(_), Arithmetic::Tf32) => Ok((DeviceKind::Cuda, Precision::Tf32)),
+        (Some(_), Arithmetic::Auto | Arithmetic::Bf16) => Ok((DeviceKind::Cuda, Precision::Bf16)),
+    }
+}
+
+/// Loads a file for a placement.
+pub(super) fn load_spec(file: &Path, set: &[String], (device, precision): (DeviceKind, Precision)) -> Result<ValidSpec, Error> {
     let options = LoadOptions {
         set: set.to_vec(),
         device,
-        precision: Precision::F32,
+        precision,
         cost: &gmacs_per_sample,
         pool_size: &|source| data::count(source).ok().flatten(),
         ..LoadOptions::default()
@@ -50,7 +73,7 @@ pub(super) fn load_spec(file: &Path, set: &[String], device: Device) -> Result<V
 impl Loaded {
     /// Loads, expands and plans an experiment.
     pub fn new(global: &Global, experiment: &Experiment) -> Result<Self, Error> {
-        let spec = load_spec(&experiment.file, &experiment.set, experiment.device)?;
+        let spec = load_spec(&experiment.file, &experiment.set, placement(experiment.device, experiment.precision)?)?;
         let expansion = expand(&spec);
         super::warn(global, expansion.warnings());
         let mut fingerprints = BTreeMap::new();
@@ -136,6 +159,7 @@ impl Loaded {
             experiment: spec.experiment.clone(),
             experiment_digest: digest.finalize().to_hex().to_string(),
             device: spec.resolved.device,
+            precision: spec.resolved.precision,
             command: format!("scaledown run {}{set}", self.file.display()),
             data: self.fingerprints.clone(),
         };

@@ -11,6 +11,7 @@ mod doctor;
 mod estimate;
 mod experiment;
 mod explain;
+mod gpu_check;
 mod plan;
 mod run;
 mod status;
@@ -67,6 +68,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Error> {
         }
         Command::Completions { shell } => clap_complete::generate(*shell, &mut Cli::command(), "scaledown", out),
         Command::Doctor => doctor::run(global, out)?,
+        Command::GpuCheck(args) => return gpu_check::run(args, out),
     }
     Ok(exit::OK)
 }

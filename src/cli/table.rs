@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::args::{Device, Global, Table};
-use super::experiment::load_spec;
+use super::args::{Global, Table};
+use super::experiment::{STATED, load_spec};
 use crate::claims::{Findings, to_text};
 use crate::error::Error;
 use crate::jobs::{named, publish, rebuild};
@@ -19,7 +19,7 @@ pub(super) struct Shown {
 pub(super) fn run(global: &Global, args: &Table, out: &mut dyn Write) -> Result<(), Error> {
     let folder = match (&args.from, &args.file) {
         (Some(folder), _) => folder.clone(),
-        (None, Some(file)) => global.results.join(&load_spec(file, &[], Device::Cpu)?.experiment),
+        (None, Some(file)) => global.results.join(&load_spec(file, &[], STATED)?.experiment),
         (None, None) => unreachable!("clap asks for one of the two"),
     };
     let rebuilt = rebuilt(&folder)?;

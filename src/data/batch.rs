@@ -100,7 +100,13 @@ impl BatchSource {
 
     /// The batch of a step (from 0): samples `step * batch_size` and on of the order.
     pub fn fill(&self, step: u64, batch_size: usize, batch: &mut Batch) {
-        let Batch { images, tokens, ends, samples } = batch;
+        self.fill_captions(step, batch_size, batch);
+        self.fill_view(step, 0, &batch.samples, &mut batch.images);
+    }
+
+    /// Which samples a batch holds, and their captions.
+    fn fill_captions(&self, step: u64, batch_size: usize, batch: &mut Batch) {
+        let Batch { images: _, tokens, ends, samples } = batch;
         samples.resize(batch_size, 0);
         self.order.fill(step * batch_size as u64, samples);
         samples.iter_mut().for_each(|slot| *slot = self.subset[*slot as usize]);
@@ -109,7 +115,20 @@ impl BatchSource {
         for ((&sample, row), end) in samples.iter().zip(tokens.chunks_exact_mut(self.context_length())).zip(ends) {
             *end = self.captions.write(sample as usize, row);
         }
-        self.fill_view(step, 0, samples, images);
+    }
+
+    /// All images of the pack, one after another. **Shapes**: \[N, S, S, 3\].
+    #[must_use]
+    pub fn pool_images(&self) -> &[u8] {
+        self.pack.images()
+    }
+
+    /// As [`Self::fill`] without the pixels, for a device that holds [`Self::pool_images`]: `crops` says how each image is cut
+    /// out of its pool image, and is empty where images pass unchanged. **Shapes**: \[B, 5\].
+    pub fn fill_places(&self, step: u64, batch_size: usize, batch: &mut Batch, crops: &mut Vec<f32>) {
+        self.fill_captions(step, batch_size, batch);
+        crops.clear();
+        crops.extend((0..batch_size).filter_map(|place| self.augmenter.crop(&mut self.philox.at(step, place as u32))).flatten());
     }
 
     /// Another augmented view of a step's images (SLIP takes three). View 0 is the one that [`Self::fill`] gives.

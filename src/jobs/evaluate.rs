@@ -7,6 +7,7 @@ use crate::data::{Pack, Tokenizer};
 use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput};
 use crate::plan::EvaluateSpec;
 use crate::store::JobStatus;
+use crate::trainer::backend::Placement;
 use crate::trainer::checkpoint::load_model;
 use crate::trainer::eval::{Encoder, measure};
 use crate::trainer::model::build;
@@ -19,7 +20,8 @@ pub(super) fn run(spec: &EvaluateSpec, ctx: &JobContext<'_>) -> Result<JobOutput
     let train = train_spec(ctx, &spec.train)?;
     let parameters = load_model(&ctx.input(&spec.train).join(files::MODEL), &build(&train.model, 0.0))?;
     let tokenizer = Tokenizer::load(&ctx.input(&spec.tokenizer))?;
-    let mut encoder = Encoder::new(&train.model, parameters, ctx.threads())?;
+    let placement = Placement { device: spec.device, precision: spec.precision, threads: ctx.threads() };
+    let mut encoder = Encoder::new(&train.model, parameters, placement)?;
     let mut by_set = Vec::with_capacity(spec.sets.len());
     for (done, set) in spec.sets.iter().enumerate() {
         let pack = Pack::open(&ctx.input(&set.set))?;

@@ -5,6 +5,7 @@ use crate::data::{Pack, Tokenizer};
 use crate::executor::{JobContext, JobError, JobOutput};
 use crate::plan::{ScoreBy, ScoresSpec};
 use crate::store::JobStatus;
+use crate::trainer::backend::Placement;
 use crate::trainer::checkpoint::load_model;
 use crate::trainer::eval::Encoder;
 use crate::trainer::model::build;
@@ -13,7 +14,7 @@ pub(super) fn run(spec: &ScoresSpec, ctx: &JobContext<'_>) -> Result<JobOutput, 
     let pack = Pack::open(&ctx.input(&spec.pool))?;
     let scores = match &spec.by {
         ScoreBy::Field(name) => pack.field_values(name)?,
-        ScoreBy::Similarity { scorer, tokenizer, device: _, precision: _ } => {
+        ScoreBy::Similarity { scorer, tokenizer, device, precision } => {
             if ctx.input_record(scorer)?.status == JobStatus::Diverged {
                 return Err(JobError::failed(format!("the scorer's training {} diverged", scorer.short()))
                     .with_hint("lower the learning rate in the scorer's file"));
@@ -21,7 +22,8 @@ pub(super) fn run(spec: &ScoresSpec, ctx: &JobContext<'_>) -> Result<JobOutput, 
             let train = train_spec(ctx, scorer)?;
             let parameters = load_model(&ctx.input(scorer).join(files::MODEL), &build(&train.model, 0.0))?;
             let tokenizer = Tokenizer::load(&ctx.input(tokenizer))?;
-            Encoder::new(&train.model, parameters, ctx.threads())?.similarities(&tokenizer, &pack)?
+            let placement = Placement { device: *device, precision: *precision, threads: ctx.threads() };
+            Encoder::new(&train.model, parameters, placement)?.similarities(&tokenizer, &pack)?
         }
     };
     let bytes: Vec<u8> = scores.iter().flat_map(|score| score.to_le_bytes()).collect();

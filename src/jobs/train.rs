@@ -8,7 +8,7 @@ use crate::data::{BatchSource, Pack, Tokenizer, read_subset};
 use crate::executor::{Control, JobContext, JobError, JobOutput, TrainSummary};
 use crate::plan::{Key, TrainSpec};
 use crate::trainer::checkpoint::save_model;
-use crate::trainer::cost::gmacs_per_sample;
+use crate::trainer::cost::gmacs_of_steps;
 use crate::trainer::model::build;
 use crate::trainer::step::{Command, Ending, TrainOptions, TrainSetup, train};
 
@@ -25,7 +25,8 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
     let augmentation = spec.train.strategy.augmentation;
     let batches = BatchSource::new(Arc::new(pool), Arc::new(captions), subset, augmentation, spec.seed)?;
     let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(ctx.keep()?), checkpoint_every };
-    let setup = TrainSetup { model: &spec.model, train: &spec.train, seed: spec.seed };
+    let (device, precision) = (spec.device, spec.precision);
+    let setup = TrainSetup { model: &spec.model, train: &spec.train, seed: spec.seed, device, precision };
     let mut rate = Rate::default();
     let trained = train(&setup, &batches, &options, &mut |done| {
         ctx.step(done.step, spec.train.steps, done.loss, rate.after(done.batch));
@@ -36,8 +37,7 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
         }
     })?;
     let samples_seen = trained.step * spec.train.effective_batch();
-    #[expect(clippy::cast_precision_loss, reason = "sample counts below 2^53")]
-    let gmacs = gmacs_per_sample(&spec.model, &spec.train.strategy) * samples_seen as f64;
+    let gmacs = gmacs_of_steps(&spec.model, &spec.train, trained.step);
     let summary = TrainSummary { subset_samples, steps: trained.step, samples_seen, gmacs };
     let curve = serde_json::to_vec(&trained.curve).expect("curve points are plain numbers");
     match trained.ending {
@@ -48,7 +48,7 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
         }
         Ending::Finished => {
             write(&ctx.out().join(files::CURVE), &curve)?;
-            let program = build(&spec.model, spec.train.strategy.masked);
+            let program = build(&spec.model, 0.0);
             save_model(&ctx.out().join(files::MODEL), &program, &trained.parameters)?;
             Ok(JobOutput::finished(&summary))
         }

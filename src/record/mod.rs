@@ -21,7 +21,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::{DeviceKind, RunRecord};
+use crate::run::{DeviceKind, Precision, RunRecord};
 
 pub use error::RecordError;
 pub use text::number;
@@ -54,10 +54,22 @@ pub struct Provenance {
     pub experiment_digest: String,
     /// Kind of device that computed the runs.
     pub device: DeviceKind,
+    /// Arithmetic of its products; f32 where nothing is said.
+    #[serde(default = "full_precision", skip_serializing_if = "is_full_precision")]
+    pub precision: Precision,
     /// The command that reruns it.
     pub command: String,
     /// Data set to the fingerprint of its samples.
     pub data: BTreeMap<String, String>,
+}
+
+fn full_precision() -> Precision {
+    Precision::F32
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_full_precision(precision: &Precision) -> bool {
+    *precision == Precision::F32
 }
 
 /// Everything that a results folder holds of an experiment's runs.

@@ -38,7 +38,13 @@ pub(crate) fn config(size: u64, seed: u64) -> RunConfig {
             pixel_std: [0.1 + 0.2, 0.26, 0.27],
         },
         train: TrainConfig {
-            strategy: StrategyConfig { augmentation: Augmentation::None, masked: 0.0, batch_multiplier: 1, ssl: None },
+            strategy: StrategyConfig {
+                augmentation: Augmentation::None,
+                masked: 0.0,
+                unmasked_tuning: 0.0,
+                batch_multiplier: 1,
+                ssl: None,
+            },
             batch_size: 32,
             accumulate: 1,
             steps: 10,
@@ -114,6 +120,7 @@ fn varied() -> Records {
     augmented.config.train.strategy = StrategyConfig {
         augmentation: Augmentation::CropFlip { min_area: 0.2, flip: 0.5 },
         masked: 0.5,
+        unmasked_tuning: 0.0,
         batch_multiplier: 2,
         ssl: Some(SslConfig { weight: 1.0, temperature: 0.1, hidden: 64, out: 16 }),
     };
@@ -134,6 +141,7 @@ fn varied() -> Records {
             experiment: "small/data".to_owned(),
             experiment_digest: "00ff".to_owned(),
             device: DeviceKind::Cpu,
+            precision: Precision::F32,
             command: "scaledown run experiments/small/data.yaml".to_owned(),
             data: BTreeMap::from([("scenes".to_owned(), "11ee".to_owned())]),
         },

@@ -284,6 +284,17 @@ impl TrainConfig {
     pub fn effective_batch(&self) -> u64 {
         self.batch_size * self.strategy.batch_multiplier
     }
+    /// Steps, the first ones, that leave patches out; all of them where the strategy masks and never tunes, or masks nothing.
+    #[must_use]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a step count below 2^53"
+    )]
+    pub fn masked_steps(&self) -> u64 {
+        self.steps - (self.steps as f64 * self.strategy.unmasked_tuning).round() as u64
+    }
     /// Pairs seen over the whole run, repeats counted.
     #[must_use]
     pub fn samples_seen(&self) -> u64 {
@@ -299,10 +310,19 @@ pub struct StrategyConfig {
     pub augmentation: Augmentation,
     /// Share of patches left out of each image, in [0, 1) (FLIP: 0.5 or 0.75).
     pub masked: f64,
+    /// Share of the steps, at the end, that see whole images again (FLIP's unmasked tuning); 0 where nothing is masked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unmasked_tuning: f64,
     /// Factor on the batch size (FLIP multiplies it by what masking saves).
     pub batch_multiplier: u64,
     /// A self-supervised loss on two more views (SLIP); `None` for the others.
     pub ssl: Option<SslConfig>,
+}
+
+/// A share that most strategies do not have is left out of keys and records.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
 }
 
 /// The self-supervised half of SLIP (Mu et al. 2021): NT-Xent on two augmented views.

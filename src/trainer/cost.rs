@@ -1,8 +1,9 @@
 //! What a run costs, counted from shapes as the paper counts: forward multiply-accumulates of both encoders times samples.
 
+use super::backend::cuda;
 use super::model::build;
 use super::program::Tower;
-use crate::run::{ModelConfig, RunConfig, StrategyConfig};
+use crate::run::{DeviceKind, ModelConfig, RunConfig, StrategyConfig, TrainConfig};
 
 /// Image views that the encoder sees of each sample.
 #[must_use]
@@ -10,29 +11,52 @@ pub fn image_views(strategy: &StrategyConfig) -> u32 {
     if strategy.ssl.is_some() { 3 } else { 1 }
 }
 
-/// Forward multiply-accumulates of one sample in units of 1e9, every image view counted.
+/// Forward multiply-accumulates of one sample in units of 1e9, every image view counted; the mean over a run whose last steps are
+/// unmasked.
 ///
 /// **Source** arXiv 2404.08197, Fig 8b: its "GFLOPs per sample" are forward multiply-accumulates of both towers.
 /// **Differs** SLIP counts its three views; the paper says twice CLIP's cost.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
 pub fn gmacs_per_sample(model: &ModelConfig, strategy: &StrategyConfig) -> f64 {
-    let program = build(model, strategy.masked);
-    let image = program.macs(Tower::Image) as f64 * f64::from(image_views(strategy));
-    (image + program.macs(Tower::Text) as f64) / 1e9
+    let at = |masked: f64| {
+        let program = build(model, masked);
+        let image = program.macs(Tower::Image) as f64 * f64::from(image_views(strategy));
+        (image + program.macs(Tower::Text) as f64) / 1e9
+    };
+    match strategy.unmasked_tuning {
+        0.0 => at(strategy.masked),
+        share => (1.0 - share) * at(strategy.masked) + share * at(0.0),
+    }
+}
+
+/// The cost of the first `steps` steps of a training in units of 1e9 multiply-accumulates, unmasked ones counted in full.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "sample counts below 2^53")]
+pub fn gmacs_of_steps(model: &ModelConfig, train: &TrainConfig, steps: u64) -> f64 {
+    let plain = |masked| StrategyConfig { masked, unmasked_tuning: 0.0, ..train.strategy.clone() };
+    let masked = steps.min(train.masked_steps());
+    let cost = |share, steps: u64| match steps {
+        0 => 0.0,
+        steps => gmacs_per_sample(model, &plain(share)) * (steps * train.effective_batch()) as f64,
+    };
+    cost(train.strategy.masked, masked) + cost(0.0, steps - masked)
 }
 
 /// The whole run's cost in units of 1e9 multiply-accumulates.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "sample counts below 2^53")]
 pub fn gmacs(config: &RunConfig) -> f64 {
-    gmacs_per_sample(&config.model, &config.train.strategy) * config.train.samples_seen() as f64
+    gmacs_of_steps(&config.model, &config.train, config.train.steps)
 }
 
-/// Bytes that a training step of this config plans for on the CPU: parameters, lanes, moments and saved activations.
+/// Bytes that a training step of this config plans for: on the CPU parameters, lanes, moments and saved activations; on a GPU
+/// kept buffers and the arena of the recorded step, without a held image pool.
 #[must_use]
 pub fn planned_bytes(config: &RunConfig) -> u64 {
     let program = build(&config.model, config.train.strategy.masked);
+    if config.device == DeviceKind::Cuda {
+        return cuda::planned_bytes(&program, &config.train, cuda::real_of(config.precision));
+    }
     let batch = config.train.effective_batch().div_ceil(config.train.accumulate.max(1));
     let activations = program.activation_bytes(usize::try_from(batch).unwrap_or(usize::MAX));
     (activations + program.parameter_bytes(config.train.lanes, 2)) as u64
@@ -72,6 +96,19 @@ mod tests {
             let found = gmacs_per_sample(&paper_model(width, layers, heads, patch), &tiny_train().strategy);
             assert!((found / total - 1.0).abs() < 0.01, "width {width} patch {patch}: {found:.3}, expected {total}");
         }
+    }
+
+    #[test]
+    fn unmasked_steps_cost_what_they_see() {
+        let model = paper_model(768, 12, 12, 32);
+        let strategy = StrategyConfig { masked: 0.5, unmasked_tuning: 0.25, ..tiny_train().strategy };
+        let train = TrainConfig { steps: 10, strategy, ..tiny_train() };
+        assert_eq!(train.masked_steps(), 7);
+        let at = |masked| gmacs_per_sample(&model, &StrategyConfig { masked, ..tiny_train().strategy }) * 8.0;
+        let near = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-12, "{found} {expected}");
+        near(gmacs_of_steps(&model, &train, 5), 5.0 * at(0.5));
+        near(gmacs_of_steps(&model, &train, 10), 7.0 * at(0.5) + 3.0 * at(0.0));
+        near(gmacs_per_sample(&model, &train.strategy) * 8.0, 0.75 * at(0.5) + 0.25 * at(0.0));
     }
 
     #[test]

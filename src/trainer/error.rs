@@ -27,6 +27,9 @@ pub enum TrainerError {
     /// An update was asked of a step that was prepared for encoding.
     #[error("this step was prepared without an optimiser")]
     NoOptimizer,
+    /// What a step found was asked for before there was one.
+    #[error("no step has been done yet")]
+    NoStep,
     /// A checkpoint's optimiser state does not fit.
     #[error("the optimiser state `{buffer}` is missing or of another length")]
     OptimizerState {

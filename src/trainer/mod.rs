@@ -6,6 +6,7 @@
 
 pub mod backend;
 pub mod blocks;
+pub mod check;
 pub mod checkpoint;
 pub mod cost;
 mod error;

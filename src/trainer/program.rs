@@ -95,7 +95,7 @@ pub enum Init {
 }
 
 /// Whose activations a slot or call belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tower {
     /// Image encoder.
     Image,
@@ -216,6 +216,24 @@ impl Program {
     /// Calls of one tower, in order.
     pub fn tower(&self, tower: Tower) -> impl Iterator<Item = &Call> {
         self.calls.iter().filter(move |call| call.tower == tower)
+    }
+    /// The patch embedding.
+    ///
+    /// # Panics
+    /// If there is none: every model has one.
+    #[must_use]
+    pub fn patch_embed(&self) -> &PatchEmbed {
+        let found = self.calls.iter().find_map(|call| if let Block::PatchEmbed(block) = &call.block { Some(block) } else { None });
+        found.expect("an image encoder starts with a patch embedding")
+    }
+    /// The token embedding.
+    ///
+    /// # Panics
+    /// If there is none: every model has one.
+    #[must_use]
+    pub fn token_embed(&self) -> &TokenEmbed {
+        let found = self.calls.iter().find_map(|call| if let Block::TokenEmbed(block) = &call.block { Some(block) } else { None });
+        found.expect("a text encoder starts with a token embedding")
     }
     /// Forward multiply-accumulates of one tower for one sample.
     #[must_use]

@@ -6,19 +6,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::TrainerError;
-use super::backend::cpu::{CpuSettings, CpuStep};
-use super::backend::{Step, StepBatch};
+use super::backend::{self, Placement, Step, StepAt, StepBatch, StepFound, Unfit};
 use super::checkpoint::Checkpoint;
 use super::model::{build, initial_parameters};
 use super::optim::learning_rate;
 use super::strategy::PatchMask;
 use crate::data::{Batch, BatchSource};
-use crate::run::{CurvePoint, ModelConfig, TrainConfig};
+use crate::run::{CurvePoint, DeviceKind, ModelConfig, Precision, TrainConfig};
 
 /// Points of a loss curve at most, evenly spread; the last step is always one.
 const CURVE_POINTS: u64 = 100;
+/// How often a backend that runs ahead is looked at when no result depends on it: for people, in no result.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What is trained: the parts of a run's config that decide it, beside the data.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +31,10 @@ pub struct TrainSetup<'a> {
     pub train: &'a TrainConfig,
     /// The run's seed.
     pub seed: u64,
+    /// Where it computes.
+    pub device: DeviceKind,
+    /// In which arithmetic.
+    pub precision: Precision,
 }
 
 /// How a run is executed; nothing here changes a byte of its result.
@@ -103,65 +109,187 @@ pub fn train(
     options: &TrainOptions,
     on_step: &mut dyn FnMut(StepDone) -> Command,
 ) -> Result<Trained, TrainerError> {
-    let train = setup.train;
-    let program = Arc::new(build(setup.model, train.strategy.masked));
     let resumed = match &options.checkpoints {
         Some(folder) => Checkpoint::load_newest(folder, &options.run)?,
         None => None,
     };
     let start = resumed.as_ref().map_or(0, |checkpoint| checkpoint.step);
-    let parameters = resumed.as_ref().map_or_else(|| initial_parameters(&program, setup.seed), |found| found.parameters.clone());
-    let settings = CpuSettings { threads: options.threads, lanes: train.lanes };
-    let mut step = CpuStep::new(program, parameters, settings, Some(train))?;
-    let mut curve = Vec::new();
-    if let Some(checkpoint) = resumed {
-        step.set_optimizer_state(&checkpoint.optimizer)?;
-        curve = checkpoint.curve;
+    let masked = masked_at(setup, start);
+    let parameters = match &resumed {
+        Some(checkpoint) => checkpoint.parameters.clone(),
+        None => initial_parameters(&build(setup.model, masked), setup.seed),
+    };
+    let optimizer = resumed.as_ref().map(|checkpoint| checkpoint.optimizer.as_slice());
+    let step = prepare(setup, options, masked, parameters, optimizer)?;
+    let mut training = Training {
+        setup,
+        options,
+        step,
+        feed: Feed::new(batches),
+        curve: resumed.map_or_else(Vec::new, |checkpoint| checkpoint.curve),
+        looked: Instant::now(),
+        loss: f64::NAN,
+    };
+    training.feed.serve(setup, masked, training.step.as_mut())?;
+    training.run(start, on_step)
+}
+
+/// Share of patches that are left out in a step.
+fn masked_at(setup: &TrainSetup, step: u64) -> f64 {
+    if step < setup.train.masked_steps() { setup.train.strategy.masked } else { 0.0 }
+}
+
+/// Prepares the program of a stretch of steps that leave out one share of patches.
+fn prepare(
+    setup: &TrainSetup,
+    options: &TrainOptions,
+    masked: f64,
+    parameters: Vec<f32>,
+    optimizer: Option<&[(String, Vec<f32>)]>,
+) -> Result<Box<dyn Step>, TrainerError> {
+    let program = Arc::new(build(setup.model, masked));
+    let placement = Placement { device: setup.device, precision: setup.precision, threads: options.threads };
+    let mut step = backend::prepare(program, parameters, placement, Some((setup.train, setup.seed)))?;
+    if let Some(optimizer) = optimizer {
+        step.set_optimizer_state(optimizer)?;
     }
-    let mut feed = Feed::new(setup, batches);
-    for done in start..train.steps {
-        let point = one_step(&mut step, &mut feed, train, done)?;
-        let unfit = [("loss", point.loss), ("gradient norm", point.grad_norm)].into_iter().find(|(_, value)| !value.is_finite());
-        if let Some((what, value)) = unfit {
-            let ending = Ending::Diverged { what: format!("{what} is {value} at step {}", done + 1) };
-            return Ok(Trained { ending, step: done + 1, parameters: step.parameters(), curve });
+    Ok(step)
+}
+
+/// A run under way.
+struct Training<'a> {
+    setup: &'a TrainSetup<'a>,
+    options: &'a TrainOptions,
+    step: Box<dyn Step>,
+    feed: Feed<'a>,
+    curve: Vec<CurvePoint>,
+    /// When the last step was looked at, and the loss found then.
+    looked: Instant,
+    loss: f64,
+}
+
+impl Training<'_> {
+    fn run(mut self, start: u64, on_step: &mut dyn FnMut(StepDone) -> Command) -> Result<Trained, TrainerError> {
+        let train = self.setup.train;
+        for done in start..train.steps {
+            let step = done + 1;
+            let last = step == train.steps;
+            let is_curve_point = done == 0 || step.is_multiple_of(train.steps.div_ceil(CURVE_POINTS)) || last;
+            let is_due = self.options.checkpoint_every > 0 && step.is_multiple_of(self.options.checkpoint_every) && !last;
+            let is_unmasked = done > start && masked_at(self.setup, done) != masked_at(self.setup, done - 1);
+            if is_unmasked && let Some(unfit) = self.unmask(done)? {
+                return self.diverged(unfit);
+            }
+            self.advance(done)?;
+            // A backend that runs ahead is looked at when something depends on it, and now and then for whoever is watching.
+            let is_looked_at = is_curve_point || is_due || !self.step.runs_ahead() || self.looked.elapsed() >= LOOK_EVERY;
+            let mut unfit = if is_looked_at { self.look(done, is_curve_point)? } else { None };
+            let command = if unfit.is_some() {
+                Command::Continue
+            } else {
+                on_step(StepDone { step, loss: self.loss, batch: train.effective_batch() })
+            };
+            let is_saved = (is_due || command == Command::Stop) && !last;
+            if is_saved && !is_looked_at {
+                unfit = self.look(done, false)?;
+            }
+            if let Some(unfit) = unfit {
+                return self.diverged(unfit);
+            }
+            if is_saved {
+                self.save(step)?;
+            }
+            if command != Command::Continue && !last {
+                return self.end(Ending::Stopped, step);
+            }
         }
-        if done == 0 || (done + 1).is_multiple_of(train.steps.div_ceil(CURVE_POINTS)) || done + 1 == train.steps {
-            curve.push(point);
-        }
-        let command = on_step(StepDone { step: done + 1, loss: point.loss, batch: train.effective_batch() });
-        let last = done + 1 == train.steps;
-        let due = options.checkpoint_every > 0 && (done + 1) % options.checkpoint_every == 0 && !last;
-        if let Some(folder) = options.checkpoints.as_ref().filter(|_| due || (command == Command::Stop && !last)) {
-            let (parameters, optimizer) = (step.parameters(), step.optimizer_state());
-            Checkpoint { run: options.run.clone(), step: done + 1, parameters, optimizer, curve: curve.clone() }.save(folder)?;
-        }
-        if command != Command::Continue && !last {
-            return Ok(Trained { ending: Ending::Stopped, step: done + 1, parameters: step.parameters(), curve });
-        }
+        self.end(Ending::Finished, train.steps)
     }
-    Ok(Trained { ending: Ending::Finished, step: train.steps, parameters: step.parameters(), curve })
+
+    /// Goes on with the program that sees whole images, from the same parameters and optimiser state.
+    fn unmask(&mut self, done: u64) -> Result<Option<Unfit>, TrainerError> {
+        if let Some(unfit) = self.step.found()?.unfit {
+            return Ok(Some(unfit));
+        }
+        let masked = masked_at(self.setup, done);
+        let (parameters, optimizer) = (self.step.parameters()?, self.step.optimizer_state()?);
+        self.step = prepare(self.setup, self.options, masked, parameters, Some(&optimizer))?;
+        self.feed.serve(self.setup, masked, self.step.as_mut())?;
+        Ok(None)
+    }
+
+    fn advance(&mut self, done: u64) -> Result<(), TrainerError> {
+        let train = self.setup.train;
+        let samples = usize::try_from(train.effective_batch()).map_err(|_| TrainerError::Input("batch too large".into()))?;
+        let chunks = usize::try_from(train.accumulate).unwrap_or(usize::MAX);
+        let at = StepAt { step: done, lr: learning_rate(train, done), chunks };
+        self.step.advance(self.feed.next(done, samples), at)
+    }
+
+    /// Reads what the step found; the first step that could not be applied, if there was one.
+    fn look(&mut self, done: u64, is_curve_point: bool) -> Result<Option<Unfit>, TrainerError> {
+        let StepFound { loss, logit_scale, grad_norm, unfit } = self.step.found()?;
+        (self.looked, self.loss) = (Instant::now(), loss);
+        if unfit.is_none() && is_curve_point {
+            let (train, step) = (self.setup.train, done + 1);
+            let (samples_seen, lr) = (step * train.effective_batch(), learning_rate(train, done));
+            self.curve.push(CurvePoint { step, samples_seen, loss, lr, logit_scale, grad_norm });
+        }
+        Ok(unfit)
+    }
+
+    fn save(&mut self, step: u64) -> Result<(), TrainerError> {
+        let Some(folder) = &self.options.checkpoints else { return Ok(()) };
+        let (parameters, optimizer) = (self.step.parameters()?, self.step.optimizer_state()?);
+        let (run, curve) = (self.options.run.clone(), self.curve.clone());
+        Checkpoint { run, step, parameters, optimizer, curve }.save(folder)
+    }
+
+    fn diverged(self, unfit: Unfit) -> Result<Trained, TrainerError> {
+        let step = unfit.step + 1;
+        let (what, value) = if unfit.loss.is_finite() { ("gradient norm", unfit.grad_norm) } else { ("loss", unfit.loss) };
+        self.end(Ending::Diverged { what: format!("{what} is {value} at step {step}") }, step)
+    }
+
+    fn end(mut self, ending: Ending, step: u64) -> Result<Trained, TrainerError> {
+        Ok(Trained { ending, step, parameters: self.step.parameters()?, curve: self.curve })
+    }
 }
 
 /// The batches of a run in the form that a step reads.
 struct Feed<'a> {
     batches: &'a BatchSource,
     mask: Option<PatchMask>,
+    /// Whether images are held by the backend, which then gets their places.
+    is_pool_held: bool,
     batch: Batch,
     step_batch: StepBatch,
 }
 
 impl<'a> Feed<'a> {
-    fn new(setup: &TrainSetup, batches: &'a BatchSource) -> Self {
-        let mask = PatchMask::new(setup.model, setup.train.strategy.masked, setup.seed);
-        Self { batches, mask, batch: Batch::default(), step_batch: StepBatch::default() }
+    fn new(batches: &'a BatchSource) -> Self {
+        let (batch, step_batch) = (Batch::default(), StepBatch::default());
+        Self { batches, mask: None, is_pool_held: false, batch, step_batch }
+    }
+
+    /// Makes batches for a prepared step that leaves out this share of patches.
+    fn serve(&mut self, setup: &TrainSetup, masked: f64, step: &mut dyn Step) -> Result<(), TrainerError> {
+        self.mask = PatchMask::new(setup.model, masked, setup.seed).filter(|_| !step.draws_masks());
+        self.is_pool_held = step.hold_pool(self.batches.pool_images())?;
+        self.step_batch = StepBatch::default();
+        Ok(())
     }
 
     fn next(&mut self, step: u64, samples: usize) -> &StepBatch {
-        self.batches.fill(step, samples, &mut self.batch);
         let out = &mut self.step_batch;
         out.samples = samples;
-        std::mem::swap(&mut out.images, &mut self.batch.images);
+        if self.is_pool_held {
+            self.batches.fill_places(step, samples, &mut self.batch, &mut out.crops);
+            std::mem::swap(&mut out.index, &mut self.batch.samples);
+        } else {
+            self.batches.fill(step, samples, &mut self.batch);
+            std::mem::swap(&mut out.images, &mut self.batch.images);
+        }
         std::mem::swap(&mut out.tokens, &mut self.batch.tokens);
         std::mem::swap(&mut out.ends, &mut self.batch.ends);
         if let Some(mask) = &self.mask {
@@ -169,21 +297,4 @@ impl<'a> Feed<'a> {
         }
         out
     }
-}
-
-fn one_step(step: &mut CpuStep, feed: &mut Feed, train: &TrainConfig, done: u64) -> Result<CurvePoint, TrainerError> {
-    let samples = usize::try_from(train.effective_batch()).map_err(|_| TrainerError::Input("batch too large".into()))?;
-    let chunks = usize::try_from(train.accumulate).unwrap_or(usize::MAX);
-    let report = step.gradient(feed.next(done, samples), chunks)?;
-    let lr = learning_rate(train, done);
-    // A step with a NaN is not applied: the last good parameters stay.
-    let grad_norm = if report.loss.is_finite() { step.update(done, lr)?.grad_norm } else { f64::NAN };
-    Ok(CurvePoint {
-        step: done + 1,
-        samples_seen: (done + 1) * train.effective_batch(),
-        loss: report.loss,
-        lr,
-        logit_scale: report.logit_scale,
-        grad_norm,
-    })
 }

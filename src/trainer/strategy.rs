@@ -10,12 +10,12 @@ use crate::run::{Augmentation, DeviceKind, EvalTask, ImageEncoderConfig, ModelCo
 /// # Errors
 /// [`TrainerError::Unsupported`] with what and what to do instead.
 pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
-    let refuse =
-        |what: &str, hint: &str| Err(TrainerError::Unsupported { what: what.into(), device: "the CPU", hint: hint.into() });
-    if config.device == DeviceKind::Cuda {
-        return refuse("a run with `device: cuda`", "use `--device cpu`");
-    }
-    if config.precision != Precision::F32 {
+    let device = match config.device {
+        DeviceKind::Cpu => "the CPU",
+        DeviceKind::Cuda => "a GPU",
+    };
+    let refuse = |what: &str, hint: &str| Err(TrainerError::Unsupported { what: what.into(), device, hint: hint.into() });
+    if config.device == DeviceKind::Cpu && config.precision != Precision::F32 {
         return refuse("a run in reduced precision", "the CPU trains in f32");
     }
     if config.train.strategy.ssl.is_some() {

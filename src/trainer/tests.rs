@@ -31,7 +31,13 @@ pub fn tiny_model(pooling: Pooling) -> ModelConfig {
 /// A plain CLIP training config.
 pub fn tiny_train() -> TrainConfig {
     TrainConfig {
-        strategy: StrategyConfig { augmentation: Augmentation::None, masked: 0.0, batch_multiplier: 1, ssl: None },
+        strategy: StrategyConfig {
+            augmentation: Augmentation::None,
+            masked: 0.0,
+            unmasked_tuning: 0.0,
+            batch_multiplier: 1,
+            ssl: None,
+        },
         batch_size: 8,
         accumulate: 1,
         steps: 10,

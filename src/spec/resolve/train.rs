@@ -23,18 +23,30 @@ fn share(stated: Option<Share>, default: f64) -> f64 {
 pub(in crate::spec) fn strategy(spec: StrategySpec) -> Result<StrategyConfig, Vec<Problem>> {
     let mut problems = Vec::new();
     let config = match spec {
-        StrategySpec::Clip { augmentation } => {
-            StrategyConfig { augmentation: augment(augmentation, &mut problems), masked: 0.0, batch_multiplier: 1, ssl: None }
-        }
-        StrategySpec::Flip { augmentation, masked, batch_multiplier } => {
+        StrategySpec::Clip { augmentation } => StrategyConfig {
+            augmentation: augment(augmentation, &mut problems),
+            masked: 0.0,
+            unmasked_tuning: 0.0,
+            batch_multiplier: 1,
+            ssl: None,
+        },
+        StrategySpec::Flip { augmentation, masked, unmasked_tuning, batch_multiplier } => {
             let masked = share(masked, FLIP_MASKED);
             if masked >= 1.0 {
                 let message = "`train.strategy.masked`: found 100%, expected less: some patches must be left";
                 problems.push(Problem::new(Code::Train, "train.strategy.masked", message));
             }
+            // Where nothing is masked there is nothing to unmask.
+            let unmasked_tuning = if masked > 0.0 { share(unmasked_tuning, 0.0) } else { 0.0 };
             let batch_multiplier = batch_multiplier.map_or(FLIP_MULTIPLIER, |m| m.0);
             positive(&mut problems, "train.strategy.batch_multiplier", batch_multiplier);
-            StrategyConfig { augmentation: augment(augmentation, &mut problems), masked, batch_multiplier, ssl: None }
+            StrategyConfig {
+                augmentation: augment(augmentation, &mut problems),
+                masked,
+                unmasked_tuning,
+                batch_multiplier,
+                ssl: None,
+            }
         }
         StrategySpec::Slip { augmentation, ssl_weight, ssl_temperature, ssl_hidden, ssl_out } => {
             let count = |stated: Option<Count>, default| stated.map_or(default, size);
@@ -46,7 +58,13 @@ pub(in crate::spec) fn strategy(spec: StrategySpec) -> Result<StrategyConfig, Ve
             positive(&mut problems, "train.strategy.ssl_hidden", hidden as u64);
             positive(&mut problems, "train.strategy.ssl_out", out as u64);
             let ssl = Some(SslConfig { weight, temperature, hidden, out });
-            StrategyConfig { augmentation: augment(augmentation, &mut problems), masked: 0.0, batch_multiplier: 1, ssl }
+            StrategyConfig {
+                augmentation: augment(augmentation, &mut problems),
+                masked: 0.0,
+                unmasked_tuning: 0.0,
+                batch_multiplier: 1,
+                ssl,
+            }
         }
     };
     if problems.is_empty() { Ok(config) } else { Err(problems) }

@@ -53,6 +53,9 @@ pub enum StrategySpec {
         augmentation: Option<Named<AugmentationSpec>>,
         /// Share of patches left out. Default 50%: the paper, section 7.
         masked: Option<Share>,
+        /// Share of the steps, at the end, that see whole images again. Default 0%: the paper tunes none (Li et al. 2023 tune
+        /// after pre-training).
+        unmasked_tuning: Option<Share>,
         /// Factor on the batch size. Default 2: the paper, section 7.
         batch_multiplier: Option<Count>,
     },

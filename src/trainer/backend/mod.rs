@@ -1,28 +1,79 @@
 //! Backends: a program goes in, a step that runs on batches comes out.
 //!
-//! [`cpu`] is the CPU trainer (dfdx tensors and tape, fused blocks); [`cuda`] records nodes and replays them on a GPU; [`mod@reference`] is the same program in plain f64 loops, the
-//! oracle of the others. Invariant: the same program, parameters and batch give the same update on every backend, within the
-//! tolerance of its arithmetic.
+//! [`cpu`] is the CPU trainer (dfdx tensors and tape, fused blocks); [`cuda`] records a step once and replays it on a GPU;
+//! [`mod@reference`] is the same program in plain f64 loops, the oracle of the others. Invariant: the same program, parameters
+//! and batch give the same update on every backend, within the tolerance of its arithmetic.
 
 pub mod cpu;
 pub mod cuda;
 pub mod reference;
 
+use std::sync::Arc;
+
+use self::cpu::{CpuSettings, CpuStep};
 use super::TrainerError;
+use super::program::{Program, Tower};
+use crate::data::{Philox, Stream};
+use crate::run::{DeviceKind, Precision, TrainConfig};
 
 /// What a step reads: one batch, already augmented and tokenised.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepBatch {
     /// Pairs (B).
     pub samples: usize,
-    /// [B, S, S, 3].
+    /// [B, S, S, 3]; empty where `index` says which images of a held pool they are.
     pub images: Vec<u8>,
-    /// Kept patches of each image, ascending [B, kept]; empty where none is masked.
+    /// Places of the images in a held pool [B], else empty.
+    pub index: Vec<u32>,
+    /// How each image of a held pool is cropped [B, 5]: left, top, width, height in pixels, 1 if flipped; else empty.
+    pub crops: Vec<f32>,
+    /// Kept patches of each image, ascending [B, kept]; empty where none is masked, or where the backend draws them.
     pub keep: Vec<u32>,
     /// [B, T].
     pub tokens: Vec<u32>,
     /// End-of-text position of each caption, B of them.
     pub ends: Vec<u32>,
+}
+
+impl StepBatch {
+    /// Checks that the parts that `towers` read fit a program and each other.
+    ///
+    /// # Errors
+    /// [`TrainerError::Input`] with what does not fit.
+    pub fn check(&self, program: &Program, towers: &[Tower]) -> Result<(), TrainerError> {
+        let wrong = |what: String| Err(TrainerError::Input(format!("a batch of {} pairs: {what}", self.samples)));
+        let length = |name: &str, found: usize, a_sample: usize| {
+            let expected = self.samples * a_sample;
+            if found == expected { Ok(()) } else { wrong(format!("{name} has {found} elements, expected {expected}")) }
+        };
+        let below = |name: &str, values: &[u32], limit: usize| match values.iter().find(|value| **value as usize >= limit) {
+            Some(value) => wrong(format!("{name} {value} of {limit}")),
+            None => Ok(()),
+        };
+        if towers.contains(&Tower::Image) {
+            let embed = program.patch_embed();
+            let image = embed.shape.image_size * embed.shape.image_size * 3;
+            match self.index.is_empty() {
+                true => length("images", self.images.len(), image)?,
+                false => length("the image index", self.index.len(), 1)?,
+            }
+            if !self.crops.is_empty() {
+                length("crops", self.crops.len(), 5)?;
+            }
+            if !self.keep.is_empty() {
+                length("the kept patches", self.keep.len(), embed.kept)?;
+                below("kept patch", &self.keep, embed.patches)?;
+            }
+        }
+        if towers.contains(&Tower::Text) {
+            let embed = program.token_embed();
+            length("token ids", self.tokens.len(), embed.tokens)?;
+            length("ends of text", self.ends.len(), 1)?;
+            below("token", &self.tokens, embed.vocab_size)?;
+            below("end of text", &self.ends, embed.tokens)?;
+        }
+        Ok(())
+    }
 }
 
 /// What a gradient pass found.
@@ -41,10 +92,50 @@ pub struct UpdateReport {
     pub grad_norm: f64,
 }
 
+/// Where a whole step stands in its run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepAt {
+    /// Steps done before it.
+    pub step: u64,
+    /// Its learning rate.
+    pub lr: f64,
+    /// Parts that its batch is cut into.
+    pub chunks: usize,
+}
+
+/// What the last whole step found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepFound {
+    /// Symmetric contrastive loss, nats.
+    pub loss: f64,
+    /// The logit scale (multiplier) that it was computed with.
+    pub logit_scale: f64,
+    /// Global gradient norm before clipping.
+    pub grad_norm: f64,
+    /// The first step that could not be applied, if there was one.
+    pub unfit: Option<Unfit>,
+}
+
+/// A step whose loss or gradient norm is not finite: neither it nor a later one changes anything.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Unfit {
+    /// Steps done before it.
+    pub step: u64,
+    /// Its loss.
+    pub loss: f64,
+    /// Its gradient norm.
+    pub grad_norm: f64,
+}
+
 /// A prepared program: parameters, gradients and optimiser state on one device.
+///
+/// What is read back can fail on a device that failed earlier.
 pub trait Step {
     /// The flat parameters.
-    fn parameters(&self) -> Vec<f32>;
+    ///
+    /// # Errors
+    /// If the device cannot be read.
+    fn parameters(&mut self) -> Result<Vec<f32>, TrainerError>;
     /// Replaces the flat parameters.
     ///
     /// # Errors
@@ -53,17 +144,48 @@ pub trait Step {
     /// Forward and backward of one batch in `chunks` parts; the flat gradient is replaced.
     ///
     /// # Errors
-    /// Out of memory.
+    /// Out of memory, or a batch that does not fit the program.
     fn gradient(&mut self, batch: &StepBatch, chunks: usize) -> Result<LossReport, TrainerError>;
     /// The flat gradient of the last [`Step::gradient`].
-    fn gradients(&self) -> Vec<f32>;
+    ///
+    /// # Errors
+    /// If the device cannot be read.
+    fn gradients(&mut self) -> Result<Vec<f32>, TrainerError>;
     /// One optimiser update with the gradient at hand; `step` counts from 0.
     ///
     /// # Errors
     /// If no gradient is at hand.
     fn update(&mut self, step: u64, lr: f64) -> Result<UpdateReport, TrainerError>;
+    /// Starts a whole step, gradient and update; what it found is read with [`Step::found`].
+    ///
+    /// # Errors
+    /// As [`Step::gradient`] and [`Step::update`].
+    fn advance(&mut self, batch: &StepBatch, at: StepAt) -> Result<(), TrainerError>;
+    /// What the last [`Step::advance`] found; waits for it.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn found(&mut self) -> Result<StepFound, TrainerError>;
+    /// Whether [`Step::advance`] returns before the step is done, so that looking at every step costs time.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
+    /// Whether masked patches are drawn by the backend: `StepBatch::keep` then stays empty.
+    fn draws_masks(&self) -> bool {
+        false
+    }
+    /// Offers all images of a pool [N, S, S, 3]; true if they are held now, and batches may be indices into them.
+    ///
+    /// # Errors
+    /// If the device failed.
+    fn hold_pool(&mut self, _pixels: &[u8]) -> Result<bool, TrainerError> {
+        Ok(false)
+    }
     /// The optimiser's state as named buffers, for checkpoints.
-    fn optimizer_state(&self) -> Vec<(String, Vec<f32>)>;
+    ///
+    /// # Errors
+    /// If the device cannot be read.
+    fn optimizer_state(&mut self) -> Result<Vec<(String, Vec<f32>)>, TrainerError>;
     /// Restores what [`Step::optimizer_state`] returned.
     ///
     /// # Errors
@@ -79,4 +201,62 @@ pub trait Step {
     /// # Errors
     /// Out of memory.
     fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError>;
+}
+
+/// Where a program is prepared and in which arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// Kind of device.
+    pub device: DeviceKind,
+    /// Arithmetic.
+    pub precision: Precision,
+    /// Threads of a step on the CPU; they change no result.
+    pub threads: usize,
+}
+
+/// Parts that a batch is cut into for summing gradients where nothing is trained: without effect.
+const LANES_OF_AN_ENCODER: usize = 8;
+
+/// Prepares a program on a device; `train` gives the optimiser and the run's seed, `None` is for encoding alone.
+///
+/// # Errors
+/// If the device is not there, or its memory is short, or `parameters` has another length than the program.
+pub fn prepare(
+    program: Arc<Program>,
+    parameters: Vec<f32>,
+    placement: Placement,
+    train: Option<(&TrainConfig, u64)>,
+) -> Result<Box<dyn Step>, TrainerError> {
+    let config = train.map(|(config, _)| config);
+    match placement.device {
+        DeviceKind::Cpu => {
+            let lanes = config.map_or(LANES_OF_AN_ENCODER, |config| config.lanes);
+            let settings = CpuSettings { threads: placement.threads, lanes };
+            Ok(Box::new(CpuStep::new(program, parameters, settings, config)?))
+        }
+        DeviceKind::Cuda => {
+            let device = cuda::CudaDevice::new(0, placement.precision)?;
+            let embed = program.patch_embed();
+            let masked = train.filter(|_| embed.kept < embed.patches);
+            let mask_key = masked.map(|(_, seed)| Philox::new(seed, Stream::Mask).key());
+            Ok(Box::new(cuda::CudaStep::new(device, program, &parameters, config, mask_key)?))
+        }
+    }
+}
+
+/// A whole step of a backend that does it in two halves; `last` is what the step before found.
+fn gradient_then_update(
+    step: &mut impl Step,
+    last: Option<StepFound>,
+    batch: &StepBatch,
+    at: StepAt,
+) -> Result<StepFound, TrainerError> {
+    let before = last.and_then(|found| found.unfit);
+    let LossReport { loss, logit_scale } = step.gradient(batch, at.chunks)?;
+    // A step with a NaN is not applied: the last good parameters stay.
+    let is_applied = before.is_none() && loss.is_finite();
+    let grad_norm = if is_applied { step.update(at.step, at.lr)?.grad_norm } else { f64::NAN };
+    let is_unfit = !loss.is_finite() || !grad_norm.is_finite();
+    let unfit = before.or_else(|| is_unfit.then_some(Unfit { step: at.step, loss, grad_norm }));
+    Ok(StepFound { loss, logit_scale, grad_norm, unfit })
 }

@@ -109,7 +109,9 @@ impl TransformerBlock {
         (tokens * (4 * width * width + 2 * width * mlp_width) + 2 * tokens * tokens * width) as u64
     }
 
-    fn attention_shape(&self) -> AttentionShape {
+    /// Shape of its attention.
+    #[must_use]
+    pub fn attention_shape(&self) -> AttentionShape {
         let BlockShape { tokens, width, heads, causal, .. } = self.shape;
         AttentionShape { tokens, heads, head_dim: width / heads, causal }
     }

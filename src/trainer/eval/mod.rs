@@ -10,8 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::TrainerError;
-use super::backend::Step;
-use super::backend::cpu::{CpuSettings, CpuStep};
+use super::backend::{self, Placement, Step};
 use super::model::build;
 use super::ops::linear::{self, Linear, LinearShape};
 use super::ops::{Layout, Scratch};
@@ -26,7 +25,7 @@ const SLAB: usize = 64;
 
 /// A trained model, ready to encode.
 pub struct Encoder {
-    step: CpuStep,
+    step: Box<dyn Step>,
     embed_dim: usize,
     context_length: usize,
     image_bytes: usize,
@@ -36,12 +35,11 @@ impl Encoder {
     /// Prepares a model's parameters for encoding.
     ///
     /// # Errors
-    /// If the parameters are of another model, or threads cannot be started.
-    pub fn new(model: &ModelConfig, parameters: Vec<f32>, threads: usize) -> Result<Self, TrainerError> {
+    /// If the parameters are of another model, or the device cannot be had.
+    pub fn new(model: &ModelConfig, parameters: Vec<f32>, placement: Placement) -> Result<Self, TrainerError> {
         let program = Arc::new(build(model, 0.0));
-        let settings = CpuSettings { threads, lanes: 8 };
         Ok(Self {
-            step: CpuStep::new(program, parameters, settings, None)?,
+            step: backend::prepare(program, parameters, placement, None)?,
             embed_dim: model.embed_dim,
             context_length: model.text_encoder.context_length,
             image_bytes: model.image_size * model.image_size * 3,

@@ -24,6 +24,21 @@ pub fn learning_rate(train: &TrainConfig, step: u64) -> f64 {
     train.lr * 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos())
 }
 
+/// What decayed parameters are multiplied by in a step.
+///
+/// `AdamW`: 1 - lr * `weight_decay`. Adafactor as in `big_vision`, where decay follows the schedule but not the base rate:
+/// 1 - (lr / peak lr) * `weight_decay`.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "a factor on f32 parameters")]
+pub fn decay_factor(config: &OptimizerConfig, lr: f64, peak_lr: f64, weight_decay: f64) -> f32 {
+    let rate = match config {
+        OptimizerConfig::Adafactor { .. } if peak_lr > 0.0 => lr / peak_lr,
+        OptimizerConfig::Adafactor { .. } => 0.0,
+        OptimizerConfig::Adamw { .. } => lr,
+    };
+    (1.0 - rate * weight_decay) as f32
+}
+
 /// An optimiser with its state.
 pub struct Optimizer {
     views: Vec<ParamView>,
@@ -58,12 +73,16 @@ impl Optimizer {
         }
     }
 
-    /// One step on the current thread pool; returns the global gradient norm before clipping. `gradient` is used up.
+    /// One step on the current thread pool; returns the global gradient norm before clipping. `gradient` is used up. Where the
+    /// norm is not finite nothing is changed.
     pub fn update(&mut self, step: u64, lr: f64, parameters: &mut [f32], gradient: &mut [f32]) -> f64 {
         let norm = self.global_norm(gradient);
+        if !norm.is_finite() {
+            return norm;
+        }
         #[expect(clippy::cast_possible_truncation, reason = "a factor on f32 gradients")]
         let clip = self.grad_clip_norm.filter(|limit| norm > *limit).map(|limit| (limit / norm) as f32);
-        let (config, decayed) = (self.config, self.keep(lr));
+        let (config, decayed) = (self.config, decay_factor(&self.config, lr, self.peak_lr, self.weight_decay));
         let mut jobs = Vec::with_capacity(self.views.len());
         let (mut parameters, mut gradient) = (parameters, gradient);
         let (mut first, mut second) = (self.first.as_mut_slice(), self.second.as_mut_slice());
@@ -85,20 +104,6 @@ impl Optimizer {
             job.run(config, step, lr, keep, scratch);
         });
         norm
-    }
-
-    /// What decayed parameters are multiplied by in a step.
-    ///
-    /// `AdamW`: 1 - lr * `weight_decay`. Adafactor as in `big_vision`, where decay follows the schedule but not the base rate:
-    /// 1 - (lr / peak lr) * `weight_decay`.
-    #[expect(clippy::cast_possible_truncation, reason = "a factor on f32 parameters")]
-    fn keep(&self, lr: f64) -> f32 {
-        let rate = match self.config {
-            OptimizerConfig::Adafactor { .. } if self.peak_lr > 0.0 => lr / self.peak_lr,
-            OptimizerConfig::Adafactor { .. } => 0.0,
-            OptimizerConfig::Adamw { .. } => lr,
-        };
-        (1.0 - rate * self.weight_decay) as f32
     }
 
     fn global_norm(&self, gradient: &[f32]) -> f64 {

@@ -12,7 +12,7 @@ use crate::trainer::TrainerError;
 use crate::trainer::blocks::{Params, Workspace};
 use crate::trainer::ops::contrastive::{self, Contrastive, ContrastiveOut};
 use crate::trainer::ops::{ParallelFor, Scratch, linear};
-use crate::trainer::program::Program;
+use crate::trainer::program::{Program, Tower};
 
 /// State of a CPU step; the tape's ops reach it through an `Rc<RefCell<_>>`.
 pub(super) struct Core {
@@ -90,8 +90,13 @@ impl Core {
         Ok(())
     }
 
-    /// Takes a batch in and packs the weights if they changed.
-    pub fn begin(&mut self, batch: &StepBatch) {
+    /// Takes in what `towers` read of a batch, and packs the weights if they changed.
+    pub fn begin(&mut self, batch: &StepBatch, towers: &[Tower]) -> Result<(), TrainerError> {
+        batch.check(&self.program, towers)?;
+        let embed = self.program.patch_embed();
+        if !batch.index.is_empty() || (towers.contains(&Tower::Image) && batch.keep.is_empty() && embed.kept < embed.patches) {
+            return Err(TrainerError::Input("the CPU holds no pool and draws no masks: images and kept patches come along".into()));
+        }
         self.batch.clone_from(batch);
         self.lane_started.fill(false);
         if !self.packed_is_fresh {
@@ -100,6 +105,7 @@ impl Core {
         }
         // The token table's gradient is summed in place, in sample order, not by lanes.
         self.gradient.fill(0.0);
+        Ok(())
     }
 
     fn pack(&mut self) {

@@ -16,12 +16,14 @@ use std::sync::Arc;
 use dfdx::tensor::{NoneTape, OwnedTape};
 
 use self::core::Core;
-use super::{LossReport, Step, StepBatch, UpdateReport};
+use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::contrastive::Contrastive;
 use crate::trainer::optim::Optimizer;
 use crate::trainer::program::{Program, Tower};
+
+const BOTH: [Tower; 2] = [Tower::Image, Tower::Text];
 
 /// Settings of a prepared step that are not the program's.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +39,7 @@ pub struct CpuStep {
     core: Rc<RefCell<Core>>,
     program: Arc<Program>,
     optimizer: Option<Optimizer>,
+    found: Option<StepFound>,
 }
 
 impl CpuStep {
@@ -53,15 +56,15 @@ impl CpuStep {
         keep_freed_memory();
         let optimizer = train.map(|train| Optimizer::new(&program, train));
         let core = Core::new(program.clone(), parameters, settings)?;
-        Ok(Self { core: Rc::new(RefCell::new(core)), program, optimizer })
+        Ok(Self { core: Rc::new(RefCell::new(core)), program, optimizer, found: None })
     }
 
     /// Normalised image and text features [B, E] of a batch as a training step sees it, masked patches left out.
     ///
     /// # Errors
-    /// Out of memory.
+    /// Out of memory, or a batch that does not fit.
     pub fn features(&mut self, batch: &StepBatch) -> Result<(Vec<f32>, Vec<f32>), TrainerError> {
-        self.core.borrow_mut().begin(batch);
+        self.core.borrow_mut().begin(batch, &BOTH)?;
         let image = self.encode(Tower::Image, 0..batch.samples)?;
         Ok((image, self.encode(Tower::Text, 0..batch.samples)?))
     }
@@ -87,7 +90,7 @@ impl CpuStep {
     /// # Errors
     /// Out of memory.
     pub fn gradient_of_tower(&mut self, batch: &StepBatch, tower: Tower, gradient: &[f32]) -> Result<(), TrainerError> {
-        self.core.borrow_mut().begin(batch);
+        self.core.borrow_mut().begin(batch, &[tower])?;
         let features = tape::run_tower::<OwnedTape<f32, dfdx::tensor::Cpu>>(&self.core, tower, 0..batch.samples)?;
         tape::backward_from(vec![(features, gradient.to_vec())])?;
         let mut core = self.core.borrow_mut();
@@ -103,7 +106,7 @@ impl CpuStep {
         chunks: usize,
         loss: impl FnOnce(&Core, &[f32], &[f32]) -> ((Vec<f32>, Vec<f32>), R),
     ) -> Result<R, TrainerError> {
-        self.core.borrow_mut().begin(batch);
+        self.core.borrow_mut().begin(batch, &BOTH)?;
         let parts = parts(batch.samples, chunks);
         if let [whole] = parts.as_slice() {
             let (image, text) = self.record(whole)?;
@@ -160,8 +163,8 @@ fn parts(samples: usize, chunks: usize) -> Vec<Range<usize>> {
 }
 
 impl Step for CpuStep {
-    fn parameters(&self) -> Vec<f32> {
-        self.core.borrow().parameters.clone()
+    fn parameters(&mut self) -> Result<Vec<f32>, TrainerError> {
+        Ok(self.core.borrow().parameters.clone())
     }
 
     fn set_parameters(&mut self, values: &[f32]) -> Result<(), TrainerError> {
@@ -176,8 +179,8 @@ impl Step for CpuStep {
         Ok(LossReport { loss: out.loss, logit_scale: f64::from(logit_scale) })
     }
 
-    fn gradients(&self) -> Vec<f32> {
-        self.core.borrow().gradient.clone()
+    fn gradients(&mut self) -> Result<Vec<f32>, TrainerError> {
+        Ok(self.core.borrow().gradient.clone())
     }
 
     fn update(&mut self, step: u64, lr: f64) -> Result<UpdateReport, TrainerError> {
@@ -189,8 +192,17 @@ impl Step for CpuStep {
         Ok(UpdateReport { grad_norm })
     }
 
-    fn optimizer_state(&self) -> Vec<(String, Vec<f32>)> {
-        self.optimizer.as_ref().map(Optimizer::state).unwrap_or_default()
+    fn advance(&mut self, batch: &StepBatch, at: StepAt) -> Result<(), TrainerError> {
+        self.found = Some(super::gradient_then_update(self, self.found, batch, at)?);
+        Ok(())
+    }
+
+    fn found(&mut self) -> Result<StepFound, TrainerError> {
+        self.found.ok_or(TrainerError::NoStep)
+    }
+
+    fn optimizer_state(&mut self) -> Result<Vec<(String, Vec<f32>)>, TrainerError> {
+        Ok(self.optimizer.as_ref().map(Optimizer::state).unwrap_or_default())
     }
 
     fn set_optimizer_state(&mut self, state: &[(String, Vec<f32>)]) -> Result<(), TrainerError> {
@@ -199,13 +211,13 @@ impl Step for CpuStep {
 
     fn encode_images(&mut self, samples: usize, images: &[u8]) -> Result<Vec<f32>, TrainerError> {
         let batch = StepBatch { samples, images: images.to_vec(), ..StepBatch::default() };
-        self.core.borrow_mut().begin(&batch);
+        self.core.borrow_mut().begin(&batch, &[Tower::Image])?;
         self.encode(Tower::Image, 0..samples)
     }
 
     fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError> {
         let batch = StepBatch { samples, tokens: tokens.to_vec(), ends: ends.to_vec(), ..StepBatch::default() };
-        self.core.borrow_mut().begin(&batch);
+        self.core.borrow_mut().begin(&batch, &[Tower::Text])?;
         self.encode(Tower::Text, 0..samples)
     }
 }

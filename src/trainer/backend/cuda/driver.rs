@@ -19,12 +19,12 @@ use super::devices::driver;
 use super::kernels::{Kernels, failed};
 use super::libraries::Library;
 use super::products::{Products, WORKSPACE_BYTES};
-use super::replay::{Step, resolve, stage_biases};
+use super::replay::{Step, resolve};
 use super::ring::Ring;
 use super::tune::Tuner;
 use crate::run::Precision;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::launch::{BufferIdx, Node, Real};
+use crate::trainer::ops::launch::{Node, Real};
 
 /// A GPU.
 pub struct CudaDevice {
@@ -92,10 +92,7 @@ impl CudaDevice {
         // SAFETY: all work is on one stream, so nothing needs events between streams; they would wait inside captures.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(failed("making a stream"))?;
-        let real = match precision {
-            Precision::F32 | Precision::Tf32 => Real::F32,
-            Precision::Bf16 => Real::Bf16,
-        };
+        let real = super::real_of(precision);
         let cache = Cache::of_user();
         let kernels = Kernels::new(&context, real, cache.clone())?;
         let ring = Ring::new(&stream).map_err(failed("making buffers for copies"))?;
@@ -176,13 +173,7 @@ impl Device for CudaDevice {
 
     fn prepare(&mut self, nodes: &[Node], addresses: &[Address]) -> Result<Recording, TrainerError> {
         self.bind()?;
-        let scratch = BufferIdx(u32::try_from(addresses.len()).expect("a recording has few buffers"));
-        let (nodes, scratch_bytes) = stage_biases(nodes, addresses, scratch);
-        let mut addresses = addresses.to_vec();
-        if scratch_bytes > 0 {
-            addresses.push(self.memory.allocate(scratch_bytes)?);
-        }
-        let steps = resolve(&nodes, &addresses, &mut self.kernels, &mut self.products)?;
+        let steps = resolve(nodes, addresses, &mut self.kernels, &mut self.products)?;
         self.products.rehearse()?;
         let graph = match self.replay {
             Replay::Graph if !steps.is_empty() => Some(self.capture(&steps)?),

@@ -1,26 +1,73 @@
-//! The GPU backend: recorded nodes run on a [`device`] as one CUDA graph.
+//! The GPU backend: a step is recorded once and replayed as one CUDA graph.
 //!
-//! Input: nodes on numbered buffers. [`libraries`] finds the driver, NVRTC and cuBLASLt when they are asked for, so that one
-//! binary runs with and without a GPU; [`compile`] turns kernel files into machine code, kept in a [`cache`]; [`driver`] is the
-//! device itself.
+//! Input: a program, parameters, batches. A [`record`]ing is the nodes of a step on numbered [`buffers`], planned by lifetime;
+//! [`CudaStep`] makes recordings ready on a [`device`] and feeds them. On a GPU, [`libraries`] finds the driver, NVRTC and cuBLASLt
+//! when they are asked for, so that one binary runs with and without one; [`compile`] turns kernel files into machine code, kept
+//! in a [`cache`]; [`driver`] is the device itself. In tests the device is an emulator on the CPU.
 //!
 //! Invariant: nothing here panics for lack of CUDA; what is missing is one typed error with a hint. Must not know an experiment
 //! file, a schedule, a terminal.
 
+pub mod buffers;
 pub mod cache;
 pub mod compile;
 pub mod device;
 pub mod devices;
 pub mod driver;
 mod kernels;
+pub mod layout;
 pub mod libraries;
 mod products;
+pub mod record;
 mod replay;
 mod ring;
 mod shape;
+mod step;
 mod tune;
 
-use crate::trainer::ops::{self, launch::Module};
+pub use driver::CudaDevice;
+pub use step::{CudaStep, planned_bytes};
+
+use self::devices::DeviceInfo;
+use self::libraries::Library;
+use crate::run::Precision;
+use crate::trainer::TrainerError;
+use crate::trainer::ops::launch::{Module, Real};
+use crate::trainer::ops::{
+    activation, adafactor, adamw, attention, contrastive, elementwise, embedding, layer_norm, normalize, patchify,
+};
 
 /// Every kernel file.
-pub const MODULES: [Module; 2] = [ops::activation::cuda::MODULE, ops::bias::cuda::MODULE];
+pub const MODULES: [Module; 10] = [
+    activation::cuda::MODULE,
+    adafactor::cuda::MODULE,
+    adamw::cuda::MODULE,
+    attention::cuda::MODULE,
+    contrastive::cuda::MODULE,
+    elementwise::cuda::MODULE,
+    embedding::cuda::MODULE,
+    layer_norm::cuda::MODULE,
+    normalize::cuda::MODULE,
+    patchify::cuda::MODULE,
+];
+
+/// The GPU that runs use, if it and every library that they need are there.
+///
+/// # Errors
+/// [`TrainerError::NoCuda`] with what is missing and how to get it.
+pub fn usable() -> Result<DeviceInfo, TrainerError> {
+    let driver = devices::driver()?;
+    Library::Nvrtc.require()?;
+    Library::CublasLt.require()?;
+    Ok(driver.devices[0].clone())
+}
+
+/// The type that products read and write in a precision.
+#[must_use]
+pub fn real_of(precision: Precision) -> Real {
+    match precision {
+        // TF32 is a way to multiply f32 values.
+        Precision::F32 | Precision::Tf32 => Real::F32,
+        Precision::Bf16 => Real::Bf16,
+    }
+}

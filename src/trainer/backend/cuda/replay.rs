@@ -12,8 +12,7 @@ use super::kernels::{Kernels, failed};
 use super::products::Products;
 use super::shape::Operands;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::bias;
-use crate::trainer::ops::launch::{Arg, BufferIdx, Node, Product, Real, View};
+use crate::trainer::ops::launch::{Arg, Node, Product, View};
 
 /// A node made concrete.
 pub(super) enum Step {
@@ -25,33 +24,6 @@ pub(super) enum Step {
     Zero { address: Address, bytes: usize },
     /// A copy.
     Copy { from: Address, to: Address, bytes: usize },
-}
-
-/// A bias that cuBLASLt reads is aligned to this many bytes.
-const BIAS_ALIGNMENT: u64 = 16;
-
-/// Nodes in which every bias has the output's type and alignment, by way of `scratch` where it has not; and the bytes that scratch
-/// needs. One piece of scratch serves all, since nodes run in order.
-pub(super) fn stage_biases(nodes: &[Node], addresses: &[Address], scratch: BufferIdx) -> (Vec<Node>, usize) {
-    let (mut staged, mut bytes) = (Vec::with_capacity(nodes.len()), 0);
-    let to = View { buffer: scratch, offset: 0 };
-    for node in nodes {
-        let Node::Product(product @ Product { n, bias: Some(bias), out_real, .. }) = node else {
-            staged.push(node.clone());
-            continue;
-        };
-        match out_real {
-            Real::Bf16 => staged.push(bias::cuda::round(*n, *bias, to).into()),
-            Real::F32 if address(addresses, *bias).0.is_multiple_of(BIAS_ALIGNMENT) => {
-                staged.push(node.clone());
-                continue;
-            }
-            Real::F32 => staged.push(Node::Copy { from: *bias, to, bytes: 4 * n }),
-        }
-        bytes = bytes.max(n * out_real.bytes());
-        staged.push(Product { bias: Some(to), ..*product }.into());
-    }
-    (staged, bytes)
 }
 
 /// Makes nodes concrete; kernels are compiled and plans made where they are new.
@@ -159,37 +131,10 @@ fn operands(addresses: &[Address], product: &Product) -> Operands {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainer::ops::launch::Factor;
+    use crate::trainer::ops::launch::BufferIdx;
 
     const fn view(buffer: u32, offset: usize) -> View {
         View { buffer: BufferIdx(buffer), offset }
-    }
-
-    fn product(bias: Option<View>, out_real: Real) -> Product {
-        let factor = Factor::plain(view(0, 0), Real::Bf16);
-        Product { m: 4, n: 10, k: 8, a: factor, b: factor, addend: None, bias, out: view(1, 0), out_real }
-    }
-
-    #[test]
-    fn a_bias_is_staged_only_where_its_type_or_alignment_does_not_fit() {
-        let addresses = [Address(0), Address(1 << 10), Address(1 << 20)];
-        let scratch = view(3, 0);
-        let plain = product(None, Real::Bf16);
-        let aligned = product(Some(view(2, 32)), Real::F32);
-        let crooked = product(Some(view(2, 36)), Real::F32);
-        let narrow = product(Some(view(2, 32)), Real::Bf16);
-        let nodes = [plain, aligned, crooked, narrow].map(Node::from);
-        let (staged, bytes) = stage_biases(&nodes, &addresses, BufferIdx(3));
-        let expected = [
-            plain.into(),
-            aligned.into(),
-            Node::Copy { from: view(2, 36), to: scratch, bytes: 40 },
-            Product { bias: Some(scratch), ..crooked }.into(),
-            bias::cuda::round(10, view(2, 32), scratch).into(),
-            Product { bias: Some(scratch), ..narrow }.into(),
-        ];
-        assert_eq!((staged.as_slice(), bytes), (expected.as_slice(), 40));
-        assert_eq!(stage_biases(&nodes[..2], &addresses, BufferIdx(3)), (nodes[..2].to_vec(), 0));
     }
 
     #[test]

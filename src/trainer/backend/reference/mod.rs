@@ -25,7 +25,7 @@ pub use self::optimizer::ReferenceOptimizer;
 use self::matrix::Matrix;
 use self::parameters::{Gradients, Parameters};
 use self::patch_embed::Picture;
-use super::{LossReport, Step, StepBatch, UpdateReport};
+use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
 use crate::trainer::program::{Block, Call, Program, Tower};
@@ -37,6 +37,7 @@ pub struct ReferenceStep {
     parameters: Vec<f64>,
     gradient: Vec<f64>,
     optimizer: Option<ReferenceOptimizer>,
+    found: Option<StepFound>,
 }
 
 impl ReferenceStep {
@@ -47,7 +48,7 @@ impl ReferenceStep {
     pub fn new(program: Arc<Program>, parameters: &[f32], train: Option<&TrainConfig>) -> Result<Self, TrainerError> {
         let optimizer = train.map(|train| ReferenceOptimizer::new(&program, train));
         let gradient = vec![0.0; program.num_params()];
-        let mut step = Self { program, parameters: Vec::new(), gradient, optimizer };
+        let mut step = Self { program, parameters: Vec::new(), gradient, optimizer, found: None };
         step.set_parameters(parameters)?;
         Ok(step)
     }
@@ -170,8 +171,8 @@ fn last(outputs: &[Matrix]) -> &Matrix {
 
 /// In f32 at the interface; the accessors of [`ReferenceStep`] lose nothing.
 impl Step for ReferenceStep {
-    fn parameters(&self) -> Vec<f32> {
-        narrow(&self.parameters)
+    fn parameters(&mut self) -> Result<Vec<f32>, TrainerError> {
+        Ok(narrow(&self.parameters))
     }
 
     fn set_parameters(&mut self, values: &[f32]) -> Result<(), TrainerError> {
@@ -191,8 +192,8 @@ impl Step for ReferenceStep {
         Ok(LossReport { loss: loss.value, logit_scale: self.logit_scale() })
     }
 
-    fn gradients(&self) -> Vec<f32> {
-        narrow(&self.gradient)
+    fn gradients(&mut self) -> Result<Vec<f32>, TrainerError> {
+        Ok(narrow(&self.gradient))
     }
 
     fn update(&mut self, step: u64, lr: f64) -> Result<UpdateReport, TrainerError> {
@@ -203,10 +204,19 @@ impl Step for ReferenceStep {
         Ok(UpdateReport { grad_norm })
     }
 
-    fn optimizer_state(&self) -> Vec<(String, Vec<f32>)> {
-        self.optimizer.as_ref().map_or_else(Vec::new, |optimizer| {
+    fn advance(&mut self, batch: &StepBatch, at: StepAt) -> Result<(), TrainerError> {
+        self.found = Some(super::gradient_then_update(self, self.found, batch, at)?);
+        Ok(())
+    }
+
+    fn found(&mut self) -> Result<StepFound, TrainerError> {
+        self.found.ok_or(TrainerError::NoStep)
+    }
+
+    fn optimizer_state(&mut self) -> Result<Vec<(String, Vec<f32>)>, TrainerError> {
+        Ok(self.optimizer.as_ref().map_or_else(Vec::new, |optimizer| {
             vec![("first_moment".into(), narrow(&optimizer.first)), ("second_moment".into(), narrow(&optimizer.second))]
-        })
+        }))
     }
 
     fn set_optimizer_state(&mut self, state: &[(String, Vec<f32>)]) -> Result<(), TrainerError> {

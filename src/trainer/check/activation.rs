@@ -1,16 +1,13 @@
 //! `kernels/activation.cu` against the CPU rows.
 
-use scaledown::run::Activation;
-use scaledown::trainer::ops::activation;
-use scaledown::trainer::ops::launch::Real;
+use crate::run::Activation;
+use crate::trainer::ops::activation;
+use crate::trainer::ops::launch::Real;
 
-use crate::harness::{Emulator, ORDERS, REALS, assert_near, is_available, random, rounded};
+use super::lab::{Bench, ORDERS, REALS, assert_near, random, rounded};
 
-#[test]
-fn values_and_slopes_agree_with_the_cpu_for_every_kind_and_length() {
-    if !is_available() {
-        return;
-    }
+/// Values and slopes agree with the cpu for every kind and length.
+pub(super) fn values_and_slopes_agree_with_the_cpu_for_every_kind_and_length() {
     for (real, limit) in REALS.into_iter().zip([2e-6, 5e-3]) {
         for kind in [Activation::Gelu, Activation::GeluTanh, Activation::QuickGelu] {
             for (len, order) in [1, 7, 8, 2049, 5000].into_iter().zip(ORDERS.into_iter().cycle()) {
@@ -26,7 +23,7 @@ fn check(real: Real, limit: f32, kind: Activation, len: usize, order: u32) {
     let (mut y, mut grad) = (vec![0.0; len], upstream.clone());
     activation::backward(kind, &x, &mut y, &mut grad);
 
-    let mut emulator = Emulator::new(real, order);
+    let mut emulator = Bench::new(real, order);
     let (x, grad_view) = (emulator.reals(&x), emulator.reals(&upstream));
     let (forward, again) = (emulator.unwritten_reals(len), emulator.unwritten_reals(len));
     emulator.run([activation::cuda::forward(kind, len, x, forward), activation::cuda::backward(kind, len, x, again, grad_view)]);

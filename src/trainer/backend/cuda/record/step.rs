@@ -1,0 +1,337 @@
+//! Whole recordings: a training step, the encoders alone, the shadow of the parameters.
+
+use super::super::buffers::Life;
+use super::super::layout::Layout;
+use super::ends::Features;
+use super::{Recorder, Recording, Session, Training};
+use crate::run::OptimizerConfig;
+use crate::trainer::ops::contrastive::cuda::Schedule;
+use crate::trainer::ops::contrastive::{self, Contrastive, Form};
+use crate::trainer::ops::flat::{FlatView, StepBuffers, report as reported};
+use crate::trainer::ops::launch::{Node, Real, View};
+use crate::trainer::ops::{adafactor, adamw, elementwise, embedding, patchify};
+use crate::trainer::program::{Program, Tower};
+
+/// Where the images of a step are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Images {
+    /// Written with every batch, augmented already.
+    Written,
+    /// In a pool that lies on the device; a batch is a list of indices.
+    Pool,
+    /// As `Pool`, cropped and flipped on the device by parameters that come with the batch.
+    PoolCropped,
+}
+
+/// How patches are left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Masking {
+    /// None are.
+    None,
+    /// The kept patches come with the batch.
+    Written,
+    /// Drawn on the device with this Philox key.
+    Drawn([u32; 2]),
+}
+
+/// What a training step is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StepShape {
+    /// Pairs (B).
+    pub samples: usize,
+    /// Parts that it is cut into for memory.
+    pub chunks: usize,
+    /// Where images are.
+    pub images: Images,
+    /// How patches are left out.
+    pub masking: Masking,
+    /// Whether gradients are computed.
+    pub has_gradient: bool,
+    /// Whether the optimiser runs.
+    pub has_update: bool,
+}
+
+/// Views that a host writes before a step; each a kept buffer of its recording.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// u8 [B, S, S, 3], where images are written.
+    pub pixels: Option<View>,
+    /// u32 [B]: places in the pool.
+    pub index: Option<View>,
+    /// f32 [B, 5]: left, top, width, height, flip.
+    pub crops: Option<View>,
+    /// u32 [B, kept], where the kept patches are written.
+    pub keep: Option<View>,
+    /// u32 [B, T].
+    pub tokens: View,
+    /// u32 [B].
+    pub ends: View,
+    /// For each part its `TokenPlan`.
+    pub token_plans: Vec<View>,
+}
+
+/// Where the pixels of a part are.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Pixels {
+    pub bytes: View,
+    pub index: Option<View>,
+}
+
+/// What a part of a batch reads.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Inputs {
+    pub samples: usize,
+    pub pixels: Pixels,
+    pub keep: Option<View>,
+    pub tokens: View,
+    pub ends: View,
+    pub token_plan: View,
+}
+
+/// Cuts `samples` into `chunks` contiguous parts of nearly equal length: those of the CPU.
+#[must_use]
+pub fn parts(samples: usize, chunks: usize) -> Vec<std::ops::Range<usize>> {
+    let chunks = chunks.clamp(1, samples.max(1));
+    (0..chunks).map(|chunk| samples * chunk / chunks..samples * (chunk + 1) / chunks).collect()
+}
+
+/// What an optimiser needs beside the session's buffers.
+#[derive(Debug, Clone, Copy)]
+pub struct Update<'a> {
+    /// Which, with its constants.
+    pub optimizer: OptimizerConfig,
+    /// Views of the flat buffers.
+    pub views: &'a [FlatView],
+    /// Limit of the global norm.
+    pub grad_clip_norm: Option<f64>,
+}
+
+/// Records a training step.
+#[must_use]
+pub fn training_step(
+    program: &Program,
+    layout: &Layout,
+    session: &Session,
+    real: Real,
+    shape: &StepShape,
+    pool: Option<View>,
+    update: &Update,
+) -> (Recording, Option<Batch>) {
+    let mut recorder = Recorder::new(program, layout, session, real);
+    let batch = shape.has_gradient.then(|| recorder.gradient(shape, pool));
+    if shape.has_update {
+        recorder.update(update);
+    }
+    (recorder.finish(), batch)
+}
+
+/// Records one encoder on `samples` samples.
+#[must_use]
+pub fn encode(program: &Program, layout: &Layout, session: &Session, real: Real, tower: Tower, samples: usize) -> Encode {
+    let mut recorder = Recorder::new(program, layout, session, real);
+    let shape =
+        StepShape { samples, chunks: 1, images: Images::Written, masking: Masking::None, has_gradient: false, has_update: false };
+    let batch = recorder.batch(&shape);
+    let features = recorder.kept_features(samples, "features");
+    let inputs = recorder.part(&shape, &batch, None, None, 0..samples, 0);
+    recorder.tower(tower, &inputs, features);
+    Encode { recording: recorder.finish(), batch, features: features.floats }
+}
+
+/// One encoder on a fixed number of samples.
+#[derive(Debug, Clone)]
+pub struct Encode {
+    /// What runs.
+    pub recording: Recording,
+    /// What is written before.
+    pub batch: Batch,
+    /// f32 [samples, E], read after.
+    pub features: View,
+}
+
+/// Records the copy of all parameters into the compute type; `None` where that is f32.
+#[must_use]
+pub fn refresh(program: &Program, layout: &Layout, session: &Session, real: Real) -> Option<Recording> {
+    let mut recorder = Recorder::new(program, layout, session, real);
+    if real == Real::F32 {
+        return None;
+    }
+    recorder.push([elementwise::cuda::cast(layout.len(), session.params, session.shadow)]);
+    Some(recorder.finish())
+}
+
+impl Recorder<'_> {
+    /// Kept buffers for what a host writes.
+    fn batch(&mut self, shape: &StepShape) -> Batch {
+        let (samples, tokens) = (shape.samples, self.program.token_embed().tokens);
+        let (side, kept) = (self.program.patch_embed().shape.image_size, self.program.patch_embed().kept);
+        let has_index = shape.images != Images::Written;
+        let mut add = |name: &str, bytes: usize| self.buffers.add(name, bytes, Life::Kept);
+        Batch {
+            pixels: (!has_index).then(|| add("pixels", samples * side * side * 3)),
+            index: has_index.then(|| add("image index", 4 * samples)),
+            crops: (shape.images == Images::PoolCropped).then(|| add("crops", 20 * samples)),
+            keep: (shape.masking == Masking::Written).then(|| add("kept patches", 4 * samples * kept)),
+            tokens: add("token ids", 4 * samples * tokens),
+            ends: add("ends of text", 4 * samples),
+            token_plans: parts(samples, shape.chunks)
+                .iter()
+                .map(|part| add("token plan", 4 * embedding::cuda::TokenPlan::words(part.len(), tokens)))
+                .collect(),
+        }
+    }
+
+    fn kept_features(&mut self, samples: usize, name: &str) -> Features {
+        let len = samples * self.program.embed_dim;
+        let floats = self.buffers.add(name, 4 * len, Life::Kept);
+        let reals = self.reals(name, len);
+        Features { floats, reals }
+    }
+
+    /// What a part of the batch reads.
+    fn part(
+        &self,
+        shape: &StepShape,
+        batch: &Batch,
+        pixels: Option<Pixels>,
+        keep: Option<View>,
+        part: std::ops::Range<usize>,
+        chunk: usize,
+    ) -> Inputs {
+        let embed = self.program.patch_embed();
+        let image = embed.shape.image_size * embed.shape.image_size * 3;
+        let pixels = match (pixels, batch.pixels) {
+            (Some(Pixels { bytes, index: Some(index) }), _) => Pixels { bytes, index: Some(index.at(4 * part.start)) },
+            (Some(Pixels { bytes, index: None }), _) | (None, Some(bytes)) => {
+                Pixels { bytes: bytes.at(image * part.start), index: None }
+            }
+            (None, None) => unreachable!("images are written or lie in a pool"),
+        };
+        debug_assert!(shape.masking == Masking::None || keep.is_some());
+        Inputs {
+            samples: part.len(),
+            pixels,
+            keep: keep.map(|keep| keep.at(4 * embed.kept * part.start)),
+            tokens: batch.tokens.at(4 * self.program.token_embed().tokens * part.start),
+            ends: batch.ends.at(4 * part.start),
+            token_plan: batch.token_plans[chunk],
+        }
+    }
+
+    /// Forward, loss and backward; returns what the host writes.
+    fn gradient(&mut self, shape: &StepShape, pool: Option<View>) -> Batch {
+        let batch = self.batch(shape);
+        let pixels = self.pixels(shape, &batch, pool);
+        let keep = self.keep(shape, &batch);
+        let parts = parts(shape.samples, shape.chunks);
+        let inputs: Vec<Inputs> =
+            (parts.iter().enumerate()).map(|(chunk, part)| self.part(shape, &batch, pixels, keep, part.clone(), chunk)).collect();
+        let (image, text) = (self.features(shape.samples, "image features"), self.features(shape.samples, "text features"));
+        let mut saved = Vec::new();
+        for (part, inputs) in parts.iter().zip(&inputs) {
+            let image = self.tower(Tower::Image, inputs, self.features_at(image, part.start));
+            let text = self.tower(Tower::Text, inputs, self.features_at(text, part.start));
+            saved = vec![image, text];
+        }
+        let [grad_image, grad_text] = self.loss(shape.samples, image, text);
+        for (chunk, (part, inputs)) in parts.iter().zip(&inputs).enumerate() {
+            if parts.len() > 1 {
+                // Exact accumulation: the whole batch's loss is known; each part runs again, to features that nobody reads.
+                let again = [self.features(part.len(), "features again"), self.features(part.len(), "features again")];
+                saved = vec![self.tower(Tower::Image, inputs, again[0]), self.tower(Tower::Text, inputs, again[1])];
+            }
+            let place = part.start * self.program.embed_dim;
+            self.tower_backward(Tower::Image, inputs, &saved[0], grad_image.floats(place), chunk > 0);
+            self.tower_backward(Tower::Text, inputs, &saved[1], grad_text.floats(place), chunk > 0);
+        }
+        batch
+    }
+
+    fn pixels(&mut self, shape: &StepShape, batch: &Batch, pool: Option<View>) -> Option<Pixels> {
+        let index = batch.index?;
+        let pool = pool.expect("indices are into a pool");
+        let Some(crops) = batch.crops else { return Some(Pixels { bytes: pool, index: Some(index) }) };
+        let side = self.program.patch_embed().shape.image_size;
+        let cropped = self.temporary("cropped images", shape.samples * side * side * 3);
+        self.push([patchify::cuda::crop_flip(side, shape.samples, pool, Some(index), crops, cropped)]);
+        Some(Pixels { bytes: cropped, index: None })
+    }
+
+    fn keep(&mut self, shape: &StepShape, batch: &Batch) -> Option<View> {
+        match shape.masking {
+            Masking::None => None,
+            Masking::Written => batch.keep,
+            Masking::Drawn(key) => {
+                let (patches, kept) = (self.program.patch_embed().patches, self.program.patch_embed().kept);
+                let keep = self.temporary("kept patches", 4 * shape.samples * kept);
+                let step = self.training().step;
+                self.push([patchify::cuda::keep_sets(patches, kept, key, shape.samples, step, keep)]);
+                Some(keep)
+            }
+        }
+    }
+
+    fn features(&mut self, samples: usize, name: &str) -> Features {
+        let len = samples * self.program.embed_dim;
+        Features { floats: self.floats(name, len), reals: self.reals(name, len) }
+    }
+
+    fn features_at(&self, features: Features, sample: usize) -> Features {
+        let place = sample * self.program.embed_dim;
+        Features { floats: features.floats.floats(place), reals: features.reals.at(self.real.bytes() * place) }
+    }
+
+    /// The loss with its gradients by both features, f32 [B, E].
+    fn loss(&mut self, samples: usize, image: Features, text: Features) -> [View; 2] {
+        let shape = Contrastive { batch: samples, embed_dim: self.program.embed_dim };
+        let len = samples * shape.embed_dim;
+        let grads = [self.floats("grad image features", len), self.floats("grad text features", len)];
+        let report = self.training().report;
+        let views = contrastive::cuda::Views {
+            image: image.reals,
+            text: text.reals,
+            log_scale: self.param(self.program.log_logit_scale),
+            bias: None,
+            grad_image: grads[0],
+            grad_text: grads[1],
+            loss: report.floats(reported::LOSS),
+            logit_scale: report.floats(reported::LOGIT_SCALE),
+            grad_log_scale: self.grad(self.program.log_logit_scale),
+            grad_bias: None,
+        };
+        let (form, schedule) = (Form::Softmax, Schedule::for_batch(samples, shape.embed_dim));
+        let bytes = contrastive::cuda::scratch_bytes(&shape, form, schedule, self.real);
+        let scratch = self.temporary("loss scratch", bytes);
+        let nodes: Vec<Node> = contrastive::cuda::forward_backward(&shape, form, schedule, self.real, &views, scratch);
+        self.push(nodes);
+        grads
+    }
+
+    /// Global norm, clipping, the optimiser, the clamp of the logit scale.
+    #[expect(clippy::cast_possible_truncation, reason = "constants are used in f32")]
+    fn update(&mut self, update: &Update) {
+        let Training { grads, first, second, table, controls, report, .. } = *self.training();
+        let len = self.layout.len();
+        let scratch = self.temporary("norm scratch", elementwise::cuda::global_norm_scratch_bytes(len));
+        let clip = update.grad_clip_norm.map(|limit| limit as f32);
+        let nodes = elementwise::cuda::global_norm(len, grads, clip, controls, report, scratch);
+        self.push(nodes);
+        let params = self.session.params;
+        let shadow = (self.real != Real::F32).then_some(self.session.shadow);
+        let buffers = StepBuffers { params, grads, first, second, shadow, table, controls, report };
+        match update.optimizer {
+            OptimizerConfig::Adamw { beta1, beta2, eps } => {
+                let constants = adamw::AdamW { beta1: beta1 as f32, beta2: beta2 as f32, eps: eps as f32 };
+                self.push(adamw::cuda::update(update.views, &constants, &buffers));
+            }
+            OptimizerConfig::Adafactor { beta1, beta2_cap } => {
+                let constants = adafactor::Adafactor { beta1: beta1 as f32, beta2_cap: beta2_cap as f32 };
+                let scratch = self.temporary("adafactor scratch", adafactor::cuda::scratch_bytes(update.views));
+                self.push(adafactor::cuda::update(update.views, &constants, &buffers, scratch));
+            }
+        }
+        let max_log = self.program.logit_scale_max.ln() as f32;
+        let scale = self.param(self.program.log_logit_scale);
+        self.push([elementwise::cuda::clamp_logit_scale(scale, max_log, report)]);
+    }
+}

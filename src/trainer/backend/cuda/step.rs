@@ -1,0 +1,476 @@
+//! A program prepared for a device: parameters and optimiser state there, recordings made on first use and replayed.
+//!
+//! Generic over [`Device`], so that the whole of it runs in tests without a GPU. A step is: the host writes the batch and eight
+//! numbers, the device replays one recording. Nothing is read back but on [`Step::found`]; a step whose loss or gradient norm is
+//! not finite, and every step after it, changes nothing on the device, so the host may look late.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::buffers::{Arena, Buffers, Life};
+use super::device::{Address, Device};
+use super::layout::Layout;
+use super::record::{self, Batch, Encode, Images, Masking, Recording, Session, StepShape, Training, Update};
+use crate::run::{OptimizerConfig, TrainConfig};
+use crate::trainer::TrainerError;
+use crate::trainer::backend::{LossReport, Step, StepAt, StepBatch, StepFound, Unfit, UpdateReport};
+use crate::trainer::ops::adafactor::FactorView;
+use crate::trainer::ops::embedding::cuda::TokenPlan;
+use crate::trainer::ops::flat::{FlatView, control, report};
+use crate::trainer::ops::launch::{Real, View};
+use crate::trainer::ops::{adafactor, adamw};
+use crate::trainer::optim::decay_factor;
+use crate::trainer::program::{Program, Tower};
+
+/// A program prepared for a device.
+pub struct CudaStep<D: Device> {
+    device: D,
+    program: Arc<Program>,
+    layout: Layout,
+    real: Real,
+    session: Session,
+    /// Address of every session buffer.
+    kept: Vec<Address>,
+    optimizer: Option<Optimizer>,
+    mask_key: Option<[u32; 2]>,
+    pool: Option<View>,
+    steps: HashMap<StepShape, Prepared<D::Graph>>,
+    encoders: Encoders<D::Graph>,
+    refresh: Option<Prepared<D::Graph>>,
+}
+
+/// Encoders by tower and samples, each with the place of its features.
+type Encoders<G> = HashMap<(Tower, usize), (Prepared<G>, View)>;
+
+/// What the optimiser of a session needs from the host.
+struct Optimizer {
+    config: OptimizerConfig,
+    peak_lr: f64,
+    weight_decay: f64,
+    grad_clip_norm: Option<f64>,
+    views: Vec<FlatView>,
+    /// Where each view's second moment lies.
+    second: Layout,
+}
+
+/// A recording on the device, with its inputs.
+struct Prepared<G> {
+    graph: G,
+    batch: Option<Batch>,
+    addresses: Vec<Address>,
+    plans: Vec<TokenPlan>,
+}
+
+impl Optimizer {
+    fn new(program: &Program, layout: &Layout, train: &TrainConfig) -> Self {
+        let view = |(idx, view): (usize, &crate::trainer::program::ParamView)| FlatView {
+            offset: layout.offset(idx),
+            matrix: FactorView { leading: view.matrix.count, rows: view.matrix.rows, cols: view.matrix.columns },
+            decay: view.decay,
+        };
+        let views: Vec<FlatView> = program.params.iter().enumerate().map(view).collect();
+        let second = match train.optimizer {
+            OptimizerConfig::Adamw { .. } => layout.clone(),
+            OptimizerConfig::Adafactor { .. } => Layout::of_lengths(views.iter().map(|view| view.matrix.second_len())),
+        };
+        Self {
+            config: train.optimizer,
+            peak_lr: train.lr,
+            weight_decay: train.weight_decay,
+            grad_clip_norm: train.grad_clip_norm,
+            views,
+            second,
+        }
+    }
+
+    fn table(&self) -> Vec<u32> {
+        match self.config {
+            OptimizerConfig::Adamw { .. } => adamw::cuda::table(&self.views),
+            OptimizerConfig::Adafactor { .. } => adafactor::cuda::table(&self.views),
+        }
+    }
+
+    fn update(&self) -> Update<'_> {
+        Update { optimizer: self.config, views: &self.views, grad_clip_norm: self.grad_clip_norm }
+    }
+
+    /// What the kernels read of a step.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "kernels compute in f32")]
+    fn controls(&self, step: u64, lr: f64) -> [f32; control::LEN] {
+        let mut controls = [0.0; control::LEN];
+        controls[control::LR] = lr as f32;
+        controls[control::KEEP] = decay_factor(&self.config, lr, self.peak_lr, self.weight_decay);
+        controls[control::STEP] = step as f32;
+        match self.config {
+            OptimizerConfig::Adamw { beta1, beta2, eps } => {
+                let constants = adamw::AdamW { beta1: beta1 as f32, beta2: beta2 as f32, eps: eps as f32 };
+                [controls[control::UNBIAS1], controls[control::UNBIAS2]] = adamw::unbias(&constants, step);
+            }
+            OptimizerConfig::Adafactor { beta1, beta2_cap } => {
+                let constants = adafactor::Adafactor { beta1: beta1 as f32, beta2_cap: beta2_cap as f32 };
+                controls[control::DECAY] = adafactor::decay(&constants, step);
+            }
+        }
+        controls
+    }
+}
+
+/// The kept buffers of a program in a compute type.
+fn session(layout: &Layout, real: Real, optimizer: Option<&Optimizer>) -> Session {
+    let mut buffers = Buffers::default();
+    let mut add = |name: &str, bytes: usize| buffers.add(name, bytes, Life::Kept);
+    let flat = 4 * layout.len();
+    let params = add("parameters", flat);
+    let shadow = if real == Real::F32 { params } else { add("parameters in the compute type", real.bytes() * layout.len()) };
+    let training = optimizer.map(|optimizer| Training {
+        grads: add("gradients", flat),
+        first: add("first moment", flat),
+        second: add("second moment", 4 * optimizer.second.len()),
+        table: add("optimiser table", 4 * optimizer.table().len()),
+        controls: add("controls", 4 * control::LEN),
+        report: add("report", 4 * report::LEN),
+        step: add("step", 8),
+    });
+    Session { buffers, params, shadow, training }
+}
+
+/// Bytes of device memory that a training step of a program plans for: kept buffers and the arena of its recording.
+#[must_use]
+pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> u64 {
+    let layout = Layout::new(program);
+    let optimizer = Optimizer::new(program, &layout, train);
+    let session = session(&layout, real, Some(&optimizer));
+    let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
+    let shape = StepShape {
+        samples: count(train.effective_batch()),
+        chunks: count(train.accumulate),
+        images: Images::Written,
+        masking: if train.strategy.masked > 0.0 { Masking::Drawn([0; 2]) } else { Masking::None },
+        has_gradient: true,
+        has_update: true,
+    };
+    let (recording, _) = record::training_step(program, &layout, &session, real, &shape, None, &optimizer.update());
+    let kept: usize = recording.buffers.all().iter().filter(|buffer| buffer.life == Life::Kept).map(|buffer| buffer.bytes).sum();
+    (kept + recording.arena.bytes) as u64
+}
+
+impl<D: Device> CudaStep<D> {
+    /// Prepares a program; `train` gives the optimiser, `None` is for encoding alone. `mask_key` is the Philox key that masked
+    /// patches are drawn with.
+    ///
+    /// # Errors
+    /// If memory is short or `parameters` has another length than the program.
+    pub fn new(
+        mut device: D,
+        program: Arc<Program>,
+        parameters: &[f32],
+        train: Option<&TrainConfig>,
+        mask_key: Option<[u32; 2]>,
+    ) -> Result<Self, TrainerError> {
+        let layout = Layout::new(&program);
+        let real = device.real();
+        let optimizer = train.map(|train| Optimizer::new(&program, &layout, train));
+        let session = session(&layout, real, optimizer.as_ref());
+        let kept = (session.buffers.all().iter()).map(|buffer| device.allocate(buffer.bytes)).collect::<Result<Vec<_>, _>>()?;
+        let mut step = Self {
+            device,
+            program,
+            layout,
+            real,
+            session,
+            kept,
+            optimizer,
+            mask_key,
+            pool: None,
+            steps: HashMap::new(),
+            encoders: HashMap::new(),
+            refresh: None,
+        };
+        if let (Some(training), Some(optimizer)) = (&step.session.training, &step.optimizer) {
+            let (table, words) = (step.address(training.table), optimizer.table());
+            step.device.write(table, &words_to_bytes(&words))?;
+        }
+        if let Some(recording) = record::refresh(&step.program, &step.layout, &step.session, real) {
+            step.refresh = Some(step.prepare(&recording, None, Vec::new())?);
+        }
+        step.set_parameters(parameters)?;
+        Ok(step)
+    }
+
+    /// The device.
+    pub fn device(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    fn address(&self, view: View) -> Address {
+        self.kept[view.buffer.0 as usize].at(view.offset)
+    }
+
+    fn training(&self) -> Result<Training, TrainerError> {
+        self.session.training.clone().ok_or(TrainerError::NoOptimizer)
+    }
+
+    /// Allocates what a recording needs beyond the session's buffers, and makes it ready.
+    fn prepare(
+        &mut self,
+        recording: &Recording,
+        batch: Option<Batch>,
+        plans: Vec<TokenPlan>,
+    ) -> Result<Prepared<D::Graph>, TrainerError> {
+        let Recording { buffers, nodes, arena: Arena { offsets, bytes } } = recording;
+        let arena = self.device.allocate(*bytes)?;
+        let mut addresses = self.kept.clone();
+        for (buffer, offset) in buffers.all().iter().zip(offsets).skip(self.kept.len()) {
+            let address = match (buffer.life, offset) {
+                (Life::Kept, _) => self.device.allocate(buffer.bytes)?,
+                (Life::Planned, Some(offset)) => arena.at(*offset),
+                // Never used by a node.
+                (Life::Planned, None) => arena,
+            };
+            addresses.push(address);
+        }
+        let graph = self.device.prepare(nodes, &addresses)?;
+        Ok(Prepared { graph, batch, addresses, plans })
+    }
+
+    fn shape(&self, batch: &StepBatch, chunks: usize, has_gradient: bool, has_update: bool) -> StepShape {
+        let images = match (batch.index.is_empty(), batch.crops.is_empty()) {
+            (true, _) => Images::Written,
+            (false, true) => Images::Pool,
+            (false, false) => Images::PoolCropped,
+        };
+        let masking = match (batch.keep.is_empty(), self.mask_key) {
+            (false, _) => Masking::Written,
+            (true, Some(key)) => Masking::Drawn(key),
+            (true, None) => Masking::None,
+        };
+        StepShape {
+            samples: batch.samples,
+            chunks: chunks.clamp(1, batch.samples.max(1)),
+            images,
+            masking,
+            has_gradient,
+            has_update,
+        }
+    }
+
+    /// Makes the recording of a shape ready, once.
+    fn ready(&mut self, shape: StepShape) -> Result<(), TrainerError> {
+        if self.steps.contains_key(&shape) {
+            return Ok(());
+        }
+        let optimizer = self.optimizer.as_ref().ok_or(TrainerError::NoOptimizer)?;
+        let (recording, batch) =
+            record::training_step(&self.program, &self.layout, &self.session, self.real, &shape, self.pool, &optimizer.update());
+        let plans = record::parts(shape.samples, shape.chunks).iter().map(|_| TokenPlan::default()).collect();
+        let prepared = self.prepare(&recording, batch, plans)?;
+        self.steps.insert(shape, prepared);
+        Ok(())
+    }
+
+    /// Writes what the device reads, and starts the recording.
+    fn start(&mut self, shape: StepShape, batch: Option<&StepBatch>, at: Option<StepAt>) -> Result<(), TrainerError> {
+        self.ready(shape)?;
+        let training = self.training()?;
+        if let (Some(at), Some(optimizer)) = (at, &self.optimizer) {
+            let controls = optimizer.controls(at.step, at.lr);
+            self.device.write(self.address(training.controls), &floats_to_bytes(&controls))?;
+            self.device.write(self.address(training.step), &at.step.to_le_bytes())?;
+        }
+        let prepared = self.steps.get_mut(&shape).expect("made ready above");
+        if let (Some(batch), Some(views)) = (batch, &prepared.batch) {
+            batch.check(&self.program, &[Tower::Image, Tower::Text])?;
+            write_batch(&mut self.device, &prepared.addresses, views, batch, &shape, &mut prepared.plans)?;
+        }
+        self.device.run(&prepared.graph)
+    }
+
+    fn encode(&mut self, tower: Tower, batch: &StepBatch) -> Result<Vec<f32>, TrainerError> {
+        let samples = batch.samples;
+        batch.check(&self.program, &[tower])?;
+        if !self.encoders.contains_key(&(tower, samples)) {
+            let Encode { recording, batch, features } =
+                record::encode(&self.program, &self.layout, &self.session, self.real, tower, samples);
+            let prepared = self.prepare(&recording, Some(batch), Vec::new())?;
+            self.encoders.insert((tower, samples), (prepared, features));
+        }
+        let (prepared, features) = self.encoders.get_mut(&(tower, samples)).expect("made above");
+        let views = prepared.batch.as_ref().expect("an encoder has inputs");
+        let to = |view: View| prepared.addresses[view.buffer.0 as usize];
+        match tower {
+            Tower::Image => self.device.write(to(views.pixels.expect("images are written")), &batch.images)?,
+            Tower::Text => {
+                self.device.write(to(views.tokens), &words_to_bytes(&batch.tokens))?;
+                self.device.write(to(views.ends), &words_to_bytes(&batch.ends))?;
+            }
+        }
+        self.device.run(&prepared.graph)?;
+        let from = prepared.addresses[features.buffer.0 as usize];
+        read_floats(&mut self.device, from, samples * self.program.embed_dim)
+    }
+
+    fn read_padded(&mut self, view: View, layout: &Layout) -> Result<Vec<f32>, TrainerError> {
+        let address = self.address(view);
+        let padded = read_floats(&mut self.device, address, layout.len())?;
+        Ok(layout.strip(&padded))
+    }
+
+    fn report(&mut self) -> Result<[f32; report::LEN], TrainerError> {
+        let address = self.address(self.training()?.report);
+        let report = read_floats(&mut self.device, address, report::LEN)?;
+        Ok(report.try_into().expect("as many as were asked for"))
+    }
+}
+
+fn write_batch<D: Device>(
+    device: &mut D,
+    addresses: &[Address],
+    views: &Batch,
+    batch: &StepBatch,
+    shape: &StepShape,
+    plans: &mut [TokenPlan],
+) -> Result<(), TrainerError> {
+    let to = |view: View| addresses[view.buffer.0 as usize];
+    if let Some(pixels) = views.pixels {
+        device.write(to(pixels), &batch.images)?;
+    }
+    if let Some(index) = views.index {
+        device.write(to(index), &words_to_bytes(&batch.index))?;
+    }
+    if let Some(crops) = views.crops {
+        device.write(to(crops), &floats_to_bytes(&batch.crops))?;
+    }
+    if let Some(keep) = views.keep {
+        device.write(to(keep), &words_to_bytes(&batch.keep))?;
+    }
+    device.write(to(views.tokens), &words_to_bytes(&batch.tokens))?;
+    device.write(to(views.ends), &words_to_bytes(&batch.ends))?;
+    let context = batch.tokens.len() / batch.samples.max(1);
+    for ((part, view), plan) in record::parts(shape.samples, shape.chunks).into_iter().zip(&views.token_plans).zip(plans) {
+        plan.fill(&batch.tokens[part.start * context..part.end * context], &batch.ends[part], context);
+        device.write(to(*view), &words_to_bytes(plan.as_words()))?;
+    }
+    Ok(())
+}
+
+impl<D: Device> Step for CudaStep<D> {
+    fn parameters(&mut self) -> Result<Vec<f32>, TrainerError> {
+        let layout = self.layout.clone();
+        self.read_padded(self.session.params, &layout)
+    }
+
+    fn set_parameters(&mut self, values: &[f32]) -> Result<(), TrainerError> {
+        let expected = self.layout.dense_len();
+        if values.len() != expected {
+            return Err(TrainerError::ParameterCount { found: values.len(), expected });
+        }
+        let address = self.address(self.session.params);
+        self.device.write(address, &floats_to_bytes(&self.layout.pad(values)))?;
+        match &self.refresh {
+            Some(refresh) => self.device.run(&refresh.graph),
+            None => Ok(()),
+        }
+    }
+
+    fn gradient(&mut self, batch: &StepBatch, chunks: usize) -> Result<LossReport, TrainerError> {
+        let shape = self.shape(batch, chunks, true, false);
+        self.start(shape, Some(batch), None)?;
+        let found = self.report()?;
+        Ok(LossReport { loss: f64::from(found[report::LOSS]), logit_scale: f64::from(found[report::LOGIT_SCALE]) })
+    }
+
+    fn gradients(&mut self) -> Result<Vec<f32>, TrainerError> {
+        let (grads, layout) = (self.training()?.grads, self.layout.clone());
+        self.read_padded(grads, &layout)
+    }
+
+    fn update(&mut self, step: u64, lr: f64) -> Result<UpdateReport, TrainerError> {
+        let shape = self.shape(&StepBatch::default(), 1, false, true);
+        self.start(shape, None, Some(StepAt { step, lr, chunks: 1 }))?;
+        Ok(UpdateReport { grad_norm: f64::from(self.report()?[report::GRAD_NORM]) })
+    }
+
+    fn advance(&mut self, batch: &StepBatch, at: StepAt) -> Result<(), TrainerError> {
+        let shape = self.shape(batch, at.chunks, true, true);
+        self.start(shape, Some(batch), Some(at))
+    }
+
+    fn found(&mut self) -> Result<StepFound, TrainerError> {
+        let found = self.report()?.map(f64::from);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a step number, exact below 2^24")]
+        let unfit = (found[report::UNFIT] != 0.0).then(|| Unfit {
+            step: found[report::UNFIT_STEP] as u64,
+            loss: found[report::UNFIT_LOSS],
+            grad_norm: found[report::UNFIT_NORM],
+        });
+        let [loss, logit_scale, grad_norm] = [report::LOSS, report::LOGIT_SCALE, report::GRAD_NORM].map(|idx| found[idx]);
+        Ok(StepFound { loss, logit_scale, grad_norm, unfit })
+    }
+
+    fn runs_ahead(&self) -> bool {
+        true
+    }
+
+    fn draws_masks(&self) -> bool {
+        self.mask_key.is_some()
+    }
+
+    fn hold_pool(&mut self, pixels: &[u8]) -> Result<bool, TrainerError> {
+        // Half of what is free is left for the recordings.
+        let fits = self.device.available_bytes().is_none_or(|available| pixels.len() as u64 <= available / 2);
+        if !fits || self.pool.is_some() || !self.steps.is_empty() {
+            return Ok(false);
+        }
+        let address = self.device.allocate(pixels.len())?;
+        self.device.write(address, pixels)?;
+        self.pool = Some(self.session.buffers.add("image pool", pixels.len(), Life::Kept));
+        self.kept.push(address);
+        Ok(true)
+    }
+
+    fn optimizer_state(&mut self) -> Result<Vec<(String, Vec<f32>)>, TrainerError> {
+        let Some(optimizer) = &self.optimizer else { return Ok(Vec::new()) };
+        let (second_layout, first_layout) = (optimizer.second.clone(), self.layout.clone());
+        let Training { first, second, .. } = self.training()?;
+        let first = self.read_padded(first, &first_layout)?;
+        let second = self.read_padded(second, &second_layout)?;
+        Ok(vec![("first_moment".into(), first), ("second_moment".into(), second)])
+    }
+
+    fn set_optimizer_state(&mut self, state: &[(String, Vec<f32>)]) -> Result<(), TrainerError> {
+        let optimizer = self.optimizer.as_ref().ok_or(TrainerError::NoOptimizer)?;
+        let layouts = [("first_moment", self.layout.clone()), ("second_moment", optimizer.second.clone())];
+        let Training { first, second, .. } = self.training()?;
+        for ((name, layout), view) in layouts.iter().zip([first, second]) {
+            let found = state.iter().find(|(key, _)| key == name).map(|(_, values)| values);
+            let values = found.filter(|values| values.len() == layout.dense_len());
+            let values = values.ok_or_else(|| TrainerError::OptimizerState { buffer: (*name).into() })?;
+            let address = self.address(view);
+            self.device.write(address, &floats_to_bytes(&layout.pad(values)))?;
+        }
+        Ok(())
+    }
+
+    fn encode_images(&mut self, samples: usize, images: &[u8]) -> Result<Vec<f32>, TrainerError> {
+        self.encode(Tower::Image, &StepBatch { samples, images: images.to_vec(), ..StepBatch::default() })
+    }
+
+    fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError> {
+        let batch = StepBatch { samples, tokens: tokens.to_vec(), ends: ends.to_vec(), ..StepBatch::default() };
+        self.encode(Tower::Text, &batch)
+    }
+}
+
+fn words_to_bytes(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+fn floats_to_bytes(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn read_floats<D: Device>(device: &mut D, from: Address, len: usize) -> Result<Vec<f32>, TrainerError> {
+    let mut bytes = vec![0; 4 * len];
+    device.read(from, &mut bytes)?;
+    Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+}

@@ -1,0 +1,69 @@
+//! A longer training on both devices: the loss curves have to stay together.
+
+use std::sync::Arc;
+
+use super::steps::{ADAMW, OpenStep, model, train};
+use crate::data::{Philox, Stream};
+use crate::run::{Pooling, TrainConfig};
+use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
+use crate::trainer::backend::cuda::CudaStep;
+use crate::trainer::backend::cuda::device::Device;
+use crate::trainer::backend::{Step, StepAt, StepBatch};
+use crate::trainer::model::{build, initial_parameters};
+use crate::trainer::ops::launch::Real;
+use crate::trainer::optim::learning_rate;
+
+const STEPS: u64 = 200;
+/// Steps whose losses agree one by one; later, rounding has grown into another path of the same training.
+const TOGETHER: usize = 50;
+const PAIRS: usize = 32;
+const SEED: u64 = 11;
+
+/// In f32 the first 50 losses are within 1e-3 of the CPU's, and the mean of steps 151 to 200 is within 1 %.
+///
+/// # Panics
+/// If they are not, or the loss has not fallen.
+pub fn follows_the_cpu<D: Device>(open: OpenStep<D>) {
+    let config = TrainConfig { batch_size: PAIRS as u64, steps: STEPS, warmup_steps: 20, ..train(ADAMW, 0.0) };
+    let program = Arc::new(build(&model(Pooling::Mean), 0.0));
+    let parameters = initial_parameters(&program, SEED);
+    let settings = CpuSettings { threads: 1, lanes: 8 };
+    let cpu = CpuStep::new(program.clone(), parameters.clone(), settings, Some(&config)).expect("threads start");
+    let device = open(Real::F32, 0).expect("the device opens");
+    let gpu = CudaStep::new(device, program, &parameters, Some(&config), None).expect("memory is there");
+    let (expected, found) = (losses(cpu, &config), losses(gpu, &config));
+    for (step, (found, expected)) in found.iter().zip(&expected).take(TOGETHER).enumerate() {
+        assert!((found / expected - 1.0).abs() <= 1e-3, "step {}: loss {found}, the CPU's {expected}", step + 1);
+    }
+    let mean = |losses: &[f64]| losses[150..].iter().sum::<f64>() / 50.0;
+    let (found, expected, start) = (mean(&found), mean(&expected), expected[0]);
+    assert!((found / expected - 1.0).abs() <= 0.01, "steps 151 to 200: mean loss {found}, the CPU's {expected}");
+    assert!(expected < 0.9 * start, "the loss goes from {start} to {expected}: nothing was learnt");
+}
+
+fn losses(mut step: impl Step, config: &TrainConfig) -> Vec<f64> {
+    (0..STEPS)
+        .map(|done| {
+            let at = StepAt { step: done, lr: learning_rate(config, done), chunks: 1 };
+            step.advance(&batch(done), at).expect("a step");
+            step.found().expect("a step was done").loss
+        })
+        .collect()
+}
+
+/// Pairs of 16 kinds: each has its own colours and its own words, with noise on both.
+fn batch(step: u64) -> StepBatch {
+    let philox = Philox::new(SEED, Stream::Scenes);
+    let mut batch = StepBatch { samples: PAIRS, ..StepBatch::default() };
+    for place in 0..PAIRS as u32 {
+        let mut noise = philox.at(step + 1, place);
+        let kind = noise.below(16);
+        let mut look = philox.at(0, kind);
+        for _ in 0..12 * 12 * 3 {
+            batch.images.push((look.below(192) + noise.below(64)) as u8);
+        }
+        batch.tokens.extend([1, 2 + kind, 2 + look.below(24), 3 + noise.below(24), 30, 0, 0]);
+        batch.ends.push(4);
+    }
+    batch
+}

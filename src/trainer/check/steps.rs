@@ -1,0 +1,285 @@
+//! Whole recorded steps against the CPU backend: features, loss, every parameter's gradient, updates, memory.
+
+use std::sync::Arc;
+
+use crate::data::{Philox, Stream};
+use crate::run::{
+    Activation, Augmentation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig,
+    TrainConfig, VitConfig,
+};
+use crate::trainer::TrainerError;
+use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
+use crate::trainer::backend::cuda::CudaStep;
+use crate::trainer::backend::cuda::device::Device;
+use crate::trainer::backend::{Step as _, StepAt, StepBatch};
+use crate::trainer::model::{build, initial_parameters};
+use crate::trainer::ops::launch::Real;
+use crate::trainer::program::Program;
+use crate::trainer::strategy::PatchMask;
+
+/// Opens a device for a compute type and an order of threads.
+pub type OpenStep<'a, D> = &'a dyn Fn(Real, u32) -> Result<D, TrainerError>;
+
+/// A check of whole steps.
+pub type StepCheck<D> = for<'a> fn(OpenStep<'a, D>);
+
+/// All of them, by name.
+#[must_use]
+pub fn checks<D: Device>() -> Vec<(&'static str, StepCheck<D>)> {
+    vec![
+        ("gradients in f32", gradients_in_f32_are_those_of_the_cpu_also_in_parts),
+        ("gradients in bf16", gradients_in_bf16_are_near_those_of_f32),
+        ("masked patches", masked_patches_are_drawn_on_the_device_as_on_the_cpu),
+        ("both optimisers", steps_of_both_optimisers_follow_the_cpu_and_state_can_be_exchanged),
+        ("steps that are not finite", a_step_that_is_not_finite_changes_nothing_and_is_remembered),
+        ("features", features_of_both_encoders_are_those_of_the_cpu),
+        ("a held pool", a_held_pool_gives_the_same_bytes_as_written_images),
+    ]
+}
+
+/// The optimisers that are checked.
+pub const ADAMW: OptimizerConfig = OptimizerConfig::Adamw { beta1: 0.9, beta2: 0.98, eps: 1e-6 };
+const ADAFACTOR: OptimizerConfig = OptimizerConfig::Adafactor { beta1: 0.9, beta2_cap: 0.999 };
+const SEED: u64 = 5;
+const PAIRS: usize = 5;
+
+/// A small model with awkward sizes.
+#[must_use]
+pub fn model(pooling: Pooling) -> ModelConfig {
+    let is_class = pooling == Pooling::ClassToken;
+    ModelConfig {
+        image_encoder: ImageEncoderConfig::Vit(VitConfig {
+            width: 36,
+            layers: 2,
+            heads: 3,
+            mlp_width: 52,
+            patch_size: 4,
+            pooling,
+            pre_norm: is_class,
+        }),
+        text_encoder: TextEncoderConfig { width: 40, layers: 1, heads: 2, mlp_width: 44, context_length: 7, vocab_size: 31 },
+        embed_dim: 24,
+        image_size: 12,
+        activation: Activation::Gelu,
+        logit_scale_init: 1.0 / 0.07,
+        logit_scale_max: 100.0,
+        pixel_mean: [0.5, 0.4, 0.45],
+        pixel_std: [0.5, 0.25, 0.3],
+    }
+}
+
+/// A plain CLIP or FLIP training.
+#[must_use]
+pub fn train(optimizer: OptimizerConfig, masked: f64) -> TrainConfig {
+    TrainConfig {
+        strategy: StrategyConfig { augmentation: Augmentation::None, masked, unmasked_tuning: 0.0, batch_multiplier: 1, ssl: None },
+        batch_size: PAIRS as u64,
+        accumulate: 1,
+        steps: 10,
+        lr: 1e-3,
+        warmup_steps: 2,
+        optimizer,
+        weight_decay: 0.1,
+        grad_clip_norm: Some(1.0),
+        lanes: 8,
+    }
+}
+
+/// A few random pairs.
+#[must_use]
+pub fn batch() -> StepBatch {
+    let mut draws = Philox::new(SEED, Stream::Scenes).at(0, 0);
+    StepBatch {
+        samples: PAIRS,
+        images: (0..PAIRS * 12 * 12 * 3).map(|_| draws.below(256) as u8).collect(),
+        tokens: (0..PAIRS * 7).map(|_| draws.below(31)).collect(),
+        ends: (0..PAIRS).map(|_| 1 + draws.below(6)).collect(),
+        ..StepBatch::default()
+    }
+}
+
+struct Pair<D: Device> {
+    program: Arc<Program>,
+    cpu: CpuStep,
+    gpu: CudaStep<D>,
+}
+
+fn pair<D: Device>(open: OpenStep<D>, pooling: Pooling, config: &TrainConfig, real: Real, order: u32) -> Pair<D> {
+    let program = Arc::new(build(&model(pooling), config.strategy.masked));
+    let parameters = initial_parameters(&program, SEED);
+    let settings = CpuSettings { threads: 1, lanes: 8 };
+    let cpu = CpuStep::new(program.clone(), parameters.clone(), settings, Some(config)).expect("threads start");
+    let key = (config.strategy.masked > 0.0).then(|| Philox::new(SEED, Stream::Mask).key());
+    let device = open(real, order).expect("the device opens");
+    let gpu = CudaStep::new(device, program.clone(), &parameters, Some(config), key).expect("memory is there");
+    Pair { program, cpu, gpu }
+}
+
+/// Checks max|a - b| <= limit max|b| for every parameter's gradient.
+#[track_caller]
+fn assert_gradients(what: &str, program: &Program, found: &[f32], expected: &[f32], limit: f32) {
+    for view in &program.params {
+        let (found, expected) = (&found[view.range()], &expected[view.range()]);
+        let largest = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        let error = found.iter().zip(expected).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+        // A key's bias has no gradient: what is there is rounding.
+        assert!(error <= limit * largest.max(1e-4), "{what}: {}: error {error:e}, largest {largest:e}", view.name);
+    }
+}
+
+/// Loss and every parameter's gradient in f32 are the CPU's, also where the batch goes in parts, and the same twice.
+///
+/// # Panics
+/// If it does not hold.
+pub fn gradients_in_f32_are_those_of_the_cpu_also_in_parts<D: Device>(open: OpenStep<D>) {
+    for (pooling, chunks, order) in [(Pooling::ClassToken, 1, 0), (Pooling::Mean, 1, 1), (Pooling::Mean, 3, 7)] {
+        let Pair { program, mut cpu, mut gpu } = pair(open, pooling, &train(ADAMW, 0.0), Real::F32, order);
+        let what = format!("{pooling:?} in {chunks}");
+        let (expected, found) = (cpu.gradient(&batch(), chunks).expect("cpu"), gpu.gradient(&batch(), chunks).expect("emulated"));
+        assert!((found.loss / expected.loss - 1.0).abs() < 1e-5, "{what}: loss {} for {}", found.loss, expected.loss);
+        assert!((found.logit_scale / expected.logit_scale - 1.0).abs() < 1e-6);
+        let (expected, found) = (cpu.gradients().expect("cpu"), gpu.gradients().expect("emulated"));
+        assert_gradients(&what, &program, &found, &expected, 1e-4);
+        // The same batch again gives the same bytes.
+        gpu.gradient(&batch(), chunks).expect("emulated");
+        assert_eq!(gpu.gradients().expect("emulated"), found, "{what}");
+    }
+}
+
+/// Gradients in bf16 point where those of f32 do.
+///
+/// # Panics
+/// If it does not hold.
+pub fn gradients_in_bf16_are_near_those_of_f32<D: Device>(open: OpenStep<D>) {
+    let Pair { program, mut cpu, mut gpu } = pair(open, Pooling::ClassToken, &train(ADAMW, 0.0), Real::Bf16, 0);
+    let (expected, found) = (cpu.gradient(&batch(), 1).expect("cpu"), gpu.gradient(&batch(), 1).expect("emulated"));
+    assert!((found.loss / expected.loss - 1.0).abs() < 2e-2, "loss {} for {}", found.loss, expected.loss);
+    let (expected, found) = (cpu.gradients().expect("cpu"), gpu.gradients().expect("emulated"));
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    for view in program.params.iter().filter(|view| view.len() > 1) {
+        let (a, b) = (&found[view.range()], &expected[view.range()]);
+        let cosine = dot(a, b) / (dot(a, a) * dot(b, b)).sqrt();
+        // 8 bits of mantissa through a dozen products: a few per cent of direction.
+        assert!(cosine > 0.98, "{}: cosine {cosine}", view.name);
+    }
+}
+
+/// The device draws the masks that the CPU draws.
+///
+/// # Panics
+/// If it does not hold.
+pub fn masked_patches_are_drawn_on_the_device_as_on_the_cpu<D: Device>(open: OpenStep<D>) {
+    let config = train(ADAMW, 0.5);
+    let Pair { mut cpu, mut gpu, .. } = pair(open, Pooling::Mean, &config, Real::F32, 0);
+    let mask = PatchMask::new(&model(Pooling::Mean), 0.5, SEED).expect("half is masked");
+    assert!(gpu.draws_masks());
+    for step in 0..3 {
+        let mut written = batch();
+        mask.fill(step, PAIRS, &mut written.keep);
+        let at = StepAt { step, lr: 1e-3, chunks: 1 };
+        cpu.advance(&written, at).expect("cpu");
+        gpu.advance(&batch(), at).expect("emulated");
+        let (expected, found) = (cpu.found().expect("cpu"), gpu.found().expect("emulated"));
+        assert!((found.loss / expected.loss - 1.0).abs() < 1e-4, "step {step}: {found:?} {expected:?}");
+        assert!((found.grad_norm / expected.grad_norm - 1.0).abs() < 1e-3, "step {step}: {found:?} {expected:?}");
+    }
+    // Patches that come with the batch are the same step.
+    let mut written = batch();
+    mask.fill(9, PAIRS, &mut written.keep);
+    let (expected, found) = (cpu.gradient(&written, 1).expect("cpu").loss, gpu.gradient(&written, 1).expect("emulated").loss);
+    assert!((found / expected - 1.0).abs() < 1e-3, "{found} {expected}");
+}
+
+/// Whole steps follow the CPU's for both optimisers; parameters and optimiser state can change sides between steps.
+///
+/// # Panics
+/// If it does not hold.
+pub fn steps_of_both_optimisers_follow_the_cpu_and_state_can_be_exchanged<D: Device>(open: OpenStep<D>) {
+    for optimizer in [ADAMW, ADAFACTOR] {
+        let config = train(optimizer, 0.0);
+        let Pair { program, mut cpu, mut gpu } = pair(open, Pooling::Mean, &config, Real::F32, 1);
+        let start = cpu.parameters().expect("cpu");
+        for step in 0..4 {
+            let at = StepAt { step, lr: 1e-3 * (step + 1) as f64, chunks: 1 };
+            cpu.advance(&batch(), at).expect("cpu");
+            gpu.advance(&batch(), at).expect("emulated");
+            let (expected, found) = (cpu.found().expect("cpu"), gpu.found().expect("emulated"));
+            assert!((found.loss / expected.loss - 1.0).abs() < 1e-3, "{optimizer:?} {step}: {found:?} {expected:?}");
+            assert!(found.unfit.is_none());
+            if step == 1 {
+                // What the GPU has goes on on the CPU.
+                cpu.set_parameters(&gpu.parameters().expect("emulated")).expect("the same model");
+                cpu.set_optimizer_state(&gpu.optimizer_state().expect("emulated")).expect("the same state");
+            }
+            if step == 2 {
+                gpu.set_parameters(&cpu.parameters().expect("cpu")).expect("the same model");
+                gpu.set_optimizer_state(&cpu.optimizer_state().expect("cpu")).expect("the same state");
+            }
+        }
+        let (expected, found) = (cpu.parameters().expect("cpu"), gpu.parameters().expect("emulated"));
+        let moved = expected.iter().zip(&start).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
+        // An update is a sign where a gradient is rounding noise (a key's bias), so all but a few elements have to agree.
+        let far = expected.iter().zip(&found).filter(|(a, b)| (*a - *b).abs() > 0.02 * moved).count();
+        assert!(far * 50 <= program.num_params(), "{optimizer:?}: {far} of {} parameters differ", program.num_params());
+    }
+}
+
+/// A step whose loss is NaN, and all after it, change nothing; the first is remembered.
+///
+/// # Panics
+/// If it does not hold.
+pub fn a_step_that_is_not_finite_changes_nothing_and_is_remembered<D: Device>(open: OpenStep<D>) {
+    let Pair { program, mut gpu, .. } = pair(open, Pooling::Mean, &train(ADAMW, 0.0), Real::F32, 0);
+    let at = |step| StepAt { step, lr: 1e-3, chunks: 1 };
+    gpu.advance(&batch(), at(0)).expect("emulated");
+    let mut parameters = gpu.parameters().expect("emulated");
+    let weight = program.params.iter().find(|view| view.name == "visual.proj").expect("a ViT has one").offset;
+    parameters[weight] = f32::NAN;
+    gpu.set_parameters(&parameters).expect("the same model");
+    for step in 1..4 {
+        gpu.advance(&batch(), at(step)).expect("emulated");
+    }
+    let unfit = gpu.found().expect("emulated").unfit.expect("the loss is NaN");
+    assert!(unfit.step == 1 && !unfit.loss.is_finite(), "{unfit:?}");
+    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    assert_eq!(bits(&gpu.parameters().expect("emulated")), bits(&parameters));
+}
+
+/// Features of both encoders are the CPU's.
+///
+/// # Panics
+/// If it does not hold.
+pub fn features_of_both_encoders_are_those_of_the_cpu<D: Device>(open: OpenStep<D>) {
+    for pooling in [Pooling::ClassToken, Pooling::Mean] {
+        let Pair { mut cpu, mut gpu, .. } = pair(open, pooling, &train(ADAMW, 0.0), Real::F32, 0);
+        let batch = batch();
+        let near = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+        let (a, b) = (cpu.encode_images(PAIRS, &batch.images), gpu.encode_images(PAIRS, &batch.images));
+        assert!(near(&a.expect("cpu"), &b.expect("emulated")), "{pooling:?}");
+        let (a, b) = (cpu.encode_texts(PAIRS, &batch.tokens, &batch.ends), gpu.encode_texts(PAIRS, &batch.tokens, &batch.ends));
+        assert!(near(&a.expect("cpu"), &b.expect("emulated")), "{pooling:?}");
+    }
+}
+
+/// Images from a held pool, cropped or not, give the bytes of images that come with the batch.
+///
+/// # Panics
+/// If it does not hold.
+pub fn a_held_pool_gives_the_same_bytes_as_written_images<D: Device>(open: OpenStep<D>) {
+    let Pair { mut gpu, .. } = pair(open, Pooling::Mean, &train(ADAMW, 0.0), Real::F32, 0);
+    let written = batch();
+    let image = 12 * 12 * 3;
+    // The pool holds the batch's images backwards.
+    let pool: Vec<u8> = written.images.chunks(image).rev().flatten().copied().collect();
+    assert!(gpu.hold_pool(&pool).expect("emulated"));
+    let index = (0..PAIRS as u32).rev().collect();
+    let indexed = StepBatch { images: Vec::new(), index, ..written.clone() };
+    let whole = [0.0, 0.0, 12.0, 12.0, 0.0];
+    let cropped = StepBatch { crops: whole.repeat(PAIRS), ..indexed.clone() };
+    let mut gradients = Vec::new();
+    for batch in [&written, &indexed, &cropped] {
+        gpu.gradient(batch, 1).expect("emulated");
+        gradients.push(gpu.gradients().expect("emulated"));
+    }
+    assert!(gradients[0] == gradients[1] && gradients[0] == gradients[2]);
+}

@@ -1,0 +1,56 @@
+//! Whole recorded steps in the emulator: the checks that `gpu-check` makes on a GPU, and what only the emulator can show.
+
+use std::sync::Arc;
+
+use scaledown::run::Pooling;
+use scaledown::trainer::TrainerError;
+use scaledown::trainer::backend::Step as _;
+use scaledown::trainer::backend::cuda::{CudaStep, planned_bytes};
+use scaledown::trainer::check::steps::{self, ADAMW, batch, model, train};
+use scaledown::trainer::model::{build, initial_parameters};
+use scaledown::trainer::ops::launch::Real;
+
+use crate::device::EmulatedDevice;
+use crate::harness::is_available;
+
+const SEED: u64 = 5;
+
+/// One test a check, so that a failure has its name.
+macro_rules! check {
+    ($($name:ident),* $(,)?) => {$(
+        #[test]
+        fn $name() {
+            if is_available() {
+                steps::$name(&|real, order| Ok(EmulatedDevice::new(real, order)));
+            }
+        }
+    )*};
+}
+
+check!(
+    gradients_in_f32_are_those_of_the_cpu_also_in_parts,
+    gradients_in_bf16_are_near_those_of_f32,
+    masked_patches_are_drawn_on_the_device_as_on_the_cpu,
+    steps_of_both_optimisers_follow_the_cpu_and_state_can_be_exchanged,
+    a_step_that_is_not_finite_changes_nothing_and_is_remembered,
+    features_of_both_encoders_are_those_of_the_cpu,
+    a_held_pool_gives_the_same_bytes_as_written_images,
+);
+
+#[test]
+fn too_little_memory_is_an_error_with_numbers_and_the_plan_says_how_much() {
+    if !is_available() {
+        return;
+    }
+    let config = train(ADAMW, 0.0);
+    let program = Arc::new(build(&model(Pooling::Mean), 0.0));
+    let planned = planned_bytes(&program, &config, Real::F32);
+    let parameters = initial_parameters(&program, SEED);
+    let run = |capacity: u64| {
+        let device = EmulatedDevice::new(Real::F32, 0).with_capacity(capacity as usize);
+        CudaStep::new(device, program.clone(), &parameters, Some(&config), None)?.gradient(&batch(), 1).map(|_| ())
+    };
+    let error = run(planned / 2).expect_err("half of it is too little");
+    assert!(matches!(error, TrainerError::DeviceMemory { available: Some(_), .. }), "{error}");
+    run(planned + 4096).expect("what the plan says is enough");
+}

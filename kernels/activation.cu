@@ -5,7 +5,7 @@
 // Arguments: x, y, grad real[len]; kind 0, 1, 2 in the order above.
 // Decomposition: a thread handles 8 adjacent elements. Arithmetic in float.
 // Gradient convention: grad holds dL/dy on entry and dL/dx on return; y is written again, since the weight gradient needs it.
-// CPU reference: src/trainer/ops/activation/cpu.rs. Test: tests/emu/activation.rs. Source: Hendrycks and Gimpel 2016; OpenAI
+// CPU reference: src/trainer/ops/activation/cpu.rs. Test: src/trainer/check/activation.rs. Source: Hendrycks and Gimpel 2016; OpenAI
 // CLIP for quick_gelu.
 #include "common.cuh"
 

@@ -13,7 +13,7 @@
 // Accumulation: float, at most 64 rows or 512 columns a partial sum, fixed trees.
 // Gradient convention: as in adamw.cu: grads is read and not changed, nothing is written where the report says unfit, padding
 // stays as it is.
-// CPU reference: src/trainer/ops/adafactor. Test: tests/emu/adafactor.rs. Source: Shazeer and Stern, ICML 2018; big_vision.
+// CPU reference: src/trainer/ops/adafactor. Test: src/trainer/check/adafactor.rs. Source: Shazeer and Stern, ICML 2018; big_vision.
 #include "common.cuh"
 
 #define TILE_ROWS 64

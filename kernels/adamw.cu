@@ -7,7 +7,7 @@
 // CPU: no order of sums is involved.
 // Gradient convention: grads is read and not changed; the clip factor of the report is applied on the way. Nothing is written
 // where the report says unfit, and nothing outside the pieces ever (padding between parameters stays zero).
-// CPU reference: src/trainer/ops/adamw/cpu.rs. Test: tests/emu/adamw.rs. Source: Loshchilov and Hutter, ICLR 2019.
+// CPU reference: src/trainer/ops/adamw/cpu.rs. Test: src/trainer/check/adamw.rs. Source: Loshchilov and Hutter, ICLR 2019.
 #include "common.cuh"
 
 struct Factors {

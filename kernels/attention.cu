@@ -16,7 +16,7 @@
 // Under a causal mask blocks of 16 x 16 above the diagonal are skipped. Sums run in a fixed order, there are no atomics.
 // Accumulation: float. bf16: products by mma, p and ds rounded to bf16 as factors. float: the same blocks by FMA.
 // Gradient convention: grad_qkv is overwritten.
-// CPU reference: src/trainer/ops/attention. Test: tests/emu/attention.rs. Source: Dao 2023 (FlashAttention-2), with dq by a
+// CPU reference: src/trainer/ops/attention. Test: src/trainer/check/attention.rs. Source: Dao 2023 (FlashAttention-2), with dq by a
 // second pass in place of atomics.
 #include "common.cuh"
 

@@ -10,7 +10,7 @@
 // float[B, E]; the others are scratch, explained at each kernel. A log-sum-exp is kept as two floats, the greatest logit and the
 // logarithm of the sum relative to it, both in units of ln 2, so that a probability near 1 keeps its digits however large logits
 // are; while a sum runs, the second is the sum itself.
-// Schedules:
+// Decomposition, in two schedules:
 //   fused   contrastive_lse (softmax), contrastive_merge, contrastive_{softmax,sigmoid}, contrastive_sum, contrastive_finish.
 //           A block holds a band of 64 rows of one side against a share of the columns, 64 at a time; tiles of similarities are
 //           made anew in each pass: 6 products' arithmetic for softmax, 4 for sigmoid.
@@ -20,7 +20,7 @@
 // `real` before the second product; scalars in float over a few values, in double beyond. All orders are fixed.
 // Gradient convention: every gradient is overwritten.
 // Rows of features are read 16 bytes at a time where E and the addresses allow, else element by element.
-// CPU reference: src/trainer/ops/contrastive (mod.rs softmax, sigmoid.rs). Test: tests/emu/contrastive.rs. Source: Radford et al.
+// CPU reference: src/trainer/ops/contrastive (mod.rs softmax, sigmoid.rs). Test: src/trainer/check/contrastive.rs. Source: Radford et al.
 // 2021, figure 3; Zhai et al. 2023, "Sigmoid loss for language image pre-training", equation 1; online sums: Milakov and
 // Gimelshein 2018; recomputed tiles as in Dao et al. 2022.
 #include "common.cuh"

@@ -10,7 +10,7 @@
 // elements; one block merges them. Accumulation: column sums in float, chunk by chunk; squares in float over 16 elements, then
 // in double. Fixed trees, so the same bytes for the same shape.
 // Gradient convention: column sums are gradients of biases, added where `add` is 1 and written where it is 0.
-// CPU reference: src/trainer/ops/elementwise, src/trainer/optim (norm and clip). Test: tests/emu/elementwise.rs. Source: own.
+// CPU reference: src/trainer/ops/elementwise, src/trainer/optim (norm and clip). Test: src/trainer/check/elementwise.rs. Source: own.
 #include "common.cuh"
 
 DEV bool is_aligned(const void* p, size_t bytes) { return (size_t)p % bytes == 0; }

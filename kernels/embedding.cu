@@ -11,7 +11,7 @@
 // one id, in order); a fixed number of blocks goes through the pieces. merge: a block sums the slots of an id. columns: a block
 // sums a tile of the T C columns over a slab of samples; reduce adds the slabs up.
 // Accumulation in float. Gradient convention: the table's gradient is added to, positions are added to or overwritten (`add`).
-// CPU reference: src/trainer/ops/embedding/mod.rs. Test: tests/emu/embedding.rs. Source: none; a gather and its transpose.
+// CPU reference: src/trainer/ops/embedding/mod.rs. Test: src/trainer/check/embedding.rs. Source: none; a gather and its transpose.
 #include "common.cuh"
 
 #define THREADS 256

@@ -13,7 +13,7 @@
 // Accumulation in float, sums by fixed trees. `pack` is 4 where rows may be read 16 bytes at a time (8 of bf16), else 1.
 // Gradient convention: grad_x is added to or overwritten (`add_x`), gain and bias likewise (`add`). grad_y and grad_x may be the
 // same memory where share is 1 and grad_y lies as x does.
-// CPU reference: src/trainer/ops/layer_norm/cpu.rs. Test: tests/emu/layer_norm.rs. Source: Ba, Kiros and Hinton 2016.
+// CPU reference: src/trainer/ops/layer_norm/cpu.rs. Test: src/trainer/check/layer_norm.rs. Source: Ba, Kiros and Hinton 2016.
 #include "common.cuh"
 
 #define THREADS 128

@@ -8,7 +8,7 @@
 // read twice (a row is a few KiB: the second time it comes from L1).
 // Accumulation in float, sums by fixed trees. `pack` is 4 where rows may be read 4 elements at a time, else 1.
 // Gradient convention: grad_x is overwritten.
-// CPU reference: src/trainer/ops/normalize/cpu.rs, `mean_rows` of src/trainer/blocks/head.rs. Test: tests/emu/normalize.rs.
+// CPU reference: src/trainer/ops/normalize/cpu.rs, `mean_rows` of src/trainer/blocks/head.rs. Test: src/trainer/check/normalize.rs.
 // Source: torch.nn.functional.normalize.
 #include "common.cuh"
 

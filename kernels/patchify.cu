@@ -17,7 +17,7 @@
 // Arithmetic in float, every operation of cut and of the crop's taps rounded by itself, so that they give the bits of the CPU.
 // Gradient convention: grad_rows is overwritten; class and positions are added to or overwritten (`add`).
 // CPU reference: src/trainer/ops/patchify/mod.rs, src/trainer/strategy.rs, src/data/augment.rs,
-// src/trainer/blocks/patch_embed.rs. Test: tests/emu/patchify.rs. Source: Li et al. 2023 (FLIP) for random keep-sets.
+// src/trainer/blocks/patch_embed.rs. Test: src/trainer/check/patchify.rs. Source: Li et al. 2023 (FLIP) for random keep-sets.
 #include "common.cuh"
 
 #define THREADS 256

@@ -1,4 +1,4 @@
-//! The house: imports follow the pipeline, every experiment parses.
+//! The house: imports follow the pipeline, every kernel has its op and its header, every experiment parses.
 
 use std::path::{Path, PathBuf};
 
@@ -58,6 +58,27 @@ fn imports_follow_the_pipeline() -> Outcome {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+#[test]
+fn every_kernel_file_has_its_op_and_says_what_it_computes() -> Outcome {
+    let modules = scaledown::trainer::backend::cuda::MODULES;
+    for path in files(Path::new("kernels"), "cu")? {
+        let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+        assert!(modules.iter().any(|module| module.name == name), "kernels/{name}.cu is in no module list");
+        assert!(
+            Path::new("src/trainer/ops").join(name).join("cuda.rs").is_file(),
+            "kernels/{name}.cu has no src/trainer/ops/{name}/cuda.rs"
+        );
+        let text = std::fs::read_to_string(&path)?;
+        let header: String = text.lines().take_while(|line| line.starts_with("//")).collect();
+        for part in ["Arguments", "ecomposition", "CPU reference", "Source"] {
+            assert!(header.contains(part), "the header of kernels/{name}.cu does not say its `{part}`");
+        }
+        assert!(text.is_ascii(), "kernels/{name}.cu is not ASCII");
+        assert!(!text.contains("asm"), "kernels/{name}.cu has inline PTX: it belongs in ptx.cuh");
+    }
     Ok(())
 }
 

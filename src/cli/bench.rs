@@ -53,7 +53,7 @@ pub(super) fn step(args: &BenchStep, out: &mut dyn Write) -> Result<(), Error> {
     };
     let on = match device {
         DeviceKind::Cpu => super::doctor::cpu_model(),
-        DeviceKind::Cuda => format!("{} ({precision:?})", cuda::usable()?.name),
+        DeviceKind::Cuda => format!("{} ({})", cuda::usable()?.name, precision.name()),
     };
     print(&report(args, &program, on, threads, times), args.format, out)
 }

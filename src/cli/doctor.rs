@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use super::args::Global;
+use super::args::{Arithmetic, Device, Global};
 use crate::error::Error;
+use crate::run::DeviceKind;
 use crate::trainer::backend::cuda::devices::{DeviceInfo, driver};
 use crate::trainer::backend::cuda::libraries::{Library, Place};
 
@@ -15,7 +16,12 @@ pub(super) fn run(global: &Global, out: &mut dyn Write) -> Result<(), Error> {
     }
     gpus(out)?;
     libraries(out)?;
-    writeln!(out, "training   on the CPU in f32; this build does not train on a GPU")?;
+    let (device, precision) = super::experiment::placement(Device::Auto, Arithmetic::Auto)?;
+    let on = match device {
+        DeviceKind::Cpu => "the CPU",
+        DeviceKind::Cuda => "GPU 0",
+    };
+    writeln!(out, "training   on {on} in {}, unless `--device` or `--precision` say otherwise", precision.name())?;
     for (what, folder) in [("store", &global.store), ("results", &global.results)] {
         writeln!(out, "{what:<10} {}: {}", folder.display(), folder_state(folder))?;
     }

@@ -46,6 +46,18 @@ pub enum Precision {
     Bf16,
 }
 
+impl Precision {
+    /// Name as written on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
 /// What a run learns from: a pool, a subset of it, and how captions become tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -79,9 +79,10 @@ pub(super) fn gradients_of_table_and_positions_are_those_of_the_cpu() {
             };
             let scratch = emulator.unwritten_floats(cuda::backward_scratch_bytes(samples, tokens, width) / 4);
             emulator.run(cuda::backward(&at, scratch));
-            let what = format!("{samples} {tokens} {width} {vocab}");
-            assert_near(&format!("{what} table"), &emulator.read_floats(grad_table, table.len()), &table, 1e-6);
-            assert_near(&format!("{what} positions"), &emulator.read_floats(grad_positions, positions.len()), &positions, 1e-6);
+            // The CPU adds up to 2500 rows one after another.
+            let (what, limit) = (format!("{samples} {tokens} {width} {vocab}"), 1e-5);
+            assert_near(&format!("{what} table"), &emulator.read_floats(grad_table, table.len()), &table, limit);
+            assert_near(&format!("{what} positions"), &emulator.read_floats(grad_positions, positions.len()), &positions, limit);
         }
     }
 }

@@ -46,14 +46,14 @@ const FIRST_STEP: u64 = 10;
 /// Limit of the gradient norm.
 const LIMIT: f32 = 1.0;
 
-/// Views one after another: stacks, rows, columns, and decay for those that have more than one row.
+/// Views one after another: stacks, rows, columns, and decay for those that have more than one row, but not 33 or 65.
 pub(super) fn views(shapes: &[[usize; 3]]) -> Vec<FlatView> {
     let mut end = 0_usize;
     let place = |&[leading, rows, cols]: &[usize; 3]| {
         let offset = end.next_multiple_of(ALIGN);
         let matrix = FactorView { leading, rows, cols };
         end = offset + matrix.len();
-        FlatView { offset, matrix, decay: rows > 1 }
+        FlatView { offset, matrix, decay: ![1, 33, 65].contains(&rows) }
     };
     shapes.iter().map(place).collect()
 }

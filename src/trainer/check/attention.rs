@@ -102,13 +102,13 @@ fn inputs(case: &Case) -> (Vec<f32>, Vec<f32>) {
 
 fn check(case: &Case) {
     let (qkv, upstream) = inputs(case);
-    let expected = on_cpu(case, &qkv, &upstream);
     let found = run(case, &qkv, &upstream);
-    // bf16: p and ds are rounded as factors, the output on its way into delta; a gradient adds up several of these. f32: scores are
-    // up to 500 with `large`, and an exponential has their absolute error.
+    let expected = on_cpu(case, &qkv, &upstream, &found);
+    // bf16: out and gradients are rounded, and p and ds before, as factors. f32: scores are up to 500 where values are large, and an
+    // exponential has their absolute error.
     let limits = match case.real {
         Real::F32 => [2e-5, 5e-6, 2e-5],
-        Real::Bf16 => [1e-2, 5e-6, 2e-2],
+        Real::Bf16 => [8e-3, 5e-6, 1.5e-2],
     };
     let Case { shape, samples, real, large, order, .. } = case;
     for (i, name) in ["out", "lse", "dqkv"].into_iter().enumerate() {
@@ -121,21 +121,23 @@ fn check(case: &Case) {
     }
 }
 
-fn on_cpu(case: &Case, qkv: &[f32], upstream: &[f32]) -> Found {
+/// Backward starts from what the kernel left of forward: the rounding of the output moves a gradient by up to 3% of the largest where
+/// the softmax is saturated, since its probability is near 1 and the gradient of a score is a difference from delta.
+fn on_cpu(case: &Case, qkv: &[f32], upstream: &[f32], [found_out, found_lse, _]: &Found) -> Found {
     let AttentionShape { tokens, heads, .. } = case.shape;
     let row = tokens * case.shape.width();
-    let mut found = [vec![0.0; upstream.len()], vec![0.0; case.samples * heads * tokens], vec![0.0; qkv.len()]];
-    let [out, lse, grad_qkv] = &mut found;
+    let mut expected = [vec![0.0; upstream.len()], vec![0.0; case.samples * heads * tokens], vec![0.0; qkv.len()]];
+    let [out, lse, grad_qkv] = &mut expected;
     let mut scratch = Scratch::new();
     for sample in 0..case.samples {
-        let qkv = &qkv[sample * 3 * row..][..3 * row];
-        let out = &mut out[sample * row..][..row];
-        let lse = &mut lse[sample * heads * tokens..][..heads * tokens];
-        attention::forward(&case.shape, qkv, out, lse, &mut scratch);
-        let (upstream, grad_qkv) = (&upstream[sample * row..][..row], &mut grad_qkv[sample * 3 * row..][..3 * row]);
-        attention::backward(&case.shape, qkv, out, upstream, lse, grad_qkv, &mut scratch);
+        let part = |len: usize| sample * len..(sample + 1) * len;
+        let (once, thrice, stats) = (part(row), part(3 * row), part(heads * tokens));
+        let qkv = &qkv[thrice.clone()];
+        attention::forward(&case.shape, qkv, &mut out[once.clone()], &mut lse[stats.clone()], &mut scratch);
+        let (out, upstream, lse) = (&found_out[once.clone()], &upstream[once], &found_lse[stats]);
+        attention::backward(&case.shape, qkv, out, upstream, lse, &mut grad_qkv[thrice], &mut scratch);
     }
-    found
+    expected
 }
 
 fn run(case: &Case, qkv: &[f32], upstream: &[f32]) -> Found {

@@ -2,6 +2,7 @@
 
 use super::TrainerError;
 use super::model::kept_patches;
+use super::ops::{attention, layer_norm, patchify};
 use crate::data::{Philox, Stream};
 use crate::run::{Augmentation, DeviceKind, EvalTask, ImageEncoderConfig, ModelConfig, Precision, RunConfig};
 
@@ -18,6 +19,11 @@ pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
     if config.device == DeviceKind::Cpu && config.precision != Precision::F32 {
         return refuse("a run in reduced precision", "the CPU trains in f32");
     }
+    if config.device == DeviceKind::Cuda
+        && let Some(what) = beyond_kernels(&config.model)
+    {
+        return refuse(&what, "use `--device cpu`, or a smaller one");
+    }
     if config.train.strategy.ssl.is_some() {
         return refuse("strategy `slip`", "`plan` counts its cost; train `clip` or `flip`");
     }
@@ -31,6 +37,22 @@ pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
         Some(eval) => refuse(&format!("evaluation `{}`", eval.task.name()), "use `zeroshot` or `retrieval`"),
         None => Ok(()),
     }
+}
+
+/// What of a model is larger than the GPU's kernels take.
+fn beyond_kernels(model: &ModelConfig) -> Option<String> {
+    let ImageEncoderConfig::Vit(vit) = &model.image_encoder;
+    let text = &model.text_encoder;
+    let patches = (model.image_size / vit.patch_size).pow(2);
+    let limits = [
+        ("an image encoder's width", vit.width, layer_norm::cuda::MOST_WIDTH),
+        ("a text encoder's width", text.width, layer_norm::cuda::MOST_WIDTH),
+        ("channels of a head of the image encoder", vit.width / vit.heads, attention::cuda::MOST_HEAD_DIM),
+        ("channels of a head of the text encoder", text.width / text.heads, attention::cuda::MOST_HEAD_DIM),
+        ("patches of an image", patches, patchify::cuda::MOST_PATCHES),
+    ];
+    let beyond = limits.into_iter().find(|(_, found, most)| found > most);
+    beyond.map(|(what, found, most)| format!("{found} as {what} (at most {most})"))
 }
 
 /// Draws the kept patches of every image of a batch.
@@ -89,6 +111,18 @@ mod tests {
             set.iter().for_each(|patch| counts[*patch as usize] += 1);
         }
         assert!(counts.iter().all(|count| (10..50).contains(count)), "every patch is kept about 28 times: {counts:?}");
+    }
+
+    #[test]
+    fn a_model_beyond_the_kernels_is_refused_by_name() {
+        assert_eq!(beyond_kernels(&tiny_model(Pooling::Mean)), None);
+        let mut wide = tiny_model(Pooling::Mean);
+        wide.text_encoder.width = 4096;
+        assert_eq!(beyond_kernels(&wide).as_deref(), Some("4096 as a text encoder's width (at most 2048)"));
+        let mut deep = tiny_model(Pooling::Mean);
+        let ImageEncoderConfig::Vit(vit) = &mut deep.image_encoder;
+        (vit.width, vit.heads) = (512, 2);
+        assert_eq!(beyond_kernels(&deep).as_deref(), Some("256 as channels of a head of the image encoder (at most 128)"));
     }
 
     #[test]

@@ -6,8 +6,11 @@ use super::AttentionShape;
 /// The kernels.
 pub const MODULE: Module = Module { name: "attention", source: include_str!("../../../../kernels/attention.cu") };
 
+/// Channels of a head at most.
+pub const MOST_HEAD_DIM: usize = 128;
+
 /// Head sizes that kernels are compiled for; a smaller head is padded with zeros to the next one.
-const SIZES: [usize; 6] = [16, 32, 64, 80, 96, 128];
+const SIZES: [usize; 6] = [16, 32, 64, 80, 96, MOST_HEAD_DIM];
 const FORWARD: [&str; 6] = [
     "attention_forward_16",
     "attention_forward_32",

@@ -12,7 +12,7 @@ const WARPS: usize = THREADS / 32;
 /// Blocks that share the rows in backward: six for each of an H200's 132 multiprocessors.
 const MOST_BLOCKS: usize = 6 * 132;
 /// Widest row that the registers of a block hold.
-const MOST_WIDTH: usize = 2048;
+pub const MOST_WIDTH: usize = 2048;
 
 /// Which rows of x are normed: row r of the norm is row `r * stride + ends[r]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

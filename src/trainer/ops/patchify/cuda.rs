@@ -8,7 +8,7 @@ pub const MODULE: Module = Module { name: "patchify", source: include_str!("../.
 
 const THREADS: usize = 256;
 /// Patches of an image whose draws fit into shared memory without opting in to more.
-const MOST_PATCHES: usize = 48 * 1024 / 4;
+pub const MOST_PATCHES: usize = 48 * 1024 / 4;
 
 /// Patches that each sample keeps: bit for bit `strategy::PatchMask::fill` with the key of its generator.
 ///

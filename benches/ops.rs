@@ -11,7 +11,7 @@ use scaledown::run::Activation;
 use scaledown::trainer::ops::attention::{self, AttentionShape};
 use scaledown::trainer::ops::contrastive::{self, Contrastive};
 use scaledown::trainer::ops::linear::{self, Linear, LinearShape};
-use scaledown::trainer::ops::{Into, Layout, Scratch, Sequential, activation, instructions, layer_norm, normalize};
+use scaledown::trainer::ops::{AlignedFloats, Into, Layout, Scratch, Sequential, activation, instructions, layer_norm, normalize};
 
 /// Numbers in [-1, 1) that depend on the length alone.
 fn numbers(len: usize) -> Vec<f32> {
@@ -37,7 +37,7 @@ fn linear(c: &mut Criterion) {
         let (x, w, b) = (numbers(rows * inputs), numbers(inputs * outputs), numbers(outputs));
         let (mut y, mut dx) = (numbers(rows * outputs), numbers(rows * inputs));
         let (mut dw, mut db) = (numbers(inputs * outputs), numbers(outputs));
-        let mut packed = vec![0.0; linear::packed_len(&shape)];
+        let mut packed = AlignedFloats::zeros(linear::packed_len(&shape));
         linear::pack(&shape, &w, &mut packed);
         let l = Linear { shape, weight: &w, packed: &packed };
         let name = |what| format!("{what} {rows} x {inputs} -> {outputs}");

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::run::DeviceKind;
 use crate::trainer::backend::cuda::devices::{DeviceInfo, driver};
 use crate::trainer::backend::cuda::libraries::{Library, Place};
+use crate::trainer::ops::instructions;
 
 pub(super) fn run(global: &Global, out: &mut dyn Write) -> Result<(), Error> {
     writeln!(out, "scaledown {}", env!("CARGO_PKG_VERSION"))?;
@@ -49,18 +50,14 @@ fn kibibytes(file: &str, field: &str) -> Option<f64> {
     text.lines().find(|line| line.starts_with(field))?.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// The widest vector instructions that the kernels use here.
+/// The widest instructions that the kernels use here.
 fn vector_path() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "AVX-512 kernels";
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return "AVX2 + FMA kernels";
-        }
+    match instructions() {
+        "avx512+amx" => "AVX-512 kernels, matrix products on AMX tiles",
+        "avx512" => "AVX-512 kernels",
+        "avx2" => "AVX2 + FMA kernels",
+        _ => "portable kernels",
     }
-    "portable kernels"
 }
 
 /// The GPUs, or why there are none.

@@ -28,9 +28,9 @@ mod simd;
 #[cfg(test)]
 mod testing;
 
-pub use scratch::Scratch;
+pub use scratch::{AlignedFloats, Scratch};
 
-/// The instructions that this process computes with: `avx512`, `avx2` or `portable`.
+/// The instructions that this process computes with: `avx512+amx`, `avx512`, `avx2` or `portable`.
 #[must_use]
 pub fn instructions() -> &'static str {
     simd::path().name()

@@ -1,4 +1,4 @@
-//! Temporary memory of one thread: grows to the largest request and is then reused for ever.
+//! Temporary memory of one thread, which grows to the largest request and is then reused for ever; aligned memory to keep.
 
 /// One cache line, so that every slice handed out starts on one.
 #[derive(Clone, Copy)]
@@ -31,6 +31,35 @@ impl Scratch {
     /// Disjoint slices as [`Scratch::floats`] gives, and an arena for the ops that are called while they are in use.
     pub fn floats_and_rest<const N: usize>(&mut self, lens: [usize; N]) -> ([&mut [f32]; N], &mut Scratch) {
         (cut(&mut self.lines, lens), self.rest.get_or_insert_default())
+    }
+}
+
+/// Floats that start on a 64-byte boundary, wherever the value itself is moved.
+pub struct AlignedFloats {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+impl AlignedFloats {
+    /// `len` zeros.
+    #[must_use]
+    pub fn zeros(len: usize) -> Self {
+        Self { lines: vec![Line([0.0; LINE]); len.div_ceil(LINE)], len }
+    }
+}
+
+impl std::ops::Deref for AlignedFloats {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: as in `as_floats`; `len` was rounded up to whole lines.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+}
+
+impl std::ops::DerefMut for AlignedFloats {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut as_floats(&mut self.lines)[..self.len]
     }
 }
 
@@ -70,6 +99,16 @@ mod tests {
             for (i, slice) in again.into_iter().enumerate() {
                 assert!(slice.iter().all(|&v| v == i as f32));
             }
+        }
+    }
+
+    #[test]
+    fn aligned_floats_are_zeros_of_the_asked_length() {
+        for len in [0, 1, 16, 37] {
+            let mut floats = AlignedFloats::zeros(len);
+            assert_eq!((floats.len(), floats.as_ptr().align_offset(64)), (len, 0));
+            floats.iter_mut().for_each(|v| *v += 1.0);
+            assert!(floats.iter().all(|&v| v == 1.0));
         }
     }
 

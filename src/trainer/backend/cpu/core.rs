@@ -11,7 +11,7 @@ use super::lanes;
 use crate::trainer::TrainerError;
 use crate::trainer::blocks::{Params, Workspace};
 use crate::trainer::ops::contrastive::{self, Contrastive, ContrastiveOut};
-use crate::trainer::ops::{ParallelFor, Scratch, linear};
+use crate::trainer::ops::{AlignedFloats, ParallelFor, Scratch, linear};
 use crate::trainer::program::{Program, Tower};
 
 /// State of a CPU step; the tape's ops reach it through an `Rc<RefCell<_>>`.
@@ -28,7 +28,7 @@ pub(super) struct Core {
     pub batch: StepBatch,
     pub pool: rayon::ThreadPool,
     pub workspaces: Workspaces,
-    packed: Vec<f32>,
+    packed: AlignedFloats,
     packed_ranges: Vec<Range<usize>>,
     /// Whether `packed` belongs to `parameters` as they are.
     packed_is_fresh: bool,
@@ -71,7 +71,7 @@ impl Core {
             batch: StepBatch::default(),
             pool,
             workspaces: Workspaces::default(),
-            packed: vec![0.0; packed_len],
+            packed: AlignedFloats::zeros(packed_len),
             packed_ranges,
             packed_is_fresh: false,
             program,
@@ -110,7 +110,7 @@ impl Core {
 
     fn pack(&mut self) {
         let (views, flat) = (&self.program.params, &self.parameters);
-        let mut rest = self.packed.as_mut_slice();
+        let mut rest = &mut *self.packed;
         let mut jobs = Vec::new();
         for (view, range) in views.iter().zip(&self.packed_ranges) {
             let (panels, tail) = rest.split_at_mut(range.len());

@@ -4,6 +4,8 @@ use gemm::Parallelism;
 
 use super::super::Scratch;
 use super::super::simd::{self, Path, dispatch};
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use super::pack::{Packed, a_len, b_len, pack_a, pack_b};
 use super::tile::{Seed, Strip, Tile};
 use super::{Dims, Mat, Start, Target};
@@ -13,11 +15,31 @@ const A_FLOATS: usize = 64 * 1024;
 /// Steps of the inner dimension between two visits of C, when both operands are packed on the fly.
 const K_BLOCK: usize = 512;
 
+/// The tiles of this CPU, where it has them. The number of rows of A never decides whether they are used, so that it does not
+/// matter how rows are cut into calls.
+#[cfg(target_arch = "x86_64")]
+fn tile_engine() -> Option<amx::Engine> {
+    match simd::path() {
+        Path::Avx512(vectors, Some(amx)) => Some(amx::Engine { amx, vectors }),
+        _ => None,
+    }
+}
+
+/// As [`tile_engine`], for products with a packed B.
+#[cfg(target_arch = "x86_64")]
+fn packed_engine(n: usize, k: usize) -> Option<amx::Engine> {
+    tile_engine().filter(|_| amx::suits_packed(n, k))
+}
+
 /// Floats of a packed B; 0 on the path that does not pack.
 pub(crate) fn packed_len(n: usize, k: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if packed_engine(n, k).is_some() {
+        return amx::packed_len(n, k);
+    }
     match simd::path() {
         #[cfg(target_arch = "x86_64")]
-        Path::Avx512(_) => b_len::<simd::Avx512>(n, k),
+        Path::Avx512(..) => b_len::<simd::Avx512>(n, k),
         #[cfg(target_arch = "x86_64")]
         Path::Avx2(_) => b_len::<simd::Avx2>(n, k),
         Path::Portable(_) => 0,
@@ -28,6 +50,11 @@ pub(crate) fn packed_len(n: usize, k: usize) -> usize {
 pub(crate) fn pack(n: usize, k: usize, b: Mat, out: &mut [f32]) {
     assert!(b.covers(k, n), "B of a product out of bounds");
     assert_eq!(out.len(), packed_len(n, k), "packed B of a product");
+    #[cfg(target_arch = "x86_64")]
+    if let Some(engine) = packed_engine(n, k) {
+        // SAFETY: the first assertion.
+        return unsafe { amx::pack_whole(engine, n, k, b, out) };
+    }
     if !out.is_empty() {
         pack_whole(n, k, b, out);
     }
@@ -48,6 +75,11 @@ fn pack_whole_on<S: Tile>(s: S, n: usize, k: usize, b: Mat, out: &mut [f32]) {
 pub(crate) fn multiply_packed(dims: Dims, a: Mat, packed: &[f32], start: Start, c: Target, scratch: &mut Scratch) {
     assert!(a.covers(dims.m, dims.k) && c.covers(dims) && start.covers(dims.n), "product out of bounds");
     assert_eq!(packed.len(), packed_len(dims.n, dims.k), "packed B of a product");
+    #[cfg(target_arch = "x86_64")]
+    if let Some(engine) = packed_engine(dims.n, dims.k) {
+        // SAFETY: the first assertion.
+        return unsafe { amx::multiply_packed(engine, dims, a, packed, start, c, scratch) };
+    }
     packed_on_path(dims, a, packed, start, c, scratch);
 }
 
@@ -76,6 +108,11 @@ fn packed_on<S: Tile>(s: S, dims: Dims, a: Mat, packed: &[f32], start: Start, c:
 pub(crate) fn multiply(dims: Dims, a: Mat, b: Mat, start: Start, c: Target, scratch: &mut Scratch) {
     assert!(a.covers(dims.m, dims.k) && b.covers(dims.k, dims.n), "product out of bounds");
     assert!(c.covers(dims) && start.covers(dims.n), "product out of bounds");
+    #[cfg(target_arch = "x86_64")]
+    if let Some(engine) = tile_engine().filter(|_| amx::suits(dims.n)) {
+        // SAFETY: the assertions.
+        return unsafe { amx::multiply(engine, dims, a, b, start, c, scratch) };
+    }
     match simd::path() {
         Path::Portable(_) => by_gemm(dims, a, b, start, c),
         #[cfg(target_arch = "x86_64")]
@@ -138,7 +175,7 @@ pub(crate) unsafe fn tiles<S: Tile>(s: S, dims: Dims, a: Packed, b: Packed, seed
 }
 
 impl Seed {
-    fn at(self, column: usize) -> Self {
+    pub(super) fn at(self, column: usize) -> Self {
         match self {
             Seed::Bias(bias) => Seed::Bias(bias.wrapping_add(column)),
             other => other,
@@ -151,7 +188,7 @@ impl Start<'_> {
         !matches!(self, Start::Bias(bias) if bias.len() != n)
     }
 
-    fn seed(self) -> Seed {
+    pub(super) fn seed(self) -> Seed {
         match self {
             Start::Zero => Seed::Zero,
             Start::Add => Seed::C,
@@ -159,7 +196,7 @@ impl Start<'_> {
         }
     }
 
-    fn seed_at(self, column: usize) -> Seed {
+    pub(super) fn seed_at(self, column: usize) -> Seed {
         self.seed().at(column)
     }
 }

@@ -5,9 +5,16 @@
 //!
 //! Invariant of the AVX-512 and AVX2 paths: an element of C is one chain of fused multiply-adds over the inner dimension in
 //! order, started from 0, from the bias or from C. So its bits depend neither on how rows are cut into calls nor on blocking,
-//! and adding a second product to C continues the chain of the first. The portable path is the `gemm` crate, which promises
-//! neither; there the bits depend on the shape of each call.
+//! and adding a second product to C continues the chain of the first.
+//!
+//! Products on AMX tiles ([`amx`]) are such chains too, whose links are 32 steps of the inner dimension: their bits depend
+//! neither on how rows are cut nor on blocking, and a second product continues the first if that had a multiple of 32 steps.
+//! Whether a product goes to tiles depends on its columns, and with a packed B on its inner dimension, never on its rows.
+//!
+//! The portable path is the `gemm` crate, which promises nothing of this; there the bits depend on the shape of each call.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub(crate) mod cpu;
 pub(crate) mod pack;
 pub(crate) mod tile;

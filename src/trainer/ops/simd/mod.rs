@@ -8,6 +8,8 @@
 //! many partial sums as there are lanes, and the portable path has no fused multiply-add.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -16,6 +18,8 @@ mod portable;
 
 use std::sync::OnceLock;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use amx::Amx;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
@@ -199,9 +203,9 @@ pub(crate) use for_vectors;
 /// The instructions that this process computes with.
 #[derive(Clone, Copy)]
 pub(crate) enum Path {
-    /// Vectors of 16.
+    /// Vectors of 16; tiles for products, where the CPU has them.
     #[cfg(target_arch = "x86_64")]
-    Avx512(Avx512),
+    Avx512(Avx512, Option<Amx>),
     /// Vectors of 8, fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx2(Avx2),
@@ -210,18 +214,26 @@ pub(crate) enum Path {
 }
 
 impl Path {
-    fn detected() -> [Option<Path>; 3] {
+    /// What this CPU has, the best first.
+    fn detected() -> impl Iterator<Item = Path> {
         #[cfg(target_arch = "x86_64")]
-        return [Avx512::detect().map(Path::Avx512), Avx2::detect().map(Path::Avx2), Some(Path::Portable(Portable))];
+        let vectors = {
+            let avx512 = Avx512::detect();
+            let amx = avx512.and_then(|s| Amx::detect().map(|amx| Path::Avx512(s, Some(amx))));
+            [amx, avx512.map(|s| Path::Avx512(s, None)), Avx2::detect().map(Path::Avx2)]
+        };
         #[cfg(not(target_arch = "x86_64"))]
-        [None, None, Some(Path::Portable(Portable))]
+        let vectors = [];
+        vectors.into_iter().flatten().chain([Path::Portable(Portable)])
     }
 
     /// Name for people.
     pub(crate) fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512(_) => "avx512",
+            Path::Avx512(_, Some(_)) => "avx512+amx",
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512(_, None) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Path::Avx2(_) => "avx2",
             Path::Portable(_) => "portable",
@@ -236,7 +248,7 @@ pub(crate) fn path() -> Path {
         return path;
     }
     static BEST: OnceLock<Path> = OnceLock::new();
-    *BEST.get_or_init(|| Path::detected().into_iter().flatten().next().expect("the portable path is everywhere"))
+    *BEST.get_or_init(|| Path::detected().next().expect("the portable path is everywhere"))
 }
 
 /// Compiles a kernel that is generic over [`Simd`] once for each path, and defines a function that calls the right one.
@@ -258,7 +270,7 @@ macro_rules! dispatch {
             match simd::path() {
                 // SAFETY: the token is only made where the CPU has these features.
                 #[cfg(target_arch = "x86_64")]
-                simd::Path::Avx512(s) => unsafe { avx512(s, $($arg),*) },
+                simd::Path::Avx512(s, _) => unsafe { avx512(s, $($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
                 simd::Path::Avx2(s) => unsafe { avx2(s, $($arg),*) },
@@ -282,7 +294,7 @@ pub(crate) mod tests {
 
     /// Calls `test` once for every path that this CPU has.
     pub(crate) fn on_every_path(mut test: impl FnMut(&str)) {
-        for path in Path::detected().into_iter().flatten() {
+        for path in Path::detected() {
             FORCED.set(Some(path));
             test(path.name());
         }

@@ -68,7 +68,12 @@ impl From<DataError> for JobError {
 
 impl From<TrainerError> for JobError {
     fn from(error: TrainerError) -> Self {
-        with_hint(Self::failed(error.to_string()), error.hint())
+        let (reason, hint) = (error.to_string(), error.hint());
+        match error {
+            // No other job that needs a GPU would fare better.
+            TrainerError::NoCuda { .. } => Self::Environment { reason, hint },
+            _ => with_hint(Self::failed(reason), hint),
+        }
     }
 }
 

@@ -41,9 +41,9 @@ pub struct CudaDevice {
 
 /// Nodes ready to run on the device that prepared them.
 pub struct Recording {
-    steps: Vec<Step>,
-    /// Absent where nodes are run one by one.
+    /// Absent where nodes are run one by one. Dropped before the steps, which keep its kernels loaded.
     graph: Option<CudaGraph>,
+    steps: Vec<Step>,
 }
 
 // SAFETY: the driver and cuBLASLt may be called from any thread that has bound the context, which every method of `CudaDevice`
@@ -179,7 +179,7 @@ impl Device for CudaDevice {
             Replay::Graph if !steps.is_empty() => Some(self.capture(&steps)?),
             Replay::Graph | Replay::Eager | Replay::Checked => None,
         };
-        Ok(Recording { steps, graph })
+        Ok(Recording { graph, steps })
     }
 
     fn run(&mut self, recording: &Recording) -> Result<(), TrainerError> {

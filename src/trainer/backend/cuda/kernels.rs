@@ -19,7 +19,6 @@ use crate::trainer::ops::launch::{Launch, Module, Real};
 pub(super) struct Kernels {
     context: Arc<CudaContext>,
     real: Real,
-    architecture: Architecture,
     target: Target,
     cache: Cache,
     modules: HashMap<&'static str, Arc<CudaModule>>,
@@ -33,7 +32,7 @@ impl Kernels {
         let architecture = Architecture { major: major.unsigned_abs(), minor: minor.unsigned_abs() };
         let target = Target::for_device(architecture)?;
         let (modules, functions) = Default::default();
-        Ok(Self { context: context.clone(), real, architecture, target, cache, modules, functions })
+        Ok(Self { context: context.clone(), real, target, cache, modules, functions })
     }
 
     /// The compute type.
@@ -63,13 +62,14 @@ impl Kernels {
         if let Some(loaded) = self.modules.get(module.name) {
             return Ok(loaded.clone());
         }
-        let loaded = match self.load(module, self.target)? {
-            Ok(loaded) => loaded,
+        let failed = failed(&format!("loading the kernels of {}", module.name));
+        let loaded = match (self.load(module, self.target)?, self.target) {
+            (Ok(loaded), _) => loaded,
             // A driver may refuse the machine code of a newer compiler and still translate its PTX.
-            Err(refused) => match self.load(module, Target::Ptx(self.architecture))? {
-                Ok(loaded) => loaded,
-                Err(_) => return Err(failed(&format!("loading the kernels of {}", module.name))(refused)),
-            },
+            (Err(refused), Target::Cubin(architecture)) => {
+                self.load(module, Target::Ptx(architecture))?.map_err(|_| failed(refused))?
+            }
+            (Err(refused), Target::Ptx(_)) => return Err(failed(refused)),
         };
         self.modules.insert(module.name, loaded.clone());
         Ok(loaded)

@@ -63,7 +63,12 @@ impl Products {
         tuner: Option<Tuner>,
     ) -> Result<Self, TrainerError> {
         Library::CublasLt.require()?;
-        let handle = Handle(result::create_handle().map_err(failed("starting cuBLASLt"))?);
+        // Most often a library that is newer than the driver.
+        let refused = |error: CublasError| TrainerError::NoCuda {
+            reason: format!("cuBLASLt does not start ({:?}); it may be newer than the driver", error.0),
+            hint: Library::CublasLt.hint().into(),
+        };
+        let handle = Handle(result::create_handle().map_err(refused)?);
         let (plans, known) = Default::default();
         Ok(Self { plans, known, handle, stream: stream.clone(), precision, workspace, tuner })
     }
@@ -105,16 +110,17 @@ impl Products {
     fn rehearse_one(&mut self, idx: usize, base: Address) -> Result<(), TrainerError> {
         let plan = &self.plans[idx];
         let (operands, _) = plan.shape.scratch(base);
-        let mut chosen = plan.candidates[0];
-        if let Some(tuner) = &self.tuner {
-            let subject = format!("{:?} {:?}", plan.shape, self.precision);
-            let is_usable = |algorithm: &_| plan.accepts(&self.handle, algorithm);
-            chosen = tuner.choose(&subject, &plan.candidates, is_usable, &mut |algorithm| {
-                self.run_with(plan, algorithm, &operands)?;
-                self.stream.synchronize().map_err(super::kernels::failed("timing products"))
-            })?;
-        }
-        self.run_with(plan, &chosen, &operands)?;
+        let mut run = |algorithm: &_| {
+            self.run_with(plan, algorithm, &operands)?;
+            self.stream.synchronize().map_err(super::kernels::failed(&plan.shape.describe()))
+        };
+        let chosen = match &self.tuner {
+            Some(tuner) => {
+                let subject = format!("{:?} {:?}", plan.shape, self.precision);
+                tuner.choose(&subject, &plan.candidates, |algorithm| plan.accepts(&self.handle, algorithm), &mut run)?
+            }
+            None => first_that_runs(&plan.candidates, &mut run)?,
+        };
         let plan = &mut self.plans[idx];
         plan.candidates = vec![chosen];
         plan.is_rehearsed = true;
@@ -158,6 +164,21 @@ impl Products {
     pub(super) fn describe(&self, plan: usize) -> String {
         self.plans[plan].shape.describe()
     }
+}
+
+/// The heuristic's best guess may still be refused at its first run.
+fn first_that_runs(
+    candidates: &[sys::cublasLtMatmulAlgo_t],
+    run: &mut dyn FnMut(&sys::cublasLtMatmulAlgo_t) -> Result<(), TrainerError>,
+) -> Result<sys::cublasLtMatmulAlgo_t, TrainerError> {
+    let mut last = None;
+    for candidate in candidates {
+        match run(candidate) {
+            Ok(()) => return Ok(*candidate),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.expect("a plan has a candidate"))
 }
 
 impl Plan {

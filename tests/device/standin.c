@@ -1,0 +1,253 @@
+// A driver, an NVRTC and a cuBLASLt that run on the CPU, for the host side alone: memory is the heap, work outside a capture runs
+// at once, a graph is the list of what was captured. Stricter than the real ones: a capture that allocates or waits is refused.
+// Compiled three times, with DRIVER, NVRTC or CUBLASLT defined.
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    int type; /* 0 f32, 14 bf16 */
+    uint64_t rows, columns;
+    int64_t leading;
+} Layout;
+typedef struct {
+    int transpose_a, transpose_b, epilogue, compute;
+    uint64_t bias;
+} Desc;
+typedef struct {
+    int kind; /* 0 fill, 1 copy, 2 kernel, 3 product */
+    uint64_t to, from, bytes;
+    uint32_t len;
+    Desc desc;
+    Layout a, b, d;
+    uint64_t pa, pb, pc, pd;
+    float alpha, beta;
+} Op;
+
+static uint16_t to_bf16(float x) {
+    uint32_t u;
+    memcpy(&u, &x, 4);
+    return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+void standin_enqueue(const Op* op);
+
+#ifdef DRIVER
+enum { OK = 0, INVALID = 1, MEMORY = 2, CAPTURING = 900 };
+static uint64_t used, limit = 1ull << 28;
+static int capturing, shared_room = 49152;
+static Op* captured;
+static uint64_t count;
+// Objects that were made and not destroyed.
+static long live;
+long standin_live(void) { return live; }
+
+static float get(uint64_t base, int type, uint64_t i) {
+    if (type == 0) return ((float*)base)[i];
+    uint32_t u = (uint32_t)((uint16_t*)base)[i] << 16;
+    float x;
+    memcpy(&x, &u, 4);
+    return x;
+}
+static float element(const Op* op, int is_b, uint64_t row, uint64_t column) {
+    const Layout* l = is_b ? &op->b : &op->a;
+    int transpose = is_b ? op->desc.transpose_b : op->desc.transpose_a;
+    uint64_t r = transpose ? column : row, c = transpose ? row : column;
+    if (r >= l->rows || c >= l->columns) abort();
+    return get(is_b ? op->pb : op->pa, l->type, r + c * (uint64_t)l->leading);
+}
+static void perform(const Op* op) {
+    if (op->kind == 0) memset((void*)op->to, 0, op->bytes);
+    if (op->kind == 1) memcpy((void*)op->to, (void*)op->from, op->bytes);
+    if (op->kind == 2)
+        for (uint32_t i = 0; i < op->len; i++) ((uint16_t*)op->to)[i] = to_bf16(((float*)op->from)[i]);
+    if (op->kind == 3) {
+        uint64_t inner = op->desc.transpose_a ? op->a.rows : op->a.columns;
+        for (uint64_t c = 0; c < op->d.columns; c++)
+            for (uint64_t r = 0; r < op->d.rows; r++) {
+                float sum = 0;
+                for (uint64_t k = 0; k < inner; k++) sum += element(op, 0, r, k) * element(op, 1, k, c);
+                uint64_t at = r + c * (uint64_t)op->d.leading;
+                sum *= op->alpha;
+                if (op->beta != 0) sum += op->beta * get(op->pc, op->d.type, at);
+                if (op->desc.epilogue == 4) sum += get(op->desc.bias, op->d.type, r);
+                if (op->d.type == 0) ((float*)op->pd)[at] = sum;
+                else ((uint16_t*)op->pd)[at] = to_bf16(sum);
+            }
+    }
+}
+void standin_enqueue(const Op* op) {
+    if (!capturing) {
+        perform(op);
+        return;
+    }
+    captured = realloc(captured, (count + 1) * sizeof(Op));
+    captured[count++] = *op;
+}
+
+int cuInit(unsigned flags) { return OK; }
+int cuDriverGetVersion(int* v) { return *v = 13000, OK; }
+int cuDeviceGetCount(int* n) { return *n = 1, OK; }
+int cuDeviceGet(int* d, int ordinal) { return *d = ordinal, OK; }
+int cuDeviceGetName(char* name, int len, int d) { return snprintf(name, len, "Stand-in"), OK; }
+int cuDeviceTotalMem_v2(size_t* bytes, int d) { return *bytes = limit, OK; }
+int cuDeviceGetAttribute(int* value, int which, int d) { return *value = which == 75 ? 9 : which == 76 ? 0 : 1, OK; }
+static void* current;
+int cuDevicePrimaryCtxRetain(void** c, int d) { return *c = &current, live++, OK; }
+int cuDevicePrimaryCtxRelease_v2(int d) { return live--, OK; }
+int cuCtxGetCurrent(void** c) { return *c = current, OK; }
+int cuCtxSetCurrent(void* c) { return current = c, OK; }
+int cuStreamCreate(void** s, unsigned flags) { return *s = malloc(1), live++, flags == 1 ? OK : INVALID; }
+int cuStreamDestroy_v2(void* s) { return free(s), live--, OK; }
+int cuStreamSynchronize(void* s) { return capturing ? CAPTURING : OK; }
+int cuStreamBeginCapture_v2(void* s, int mode) { return s ? (capturing = 1, count = 0, OK) : CAPTURING; }
+typedef struct {
+    Op* ops;
+    uint64_t count;
+} Graph;
+int cuStreamEndCapture(void* s, Graph** g) {
+    *g = malloc(sizeof(Graph));
+    (*g)->ops = captured, (*g)->count = count;
+    captured = 0, count = 0, capturing = 0, live++;
+    return OK;
+}
+int cuGraphInstantiateWithFlags(Graph** exec, Graph* g, unsigned long long flags) {
+    *exec = malloc(sizeof(Graph));
+    (*exec)->count = g->count, (*exec)->ops = malloc(g->count * sizeof(Op)), live++;
+    return memcpy((*exec)->ops, g->ops, g->count * sizeof(Op)), OK;
+}
+int cuGraphUpload(Graph* exec, void* s) { return OK; }
+int cuGraphLaunch(Graph* exec, void* s) {
+    for (uint64_t i = 0; i < exec->count; i++) perform(&exec->ops[i]);
+    return OK;
+}
+int cuGraphDestroy(Graph* g) { return free(g->ops), free(g), live--, OK; }
+int cuGraphExecDestroy(Graph* g) { return cuGraphDestroy(g); }
+int cuMemGetInfo_v2(size_t* available, size_t* total) { return *available = limit - used, *total = limit, OK; }
+// The size stands before the memory; fresh memory is not zero.
+int cuMemAlloc_v2(uint64_t* p, size_t bytes) {
+    if (capturing) return CAPTURING;
+    if (!current || !bytes) return INVALID;
+    if (bytes > limit - used) return MEMORY;
+    char* base = aligned_alloc(256, (bytes + 511) / 256 * 256);
+    memset(base, 0xff, bytes + 256), *(size_t*)base = bytes;
+    return *p = (uint64_t)base + 256, used += bytes, live++, OK;
+}
+int cuMemFree_v2(uint64_t p) {
+    char* base = (char*)p - 256;
+    used -= *(size_t*)base, live--, free(base);
+    return OK;
+}
+int cuMemHostAlloc(void** p, size_t bytes, unsigned flags) { return *p = malloc(bytes), live++, current ? OK : INVALID; }
+int cuMemFreeHost(void* p) { return free(p), live--, OK; }
+static int move(uint64_t to, uint64_t from, uint64_t bytes) {
+    Op op = {.kind = 1, .to = to, .from = from, .bytes = bytes};
+    return bytes ? (standin_enqueue(&op), OK) : INVALID;
+}
+int cuMemsetD8Async(uint64_t p, unsigned char v, size_t n, void* s) {
+    Op op = {.kind = 0, .to = p, .bytes = n};
+    return n ? (standin_enqueue(&op), OK) : INVALID;
+}
+int cuMemsetD32Async(uint64_t p, unsigned v, size_t n, void* s) { return cuMemsetD8Async(p, 0, 4 * n, s); }
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t n, void* s) { return move(to, (uint64_t)from, n); }
+int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t n, void* s) { return move((uint64_t)to, from, n); }
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, void* s) { return move(to, from, n); }
+int cuEventCreate(void** e, unsigned flags) { return *e = malloc(1), live++, OK; }
+int cuEventRecord(void* e, void* s) { return OK; }
+int cuEventSynchronize(void* e) { return capturing ? CAPTURING : OK; }
+int cuEventDestroy_v2(void* e) { return free(e), live--, OK; }
+// Refuses machine code, as a driver may that is older than the compiler.
+int cuModuleLoadData(void** m, const char* image) { return strcmp(image, "text") ? 209 : (*m = malloc(1), live++, OK); }
+int cuModuleGetFunction(void** f, void* m, const char* name) { return strcmp(name, "cast") ? 500 : (*f = "cast", OK); }
+int cuModuleUnload(void* m) { return free(m), live--, OK; }
+int cuFuncGetAttribute(int* value, int which, void* f) { return *value = which == 0 ? 256 : which == 8 ? shared_room : 0, OK; }
+int cuFuncSetAttribute(void* f, int which, int value) { return shared_room = value, value <= 232448 ? OK : INVALID; }
+int cuLaunchKernel(void* f, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* s,
+                   void** args, void** extra) {
+    Op op = {.kind = 2, .from = *(uint64_t*)args[0], .to = *(uint64_t*)args[1], .len = *(uint32_t*)args[2]};
+    if (extra || y != 1 || z != 1 || by != 1 || bz != 1 || 8ull * x * bx < op.len) return INVALID;
+    return standin_enqueue(&op), OK;
+}
+#endif
+
+#ifdef NVRTC
+int nvrtcVersion(int* major, int* minor) { return *major = 13, *minor = 0, 0; }
+int nvrtcGetNumSupportedArchs(int* n) { return *n = 2, 0; }
+int nvrtcGetSupportedArchs(int* list) { return list[0] = 80, list[1] = 90, 0; }
+int nvrtcCreateProgram(void** p, const char* source, const char* name, int n, const char** h, const char** i) {
+    return *p = malloc(1), strstr(source, "#include") ? 6 : 0;
+}
+int nvrtcCompileProgram(void* p, int n, const char** options) { return 0; }
+int nvrtcGetProgramLogSize(void* p, size_t* n) { return *n = 1, 0; }
+int nvrtcGetProgramLog(void* p, char* log) { return *log = 0, 0; }
+int nvrtcGetCUBINSize(void* p, size_t* n) { return *n = 5, 0; }
+int nvrtcGetCUBIN(void* p, char* image) { return memcpy(image, "code", 5), 0; }
+int nvrtcGetPTXSize(void* p, size_t* n) { return *n = 5, 0; }
+int nvrtcGetPTX(void* p, char* image) { return memcpy(image, "text", 5), 0; }
+int nvrtcDestroyProgram(void** p) { return free(*p), 0; }
+#endif
+
+#ifdef CUBLASLT
+typedef struct {
+    uint64_t data[8];
+} Algorithm;
+typedef struct {
+    Algorithm algorithm;
+    size_t workspace;
+    int state;
+    float waves;
+    int reserved[4];
+} Result;
+typedef struct {
+    uint64_t workspace;
+    uint32_t reduction, alignment[4];
+} Preference;
+size_t cublasLtGetVersion(void) { return 130000; }
+int cublasLtCreate(void** h) { return *h = malloc(1), 0; }
+int cublasLtDestroy(void* h) { return free(h), 0; }
+int cublasLtMatmulDescCreate(Desc** d, int compute, int scale) {
+    return *d = calloc(1, sizeof(Desc)), (*d)->compute = compute, (*d)->epilogue = 1, scale == 0 ? 0 : 7;
+}
+int cublasLtMatmulDescDestroy(Desc* d) { return free(d), 0; }
+int cublasLtMatmulDescSetAttribute(Desc* d, int which, const void* value, size_t bytes) {
+    if (which == 3 && bytes == 4) return memcpy(&d->transpose_a, value, 4), 0;
+    if (which == 4 && bytes == 4) return memcpy(&d->transpose_b, value, 4), 0;
+    if (which == 7 && bytes == 4) return memcpy(&d->epilogue, value, 4), 0;
+    if (which == 8 && bytes == 8) return memcpy(&d->bias, value, 8), 0;
+    return 7;
+}
+int cublasLtMatrixLayoutCreate(Layout** l, int type, uint64_t rows, uint64_t columns, int64_t leading) {
+    *l = malloc(sizeof(Layout)), **l = (Layout){type, rows, columns, leading};
+    return 0;
+}
+int cublasLtMatrixLayoutDestroy(Layout* l) { return free(l), 0; }
+int cublasLtMatmulPreferenceCreate(Preference** p) { return *p = calloc(1, sizeof(Preference)), 0; }
+int cublasLtMatmulPreferenceDestroy(Preference* p) { return free(p), 0; }
+int cublasLtMatmulPreferenceSetAttribute(Preference* p, int which, const void* value, size_t bytes) {
+    if (which == 1 && bytes == 8) return memcpy(&p->workspace, value, 8), 0;
+    if (which == 3 && bytes == 4) return memcpy(&p->reduction, value, 4), 0;
+    if (which >= 5 && which <= 8 && bytes == 4) return memcpy(&p->alignment[which - 5], value, 4), 0;
+    return 7;
+}
+int cublasLtMatmulAlgoCheck(void* h, Desc* d, Layout* a, Layout* b, Layout* c, Layout* l, Algorithm* t, Result* r) { return 0; }
+// The first algorithm is one that does not run after all; alignments travel in the second.
+int cublasLtMatmulAlgoGetHeuristic(void* h, Desc* d, Layout* a, Layout* b, Layout* c, Layout* l, Preference* p, int asked,
+                                   Result* results, int* found) {
+    if (p->reduction != 2 || !p->workspace || asked < 2) return 7;
+    results[0] = (Result){0}, results[1] = (Result){.algorithm = {{1}}};
+    for (int i = 0; i < 4; i++) results[1].algorithm.data[1 + i] = p->alignment[i];
+    return *found = 2, 0;
+}
+int cublasLtMatmul(void* h, Desc* d, const float* alpha, uint64_t pa, Layout* a, uint64_t pb, Layout* b, const float* beta,
+                   uint64_t pc, Layout* c, uint64_t pd, Layout* l, const Algorithm* t, uint64_t workspace, size_t bytes, void* s) {
+    uint64_t pointers[4] = {pa, pb, pc, pd};
+    if (t->data[0] != 1) return 15;
+    for (int i = 0; i < 4; i++)
+        if (!t->data[1 + i] || pointers[i] % t->data[1 + i]) return 7;
+    if (!workspace || workspace % 256 || bytes != 64 << 20 || !s || a->type != b->type || d->compute != 68) return 7;
+    if (d->epilogue == 4 && d->bias % 16) return 7;
+    Op op = {.kind = 3, .desc = *d, .a = *a, .b = *b, .d = *l, .pa = pa, .pb = pb, .pc = pc, .pd = pd, .alpha = *alpha, .beta = *beta};
+    return standin_enqueue(&op), 0;
+}
+#endif

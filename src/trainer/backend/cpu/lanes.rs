@@ -82,14 +82,16 @@ fn add_tree(lanes: &[&[f32]], range: Range<usize>, out: &mut [f32]) {
     match lanes {
         [] => out.fill(0.0),
         [a] => out.copy_from_slice(&a[range]),
-        [a, b] => sum_into(out, &[&a[range.clone()], &b[range]], |v| v[0] + v[1]),
-        [a, b, c, d] => {
-            let parts = [&a[range.clone()], &b[range.clone()], &c[range.clone()], &d[range]];
-            sum_into(out, &parts, |v| (v[0] + v[1]) + (v[2] + v[3]));
+        [a, b] => {
+            let (a, b) = (&a[range.clone()], &b[range]);
+            out.iter_mut().zip(a.iter().zip(b)).for_each(|(out, (a, b))| *out = a + b);
         }
         [a, b, c, d, e, f, g, h] => {
-            let parts = [a, b, c, d, e, f, g, h].map(|lane| &lane[range.clone()]);
-            sum_into(out, &parts, |v| ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7])));
+            // Slices of one length, so that the loop has no checks and becomes vectors: lanes are as long as all parameters.
+            let [a, b, c, d, e, f, g, h] = [a, b, c, d, e, f, g, h].map(|lane| &lane[range.clone()][..out.len()]);
+            for i in 0..out.len() {
+                out[i] = ((a[i] + b[i]) + (c[i] + d[i])) + ((e[i] + f[i]) + (g[i] + h[i]));
+            }
         }
         _ => {
             let (left, right) = lanes.split_at(lanes.len().next_power_of_two() / 2);
@@ -98,12 +100,6 @@ fn add_tree(lanes: &[&[f32]], range: Range<usize>, out: &mut [f32]) {
             add_tree(right, range, &mut other);
             out.iter_mut().zip(&other).for_each(|(a, b)| *a += b);
         }
-    }
-}
-
-fn sum_into<const N: usize>(out: &mut [f32], parts: &[&[f32]; N], sum: impl Fn([f32; N]) -> f32) {
-    for (idx, out) in out.iter_mut().enumerate() {
-        *out = sum(parts.map(|part| part[idx]));
     }
 }
 

@@ -23,7 +23,7 @@ pub struct StepBatch {
     pub samples: usize,
     /// [B, S, S, 3]; empty where `index` says which images of a held pool they are.
     pub images: Vec<u8>,
-    /// Places of the images in a held pool [B], else empty.
+    /// Places of the images in a held pool `[B]`, else empty.
     pub index: Vec<u32>,
     /// How each image of a held pool is cropped [B, 5]: left, top, width, height in pixels, 1 if flipped; else empty.
     pub crops: Vec<f32>,

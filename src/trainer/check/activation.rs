@@ -23,12 +23,12 @@ fn check(real: Real, limit: f32, kind: Activation, len: usize, order: u32) {
     let (mut y, mut grad) = (vec![0.0; len], upstream.clone());
     activation::backward(kind, &x, &mut y, &mut grad);
 
-    let mut emulator = Bench::new(real, order);
-    let (x, grad_view) = (emulator.reals(&x), emulator.reals(&upstream));
-    let (forward, again) = (emulator.unwritten_reals(len), emulator.unwritten_reals(len));
-    emulator.run([activation::cuda::forward(kind, len, x, forward), activation::cuda::backward(kind, len, x, again, grad_view)]);
+    let mut bench = Bench::new(real, order);
+    let (x, grad_view) = (bench.reals(&x), bench.reals(&upstream));
+    let (forward, again) = (bench.unwritten_reals(len), bench.unwritten_reals(len));
+    bench.run([activation::cuda::forward(kind, len, x, forward), activation::cuda::backward(kind, len, x, again, grad_view)]);
     let what = format!("{kind:?} {real:?} {len}");
-    assert_near(&what, &emulator.read_reals(forward, len), &y, limit);
-    assert_near(&format!("{what} again"), &emulator.read_reals(again, len), &y, limit);
-    assert_near(&format!("{what} gradient"), &emulator.read_reals(grad_view, len), &grad, limit);
+    assert_near(&what, &bench.read_reals(forward, len), &y, limit);
+    assert_near(&format!("{what} again"), &bench.read_reals(again, len), &y, limit);
+    assert_near(&format!("{what} gradient"), &bench.read_reals(grad_view, len), &grad, limit);
 }

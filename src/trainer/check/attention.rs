@@ -142,18 +142,18 @@ fn on_cpu(case: &Case, qkv: &[f32], upstream: &[f32], [found_out, found_lse, _]:
 
 fn run(case: &Case, qkv: &[f32], upstream: &[f32]) -> Found {
     let Case { shape, samples, real, order, offset, .. } = case;
-    let mut emulator = Bench::new(*real, *order);
+    let mut bench = Bench::new(*real, *order);
     let mut reals = |values: &[f32]| -> View {
         let padded: Vec<f32> = std::iter::repeat_n(f32::NAN, *offset).chain(values.iter().copied()).collect();
-        emulator.reals(&padded).at(offset * real.bytes())
+        bench.reals(&padded).at(offset * real.bytes())
     };
     let (qkv_view, grad_out) = (reals(qkv), reals(upstream));
     let (out, grad_qkv) = (reals(&vec![f32::NAN; upstream.len()]), reals(&vec![f32::NAN; qkv.len()]));
     let stats = samples * shape.heads * shape.tokens;
-    let lse = emulator.unwritten_floats(stats);
-    let scratch = emulator.unwritten_floats(cuda::backward_scratch_bytes(shape, *real, *samples) / 4);
-    emulator.run([cuda::forward(shape, *real, *samples, qkv_view, out, lse)]);
+    let lse = bench.unwritten_floats(stats);
+    let scratch = bench.unwritten_floats(cuda::backward_scratch_bytes(shape, *real, *samples) / 4);
+    bench.run([cuda::forward(shape, *real, *samples, qkv_view, out, lse)]);
     let views = BackwardViews { qkv: qkv_view, out, lse, grad_out, grad_qkv, scratch };
-    emulator.run(cuda::backward(shape, *real, *samples, views));
-    [emulator.read_reals(out, upstream.len()), emulator.read_floats(lse, stats), emulator.read_reals(grad_qkv, qkv.len())]
+    bench.run(cuda::backward(shape, *real, *samples, views));
+    [bench.read_reals(out, upstream.len()), bench.read_floats(lse, stats), bench.read_reals(grad_qkv, qkv.len())]
 }

@@ -124,32 +124,32 @@ fn on_the_cpu(case: Case, image: &[f32], text: &[f32], scale: f32) -> Found {
 
 fn on_the_emulator(case: Case, image: &[f32], text: &[f32], log_scale: f32) -> Found {
     let Case { shape, form, schedule, real, order, skipped, .. } = case;
-    let mut emulator = Bench::new(real, order);
+    let mut bench = Bench::new(real, order);
     let is_sigmoid = form == Form::Sigmoid;
     let mut behind = |values: &[f32]| {
         let padded: Vec<f32> = vec![f32::NAN; skipped].into_iter().chain(values.iter().copied()).collect();
-        emulator.reals(&padded).at(skipped * real.bytes())
+        bench.reals(&padded).at(skipped * real.bytes())
     };
     let [image_view, text_view] = [behind(image), behind(text)];
     let views = cuda::Views {
         image: image_view,
         text: text_view,
-        log_scale: emulator.floats(&[log_scale]),
-        bias: is_sigmoid.then(|| emulator.floats(&[bias(case.scale)])),
-        grad_image: emulator.unwritten_floats(image.len()),
-        grad_text: emulator.unwritten_floats(text.len()),
-        loss: emulator.unwritten_floats(1),
-        logit_scale: emulator.unwritten_floats(1),
-        grad_log_scale: emulator.unwritten_floats(1),
-        grad_bias: is_sigmoid.then(|| emulator.unwritten_floats(1)),
+        log_scale: bench.floats(&[log_scale]),
+        bias: is_sigmoid.then(|| bench.floats(&[bias(case.scale)])),
+        grad_image: bench.unwritten_floats(image.len()),
+        grad_text: bench.unwritten_floats(text.len()),
+        loss: bench.unwritten_floats(1),
+        logit_scale: bench.unwritten_floats(1),
+        grad_log_scale: bench.unwritten_floats(1),
+        grad_bias: is_sigmoid.then(|| bench.unwritten_floats(1)),
     };
-    let scratch = emulator.bytes(vec![0xff; cuda::scratch_bytes(&shape, form, schedule, real)]);
-    emulator.run(cuda::forward_backward(&shape, form, schedule, real, &views, scratch));
-    let one = |view: View| f64::from(emulator.read_floats(view, 1)[0]);
+    let scratch = bench.bytes(vec![0xff; cuda::scratch_bytes(&shape, form, schedule, real)]);
+    bench.run(cuda::forward_backward(&shape, form, schedule, real, &views, scratch));
+    let one = |view: View| f64::from(bench.read_floats(view, 1)[0]);
     assert!((one(views.logit_scale) / f64::from(log_scale.exp()) - 1.0).abs() < 1e-6, "{case:?}");
     Found {
-        image: emulator.read_floats(views.grad_image, image.len()),
-        text: emulator.read_floats(views.grad_text, text.len()),
+        image: bench.read_floats(views.grad_image, image.len()),
+        text: bench.read_floats(views.grad_text, text.len()),
         loss: one(views.loss),
         grad_log_scale: one(views.grad_log_scale),
         grad_bias: views.grad_bias.map_or(0.0, one),

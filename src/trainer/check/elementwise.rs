@@ -12,10 +12,10 @@ pub(super) fn casts_round_to_the_nearest_wherever_they_start() {
         for (len, order) in [1, 7, 64, 2048, 2053].into_iter().zip(ORDERS.into_iter().cycle()) {
             for skipped in [0, 1] {
                 let x = random(1, len + skipped);
-                let mut emulator = Bench::new(real, order);
-                let (from, to) = (emulator.floats(&x), emulator.unwritten_reals(len + skipped));
-                emulator.run([cuda::cast(len, from.floats(skipped), to.at(skipped * real.bytes()))]);
-                let found = emulator.read_reals(to.at(skipped * real.bytes()), len);
+                let mut bench = Bench::new(real, order);
+                let (from, to) = (bench.floats(&x), bench.unwritten_reals(len + skipped));
+                bench.run([cuda::cast(len, from.floats(skipped), to.at(skipped * real.bytes()))]);
+                let found = bench.read_reals(to.at(skipped * real.bytes()), len);
                 assert!(found == rounded(&x[skipped..], real), "{len} from {skipped}");
             }
         }
@@ -45,12 +45,12 @@ fn sums(real: Real, x_real: Real, order: u32, rows: usize, columns: usize, accum
     let mut expected = if accumulate { start.clone() } else { vec![0.0; columns] };
     elementwise::column_sums(&x[skipped..], &mut expected);
 
-    let mut emulator = Bench::new(real, order);
-    let from = if x_real == Real::F32 { emulator.floats(&x) } else { emulator.reals(&x) };
-    let to = if accumulate { emulator.floats(&start) } else { emulator.unwritten_floats(columns) };
-    let scratch = emulator.unwritten_floats(cuda::column_sums_scratch_bytes(rows, columns) / 4);
-    emulator.run(cuda::column_sums(rows, columns, from.at(skipped * x_real.bytes()), x_real, to, accumulate, scratch));
-    let found = emulator.read_floats(to, columns);
+    let mut bench = Bench::new(real, order);
+    let from = if x_real == Real::F32 { bench.floats(&x) } else { bench.reals(&x) };
+    let to = if accumulate { bench.floats(&start) } else { bench.unwritten_floats(columns) };
+    let scratch = bench.unwritten_floats(cuda::column_sums_scratch_bytes(rows, columns) / 4);
+    bench.run(cuda::column_sums(rows, columns, from.at(skipped * x_real.bytes()), x_real, to, accumulate, scratch));
+    let found = bench.read_floats(to, columns);
     assert_near(&format!("{rows} x {columns} {x_real:?} {accumulate}"), &found, &expected, 3e-6);
     found
 }
@@ -65,14 +65,14 @@ pub(super) fn the_norm_is_that_of_the_cpu_with_and_without_a_limit() {
         let x: Vec<f32> = (0..len + skipped).map(|idx| drawn[idx % drawn.len()]).collect();
         let norm = elementwise::sum_of_squares(&x[skipped..]).sqrt();
         for limit in [None, Some(0.25_f32), Some(1e9)] {
-            let mut emulator = Bench::new(Real::F32, order);
-            let (grad, scratch) = (emulator.floats(&x), emulator.unwritten_floats(cuda::global_norm_scratch_bytes(len) / 4));
-            let (controls, said) = (emulator.floats(&[0.0; control::LEN]), emulator.floats(&[0.5; report::LEN]));
+            let mut bench = Bench::new(Real::F32, order);
+            let (grad, scratch) = (bench.floats(&x), bench.unwritten_floats(cuda::global_norm_scratch_bytes(len) / 4));
+            let (controls, said) = (bench.floats(&[0.0; control::LEN]), bench.floats(&[0.5; report::LEN]));
             let fit = crate::trainer::ops::launch::Node::Zero { view: said.floats(report::UNFIT), bytes: 4 };
-            emulator.run([fit]);
-            emulator.run(cuda::global_norm(len, grad.floats(skipped), limit, controls, said, scratch));
+            bench.run([fit]);
+            bench.run(cuda::global_norm(len, grad.floats(skipped), limit, controls, said, scratch));
             let clip = if limit == Some(0.25) { (0.25 / norm) as f32 } else { 1.0 };
-            let found = emulator.read_floats(said, report::LEN);
+            let found = bench.read_floats(said, report::LEN);
             assert_near(&format!("norm of {len}"), &found[report::GRAD_NORM..report::CLIP], &[norm as f32], 1e-6);
             assert_near(&format!("clip of {len}"), &found[report::CLIP..report::UNFIT], &[clip], 1e-6);
             assert_eq!([&found[..2], &found[4..]].concat(), [0.5, 0.5, 0.0, 0.5, 0.5, 0.5], "the rest is left alone");
@@ -84,10 +84,10 @@ pub(super) fn the_norm_is_that_of_the_cpu_with_and_without_a_limit() {
 pub(super) fn the_logit_scale_is_clamped_unless_a_step_was_unfit() {
     for unfit in [0.0, 1.0] {
         let values = [-1.0, 0.0, 0.5, 4.0, 9.0];
-        let mut emulator = Bench::new(Real::F32, 0);
-        let (params, said) = (emulator.floats(&values), emulator.floats(&[0.0, 0.0, 0.0, 0.0, unfit, 0.0, 0.0, 0.0]));
-        emulator.run((0..values.len()).map(|idx| cuda::clamp_logit_scale(params.floats(idx), 4.0, said)));
+        let mut bench = Bench::new(Real::F32, 0);
+        let (params, said) = (bench.floats(&values), bench.floats(&[0.0, 0.0, 0.0, 0.0, unfit, 0.0, 0.0, 0.0]));
+        bench.run((0..values.len()).map(|idx| cuda::clamp_logit_scale(params.floats(idx), 4.0, said)));
         let expected = values.map(|value: f32| if unfit == 0.0 { value.clamp(0.0, 4.0) } else { value });
-        assert_eq!(emulator.read_floats(params, values.len()), expected);
+        assert_eq!(bench.read_floats(params, values.len()), expected);
     }
 }

@@ -29,21 +29,21 @@ pub(super) fn rows_are_table_rows_plus_positions() {
         for (ids, rows) in ids.chunks(tokens).zip(expected.chunks_mut(tokens * width)) {
             embedding::forward(ids, &table, &positions, rows);
         }
-        let mut emulator = Bench::new(Real::F32, order);
-        let (ids, table, positions) = (emulator.words(&ids), emulator.floats(&table), emulator.floats(&positions));
-        let rows = emulator.unwritten_floats(expected.len());
-        emulator.run([cuda::forward(vocab, tokens, width, samples, ids, table, positions, rows)]);
-        assert_eq!(emulator.read_floats(rows, expected.len()), expected, "{samples} {tokens} {width} {vocab}");
+        let mut bench = Bench::new(Real::F32, order);
+        let (ids, table, positions) = (bench.words(&ids), bench.floats(&table), bench.floats(&positions));
+        let rows = bench.unwritten_floats(expected.len());
+        bench.run([cuda::forward(vocab, tokens, width, samples, ids, table, positions, rows)]);
+        assert_eq!(bench.read_floats(rows, expected.len()), expected, "{samples} {tokens} {width} {vocab}");
     }
 }
 
 /// An id beyond the table is not a number.
 pub(super) fn an_id_beyond_the_table_is_not_a_number() {
-    let mut emulator = Bench::new(Real::F32, 0);
-    let (ids, table) = (emulator.words(&[1, 2]), emulator.floats(&[1.0, 2.0]));
-    let (positions, rows) = (emulator.floats(&[10.0, 20.0]), emulator.unwritten_floats(2));
-    emulator.run([cuda::forward(2, 2, 1, 1, ids, table, positions, rows)]);
-    let found = emulator.read_floats(rows, 2);
+    let mut bench = Bench::new(Real::F32, 0);
+    let (ids, table) = (bench.words(&[1, 2]), bench.floats(&[1.0, 2.0]));
+    let (positions, rows) = (bench.floats(&[10.0, 20.0]), bench.unwritten_floats(2));
+    bench.run([cuda::forward(2, 2, 1, 1, ids, table, positions, rows)]);
+    let found = bench.read_floats(rows, 2);
     assert!(found[0] == 12.0 && found[1].is_nan(), "{found:?}");
 }
 
@@ -58,8 +58,8 @@ pub(super) fn gradients_of_table_and_positions_are_those_of_the_cpu() {
                 rows[(*end as usize + 1) * width..].fill(0.0);
             }
             let (mut table, mut positions) = (random(6, vocab * width), random(8, tokens * width));
-            let mut emulator = Bench::new(Real::F32, order);
-            let (grad_table, grad_positions) = (emulator.floats(&table), emulator.floats(&positions));
+            let mut bench = Bench::new(Real::F32, order);
+            let (grad_table, grad_positions) = (bench.floats(&table), bench.floats(&positions));
             if !accumulate {
                 positions.fill(0.0);
             }
@@ -71,18 +71,18 @@ pub(super) fn gradients_of_table_and_positions_are_those_of_the_cpu() {
                 batch: samples,
                 tokens,
                 width,
-                plan: emulator.words(plan.as_words()),
-                grad_rows: emulator.floats(&grad),
+                plan: bench.words(plan.as_words()),
+                grad_rows: bench.floats(&grad),
                 grad_table,
                 grad_positions,
                 accumulate_positions: accumulate,
             };
-            let scratch = emulator.unwritten_floats(cuda::backward_scratch_bytes(samples, tokens, width) / 4);
-            emulator.run(cuda::backward(&at, scratch));
+            let scratch = bench.unwritten_floats(cuda::backward_scratch_bytes(samples, tokens, width) / 4);
+            bench.run(cuda::backward(&at, scratch));
             // The CPU adds up to 2500 rows one after another.
             let (what, limit) = (format!("{samples} {tokens} {width} {vocab}"), 1e-5);
-            assert_near(&format!("{what} table"), &emulator.read_floats(grad_table, table.len()), &table, limit);
-            assert_near(&format!("{what} positions"), &emulator.read_floats(grad_positions, positions.len()), &positions, limit);
+            assert_near(&format!("{what} table"), &bench.read_floats(grad_table, table.len()), &table, limit);
+            assert_near(&format!("{what} positions"), &bench.read_floats(grad_positions, positions.len()), &positions, limit);
         }
     }
 }

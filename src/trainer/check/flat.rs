@@ -91,9 +91,9 @@ impl State {
     }
 }
 
-/// A training on the emulator.
+/// A training on the bench.
 struct Device<'a> {
-    emulator: Bench,
+    bench: Bench,
     method: &'a dyn Method,
     views: &'a [FlatView],
     len: usize,
@@ -108,24 +108,24 @@ impl<'a> Device<'a> {
     fn new(real: Real, order: u32, method: &'a dyn Method, views: &'a [FlatView], params: &[f32], clip: bool) -> Self {
         let (len, second_len) = (params.len(), method.second(views).1);
         let (table, scratch_bytes) = method.table(views);
-        let mut emulator = Bench::new(real, order);
+        let mut bench = Bench::new(real, order);
         let buffers = StepBuffers {
-            params: emulator.floats(params),
-            grads: emulator.floats(&[]),
-            first: emulator.floats(&vec![0.0; len]),
-            second: emulator.floats(&vec![0.0; second_len]),
+            params: bench.floats(params),
+            grads: bench.floats(&[]),
+            first: bench.floats(&vec![0.0; len]),
+            second: bench.floats(&vec![0.0; second_len]),
             // Without one in one order.
-            shadow: (order != 1).then(|| emulator.unwritten_reals(len)),
-            table: emulator.words(&table),
-            controls: emulator.floats(&[]),
-            report: emulator.floats(&[0.0; report::LEN]),
+            shadow: (order != 1).then(|| bench.unwritten_reals(len)),
+            table: bench.words(&table),
+            controls: bench.floats(&[]),
+            report: bench.floats(&[0.0; report::LEN]),
         };
         if let Some(shadow) = buffers.shadow {
-            emulator.run([cuda::cast(len, buffers.params, shadow)]);
+            bench.run([cuda::cast(len, buffers.params, shadow)]);
         }
-        let scratch = emulator.unwritten_floats(scratch_bytes / 4);
-        let norm_scratch = emulator.unwritten_floats(cuda::global_norm_scratch_bytes(len) / 4);
-        Self { emulator, method, views, len, second_len, buffers, scratch, norm_scratch, clip }
+        let scratch = bench.unwritten_floats(scratch_bytes / 4);
+        let norm_scratch = bench.unwritten_floats(cuda::global_norm_scratch_bytes(len) / 4);
+        Self { bench, method, views, len, second_len, buffers, scratch, norm_scratch, clip }
     }
 
     fn step(&mut self, done: u64, step: &Step, grads: &[f32]) {
@@ -134,27 +134,27 @@ impl<'a> Device<'a> {
         controls[control::KEEP] = step.keep;
         controls[control::STEP] = (FIRST_STEP + done) as f32;
         self.method.control(done, &mut controls);
-        let emulator = &mut self.emulator;
-        let buffers = StepBuffers { grads: emulator.floats(grads), controls: emulator.floats(&controls), ..self.buffers };
-        let loss = Node::Copy { from: emulator.floats(&[step.loss]), to: buffers.report, bytes: 4 };
+        let bench = &mut self.bench;
+        let buffers = StepBuffers { grads: bench.floats(grads), controls: bench.floats(&controls), ..self.buffers };
+        let loss = Node::Copy { from: bench.floats(&[step.loss]), to: buffers.report, bytes: 4 };
         let limit = self.clip.then_some(LIMIT);
         let norm = cuda::global_norm(self.len, buffers.grads, limit, buffers.controls, buffers.report, self.norm_scratch);
         let update = self.method.nodes(self.views, &buffers, self.scratch);
-        emulator.run([loss].into_iter().chain(norm).chain(update));
+        bench.run([loss].into_iter().chain(norm).chain(update));
     }
 
     fn state(&self) -> State {
         let StepBuffers { params, first, second, shadow, .. } = self.buffers;
         State {
-            params: self.emulator.read_floats(params, self.len),
-            first: self.emulator.read_floats(first, self.len),
-            second: self.emulator.read_floats(second, self.second_len),
-            shadow: shadow.map_or(Vec::new(), |shadow| self.emulator.read_reals(shadow, self.len)),
+            params: self.bench.read_floats(params, self.len),
+            first: self.bench.read_floats(first, self.len),
+            second: self.bench.read_floats(second, self.second_len),
+            shadow: shadow.map_or(Vec::new(), |shadow| self.bench.read_reals(shadow, self.len)),
         }
     }
 
     fn report(&self) -> Vec<f32> {
-        self.emulator.read_floats(self.buffers.report, report::LEN)
+        self.bench.read_floats(self.buffers.report, report::LEN)
     }
 }
 

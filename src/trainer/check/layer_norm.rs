@@ -55,14 +55,14 @@ impl Case {
     fn picked(&self, x: &[f32]) -> Vec<f32> {
         self.starts().flat_map(|start| x[start..start + self.width].to_vec()).collect()
     }
-    fn pick(&self, emulator: &mut Bench) -> Option<RowPick> {
-        (self.stride > 1).then(|| RowPick { stride: self.stride, ends: Some(emulator.words(&self.ends)) })
+    fn pick(&self, bench: &mut Bench) -> Option<RowPick> {
+        (self.stride > 1).then(|| RowPick { stride: self.stride, ends: Some(bench.words(&self.ends)) })
     }
 }
 
 /// A buffer of f32, and the place after `skipped` of its elements: aligned to its elements only where that is 1.
-fn floats(emulator: &mut Bench, values: &[f32], skipped: usize) -> View {
-    emulator.floats(&[&vec![9.0; skipped], values].concat()).floats(skipped)
+fn floats(bench: &mut Bench, values: &[f32], skipped: usize) -> View {
+    bench.floats(&[&vec![9.0; skipped], values].concat()).floats(skipped)
 }
 
 /// Rows and statistics agree with the cpu and are recomputed to the bit.
@@ -79,25 +79,25 @@ pub(super) fn rows_and_statistics_agree_with_the_cpu_and_are_recomputed_to_the_b
 
 fn check_forward(real: Real, case: &Case, y_real: Real, order: u32, skipped: usize) {
     let Case { rows, width, .. } = *case;
-    let mut emulator = Bench::new(real, order);
-    let pick = case.pick(&mut emulator);
-    let x = floats(&mut emulator, &case.x, skipped);
-    let (gain, bias) = (emulator.floats(&case.gain), emulator.floats(&case.bias));
-    let (mean, rstd) = (emulator.unwritten_floats(rows), emulator.unwritten_floats(rows));
-    let y = if y_real == real { emulator.unwritten_reals(rows * width) } else { emulator.unwritten_floats(rows * width) };
-    emulator.run([cuda::forward(&Forward { rows, width, x, pick, gain, bias, y, y_real, mean, rstd })]);
+    let mut bench = Bench::new(real, order);
+    let pick = case.pick(&mut bench);
+    let x = floats(&mut bench, &case.x, skipped);
+    let (gain, bias) = (bench.floats(&case.gain), bench.floats(&case.bias));
+    let (mean, rstd) = (bench.unwritten_floats(rows), bench.unwritten_floats(rows));
+    let y = if y_real == real { bench.unwritten_reals(rows * width) } else { bench.unwritten_floats(rows * width) };
+    bench.run([cuda::forward(&Forward { rows, width, x, pick, gain, bias, y, y_real, mean, rstd })]);
     let what = format!("{rows} x {width} {real:?}");
-    let read = |emulator: &Bench, view| {
-        if y_real == real { emulator.read_reals(view, rows * width) } else { emulator.read_floats(view, rows * width) }
+    let read = |bench: &Bench, view| {
+        if y_real == real { bench.read_reals(view, rows * width) } else { bench.read_floats(view, rows * width) }
     };
-    let found = read(&emulator, y);
+    let found = read(&bench, y);
     assert_near(&what, &found, &case.y, limit(y_real));
-    assert_near(&format!("{what} mean"), &emulator.read_floats(mean, rows), &case.mean, 1e-6);
-    assert_near(&format!("{what} rstd"), &emulator.read_floats(rstd, rows), &case.rstd, 1e-5);
+    assert_near(&format!("{what} mean"), &bench.read_floats(mean, rows), &case.mean, 1e-6);
+    assert_near(&format!("{what} rstd"), &bench.read_floats(rstd, rows), &case.rstd, 1e-5);
     if pick.is_none() && y_real == real {
-        let again = emulator.unwritten_reals(rows * width);
-        emulator.run([cuda::recompute(&Recompute { rows, width, x, gain, bias, mean, rstd, y: again })]);
-        assert!(emulator.read_reals(again, rows * width) == found, "{what}: recomputed y differs");
+        let again = bench.unwritten_reals(rows * width);
+        bench.run([cuda::recompute(&Recompute { rows, width, x, gain, bias, mean, rstd, y: again })]);
+        assert!(bench.read_reals(again, rows * width) == found, "{what}: recomputed y differs");
     }
 }
 
@@ -155,8 +155,8 @@ fn check_backward(case: &Case, asked: Asked) {
     let Asked { real, grad_real, rows_per_grad, mode, with_copies, order, skipped } = asked;
     let grad_y = rounded(&random(4, rows.div_ceil(rows_per_grad) * width), grad_real);
     let start = [random(5, case.x.len()), random(6, width), random(7, width)];
-    let mut emulator = Bench::new(real, order);
-    let [grad_x, grad_gain, grad_bias] = [0, 1, 2].map(|i| emulator.floats(&start[i]));
+    let mut bench = Bench::new(real, order);
+    let [grad_x, grad_gain, grad_bias] = [0, 1, 2].map(|i| bench.floats(&start[i]));
     let accumulate = mode == Into::Add;
     let mut grads = start;
     if !accumulate {
@@ -167,34 +167,34 @@ fn check_backward(case: &Case, asked: Asked) {
     let at = Backward {
         rows,
         width,
-        x: floats(&mut emulator, &case.x, skipped),
-        pick: case.pick(&mut emulator),
-        grad_y: if grad_real == real { emulator.reals(&grad_y) } else { emulator.floats(&grad_y) },
+        x: floats(&mut bench, &case.x, skipped),
+        pick: case.pick(&mut bench),
+        grad_y: if grad_real == real { bench.reals(&grad_y) } else { bench.floats(&grad_y) },
         grad_y_real: grad_real,
         rows_per_grad,
-        gain: emulator.floats(&case.gain),
-        bias: emulator.floats(&case.bias),
-        mean: emulator.floats(&case.mean),
-        rstd: emulator.floats(&case.rstd),
+        gain: bench.floats(&case.gain),
+        bias: bench.floats(&case.bias),
+        mean: bench.floats(&case.mean),
+        rstd: bench.floats(&case.rstd),
         grad_x,
         mode,
-        grad_x_real: with_copies.then(|| emulator.unwritten_reals(case.x.len())),
-        normed: with_copies.then(|| emulator.unwritten_reals(rows * width)),
+        grad_x_real: with_copies.then(|| bench.unwritten_reals(case.x.len())),
+        normed: with_copies.then(|| bench.unwritten_reals(rows * width)),
         grad_gain,
         grad_bias,
         accumulate,
     };
-    let scratch = emulator.unwritten_floats(cuda::backward_scratch_bytes(rows, width) / 4);
-    emulator.run(cuda::backward(&at, scratch));
+    let scratch = bench.unwritten_floats(cuda::backward_scratch_bytes(rows, width) / 4);
+    bench.run(cuda::backward(&at, scratch));
     let what = format!("{rows} x {width} {asked:?}");
-    let found = emulator.read_floats(grad_x, case.x.len());
+    let found = bench.read_floats(grad_x, case.x.len());
     assert_near(&format!("{what} x"), &found, &grads[0], 1e-5);
-    assert_near(&format!("{what} gain"), &emulator.read_floats(grad_gain, width), &grads[1], 1e-5);
-    assert_near(&format!("{what} bias"), &emulator.read_floats(grad_bias, width), &grads[2], 1e-5);
+    assert_near(&format!("{what} gain"), &bench.read_floats(grad_gain, width), &grads[1], 1e-5);
+    assert_near(&format!("{what} bias"), &bench.read_floats(grad_bias, width), &grads[2], 1e-5);
     if let (Some(copy), Some(normed)) = (at.grad_x_real, at.normed) {
-        let copy = case.picked(&emulator.read_reals(copy, case.x.len()));
+        let copy = case.picked(&bench.read_reals(copy, case.x.len()));
         assert!(copy == rounded(&case.picked(&found), real), "{what}: the copy of grad_x differs");
-        assert_near(&format!("{what} normed"), &emulator.read_reals(normed, rows * width), &case.y, limit(real));
+        assert_near(&format!("{what} normed"), &bench.read_reals(normed, rows * width), &case.y, limit(real));
     }
 }
 
@@ -202,15 +202,15 @@ fn check_backward(case: &Case, asked: Asked) {
 pub(super) fn the_repeated_output_has_the_bits_of_forward_and_the_gradient_may_replace_its_source() {
     for (width, order) in [(30, 0), (260, 7), (1028, 1)] {
         let (rows, case) = (5, Case::new(5, width, 1));
-        let mut emulator = Bench::new(Real::Bf16, order);
-        let (x, gain, bias) = (emulator.floats(&case.x), emulator.floats(&case.gain), emulator.floats(&case.bias));
-        let (mean, rstd) = (emulator.unwritten_floats(rows), emulator.unwritten_floats(rows));
-        let (y, normed) = (emulator.unwritten_reals(rows * width), emulator.unwritten_reals(rows * width));
-        emulator.run([cuda::forward(&Forward { rows, width, x, pick: None, gain, bias, y, y_real: Real::Bf16, mean, rstd })]);
+        let mut bench = Bench::new(Real::Bf16, order);
+        let (x, gain, bias) = (bench.floats(&case.x), bench.floats(&case.gain), bench.floats(&case.bias));
+        let (mean, rstd) = (bench.unwritten_floats(rows), bench.unwritten_floats(rows));
+        let (y, normed) = (bench.unwritten_reals(rows * width), bench.unwritten_reals(rows * width));
+        bench.run([cuda::forward(&Forward { rows, width, x, pick: None, gain, bias, y, y_real: Real::Bf16, mean, rstd })]);
         let grad = random(4, rows * width);
-        let grad_view = emulator.floats(&grad);
-        let (grad_gain, grad_bias) = (emulator.unwritten_floats(width), emulator.unwritten_floats(width));
-        let scratch = emulator.unwritten_floats(cuda::backward_scratch_bytes(rows, width) / 4);
+        let grad_view = bench.floats(&grad);
+        let (grad_gain, grad_bias) = (bench.unwritten_floats(width), bench.unwritten_floats(width));
+        let scratch = bench.unwritten_floats(cuda::backward_scratch_bytes(rows, width) / 4);
         let at = Backward {
             rows,
             width,
@@ -231,11 +231,11 @@ pub(super) fn the_repeated_output_has_the_bits_of_forward_and_the_gradient_may_r
             grad_bias,
             accumulate: false,
         };
-        emulator.run(cuda::backward(&at, scratch));
-        assert_eq!(emulator.read_reals(normed, rows * width), emulator.read_reals(y, rows * width), "width {width}");
+        bench.run(cuda::backward(&at, scratch));
+        assert_eq!(bench.read_reals(normed, rows * width), bench.read_reals(y, rows * width), "width {width}");
         let (mut dx, mut dgain, mut dbias) = (vec![0.0; rows * width], vec![0.0; width], vec![0.0; width]);
         let (gain, mean, rstd) = (&case.gain, &case.mean, &case.rstd);
         layer_norm::backward(&case.x, &grad, gain, mean, rstd, &mut dx, Into::Overwrite, &mut dgain, &mut dbias);
-        assert_near(&format!("{width} in place"), &emulator.read_floats(grad_view, rows * width), &dx, 1e-5);
+        assert_near(&format!("{width} in place"), &bench.read_floats(grad_view, rows * width), &dx, 1e-5);
     }
 }

@@ -36,21 +36,21 @@ fn check(real: Real, order: u32, width: usize, x: &[f32], dy: &[f32]) {
     let (mut y, mut norm, mut dx) = (vec![0.0; len], vec![0.0; rows], vec![0.0; len]);
     normalize::forward(width, x, &mut y, &mut norm);
     normalize::backward(width, &y, &norm, dy, &mut dx);
-    let mut emulator = Bench::new(real, order);
-    let (x, dy) = (emulator.floats(x), emulator.floats(dy));
-    let (found, found_norm) = (emulator.unwritten_floats(len), emulator.unwritten_floats(rows));
-    let (narrow, grad_x) = (emulator.unwritten_reals(len), emulator.unwritten_reals(len));
-    emulator.run([
+    let mut bench = Bench::new(real, order);
+    let (x, dy) = (bench.floats(x), bench.floats(dy));
+    let (found, found_norm) = (bench.unwritten_floats(len), bench.unwritten_floats(rows));
+    let (narrow, grad_x) = (bench.unwritten_reals(len), bench.unwritten_reals(len));
+    bench.run([
         cuda::forward(rows, width, x, found, narrow, found_norm),
         cuda::backward(rows, width, found, found_norm, dy, grad_x),
     ]);
     let what = format!("{rows} x {width} {real:?}");
-    let found = emulator.read_floats(found, len);
+    let found = bench.read_floats(found, len);
     assert_near(&what, &found, &y, 2e-6);
-    assert_near(&format!("{what} norm"), &emulator.read_floats(found_norm, rows), &norm, 2e-6);
-    assert_eq!(emulator.read_reals(narrow, len), rounded(&found, real), "{what}: the copy differs");
+    assert_near(&format!("{what} norm"), &bench.read_floats(found_norm, rows), &norm, 2e-6);
+    assert_eq!(bench.read_reals(narrow, len), rounded(&found, real), "{what}: the copy differs");
     // Row by row: over the floor of the norm a gradient is large.
-    for (row, (found, expected)) in emulator.read_reals(grad_x, len).chunks(width).zip(dx.chunks(width)).enumerate() {
+    for (row, (found, expected)) in bench.read_reals(grad_x, len).chunks(width).zip(dx.chunks(width)).enumerate() {
         // In a single channel the gradient cancels to nothing.
         if width > 1 {
             assert_near(&format!("{what} gradient of row {row}"), found, expected, limit(real));
@@ -70,12 +70,12 @@ pub(super) fn the_mean_over_tokens_is_that_of_a_plain_sum() {
                 (sum / tokens as f64) as f32
             };
             let expected: Vec<f32> = (0..samples * width).map(mean).collect();
-            let mut emulator = Bench::new(real, order);
-            let (x, y) = (emulator.reals(&x), emulator.unwritten_reals(samples * width));
-            emulator.run([cuda::mean_rows(samples, tokens, width, x, y)]);
+            let mut bench = Bench::new(real, order);
+            let (x, y) = (bench.reals(&x), bench.unwritten_reals(samples * width));
+            bench.run([cuda::mean_rows(samples, tokens, width, x, y)]);
             assert_near(
                 &format!("{samples} {tokens} {width} {real:?}"),
-                &emulator.read_reals(y, samples * width),
+                &bench.read_reals(y, samples * width),
                 &expected,
                 limit(real),
             );

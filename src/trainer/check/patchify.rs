@@ -41,20 +41,20 @@ pub(super) fn keep_sets_are_those_of_the_patch_mask_bit_for_bit() {
         let mut expected = Vec::new();
         mask.fill(step, samples, &mut expected);
         let kept = expected.len() / samples;
-        let mut emulator = Bench::new(Real::F32, order);
-        let (step, keep) = (emulator.words(&[step as u32, (step >> 32) as u32]), emulator.words(&vec![u32::MAX; samples * kept]));
+        let mut bench = Bench::new(Real::F32, order);
+        let (step, keep) = (bench.words(&[step as u32, (step >> 32) as u32]), bench.words(&vec![u32::MAX; samples * kept]));
         let key = Philox::new(11, Stream::Mask).key();
-        emulator.run([cuda::keep_sets(grid * grid, kept, key, samples, step, keep)]);
-        assert_eq!(emulator.read_words(keep, samples * kept), expected, "{kept} of {grid} x {grid}");
+        bench.run([cuda::keep_sets(grid * grid, kept, key, samples, step, keep)]);
+        assert_eq!(bench.read_words(keep, samples * kept), expected, "{kept} of {grid} x {grid}");
     }
 }
 
 /// All patches are kept in order.
 pub(super) fn all_patches_are_kept_in_order() {
-    let mut emulator = Bench::new(Real::F32, 7);
-    let (step, keep) = (emulator.words(&[1, 0]), emulator.words(&[9; 70]));
-    emulator.run([cuda::keep_sets(35, 35, [1, 2], 2, step, keep)]);
-    assert_eq!(emulator.read_words(keep, 70), (0..70).map(|i| i % 35).collect::<Vec<_>>());
+    let mut bench = Bench::new(Real::F32, 7);
+    let (step, keep) = (bench.words(&[1, 0]), bench.words(&[9; 70]));
+    bench.run([cuda::keep_sets(35, 35, [1, 2], 2, step, keep)]);
+    assert_eq!(bench.read_words(keep, 70), (0..70).map(|i| i % 35).collect::<Vec<_>>());
 }
 
 fn pixels(seed: u64, len: usize) -> Vec<u8> {
@@ -102,13 +102,13 @@ pub(super) fn patch_rows_have_the_bits_of_the_cpu() {
                 let image = &images[image * side * side * 3..][..side * side * 3];
                 patchify::forward(&shape, image, keep.as_ref().map(|keep| &keep[sample * kept..][..kept]), rows);
             }
-            let mut emulator = Bench::new(real, order);
-            let pixels = emulator.bytes(images);
-            let (index, keep) = (emulator.words(&index), keep.map(|keep| emulator.words(&keep)));
-            let rows = emulator.unwritten_reals(expected.len());
+            let mut bench = Bench::new(real, order);
+            let pixels = bench.bytes(images);
+            let (index, keep) = (bench.words(&index), keep.map(|keep| bench.words(&keep)));
+            let rows = bench.unwritten_reals(expected.len());
             let cut = Cut { shape: &shape, real, kept, samples };
-            emulator.run([cuda::patchify(&cut, pixels, is_named.then_some(index), keep, rows)]);
-            assert_eq!(emulator.read_reals(rows, expected.len()), rounded(&expected, real), "{side} by {patch}, {real:?}");
+            bench.run([cuda::patchify(&cut, pixels, is_named.then_some(index), keep, rows)]);
+            assert_eq!(bench.read_reals(rows, expected.len()), rounded(&expected, real), "{side} by {patch}, {real:?}");
         }
     }
 }
@@ -127,10 +127,10 @@ pub(super) fn every_byte_has_its_value_whatever_the_channel() {
     for (pixel, row) in bytes.chunks(3).zip(expected.chunks_mut(3)) {
         patchify::forward(&shape, pixel, None, row);
     }
-    let mut emulator = Bench::new(Real::F32, 1);
-    let (pixels, rows) = (emulator.bytes(bytes), emulator.unwritten_reals(3 * 256));
-    emulator.run([cuda::patchify(&Cut { shape: &shape, real: Real::F32, kept: 1, samples: 256 }, pixels, None, None, rows)]);
-    assert_eq!(emulator.read_reals(rows, 3 * 256), expected);
+    let mut bench = Bench::new(Real::F32, 1);
+    let (pixels, rows) = (bench.bytes(bytes), bench.unwritten_reals(3 * 256));
+    bench.run([cuda::patchify(&Cut { shape: &shape, real: Real::F32, kept: 1, samples: 256 }, pixels, None, None, rows)]);
+    assert_eq!(bench.read_reals(rows, 3 * 256), expected);
 }
 
 /// Crops have the bytes of the augmenter.
@@ -149,11 +149,11 @@ pub(super) fn crops_have_the_bytes_of_the_augmenter() {
             augmenter.apply(&images[image * len..][..len], &mut philox.at(2, sample as u32), out);
             crops.extend(augmenter.crop(&mut philox.at(2, sample as u32)).expect("a crop is drawn"));
         }
-        let mut emulator = Bench::new(Real::F32, order);
-        let (pixels, index, crops) = (emulator.bytes(images), emulator.words(&index), emulator.floats(&crops));
-        let out = emulator.bytes(vec![0xA5; expected.len()]);
-        emulator.run([cuda::crop_flip(side, samples, pixels, is_named.then_some(index), crops, out)]);
-        assert!(emulator.part(out, expected.len()) == expected, "side {side}");
+        let mut bench = Bench::new(Real::F32, order);
+        let (pixels, index, crops) = (bench.bytes(images), bench.words(&index), bench.floats(&crops));
+        let out = bench.bytes(vec![0xA5; expected.len()]);
+        bench.run([cuda::crop_flip(side, samples, pixels, is_named.then_some(index), crops, out)]);
+        assert!(bench.part(out, expected.len()) == expected, "side {side}");
     }
 }
 
@@ -199,12 +199,12 @@ pub(super) fn patch_rows_become_tokens_with_their_positions() {
         for (row, (token, position)) in case.places().into_iter().enumerate() {
             (0..width).for_each(|c| expected[token * width + c] = rows[row * width + c] + positions[position * width + c]);
         }
-        let mut emulator = Bench::new(Real::F32, order);
-        let keep = case.keep.as_ref().map(|keep| emulator.words(keep));
-        let (rows, class, positions) = (emulator.floats(&rows), emulator.floats(&class), emulator.floats(&positions));
-        let out = emulator.unwritten_floats(expected.len());
-        emulator.run([cuda::place(&shape, rows, keep, shape.has_class.then_some(class), positions, out)]);
-        assert_eq!(emulator.read_floats(out, expected.len()), expected, "{shape:?}");
+        let mut bench = Bench::new(Real::F32, order);
+        let keep = case.keep.as_ref().map(|keep| bench.words(keep));
+        let (rows, class, positions) = (bench.floats(&rows), bench.floats(&class), bench.floats(&positions));
+        let out = bench.unwritten_floats(expected.len());
+        bench.run([cuda::place(&shape, rows, keep, shape.has_class.then_some(class), positions, out)]);
+        assert_eq!(bench.read_floats(out, expected.len()), expected, "{shape:?}");
     }
 }
 
@@ -255,13 +255,13 @@ fn check_unplace(real: Real, shape: TokenShape, order: u32, accumulate: bool, sk
             grad_positions[position * width + c] += f64::from(tokens[token * width + c]);
         }
     }
-    let mut emulator = Bench::new(real, order);
-    let keep = case.keep.as_ref().map(|keep| emulator.words(keep));
-    let (class_view, positions_view) = (emulator.floats(&class), emulator.floats(&positions));
-    let rows: View = emulator.unwritten_reals(grad_rows.len());
-    let scratch = emulator.unwritten_floats(cuda::unplace_scratch_bytes(&shape) / 4);
+    let mut bench = Bench::new(real, order);
+    let keep = case.keep.as_ref().map(|keep| bench.words(keep));
+    let (class_view, positions_view) = (bench.floats(&class), bench.floats(&positions));
+    let rows: View = bench.unwritten_reals(grad_rows.len());
+    let scratch = bench.unwritten_floats(cuda::unplace_scratch_bytes(&shape) / 4);
     let at = Unplace {
-        grad_tokens: emulator.floats(&grad).floats(skipped),
+        grad_tokens: bench.floats(&grad).floats(skipped),
         keep,
         real,
         grad_rows: rows,
@@ -269,17 +269,12 @@ fn check_unplace(real: Real, shape: TokenShape, order: u32, accumulate: bool, sk
         grad_positions: positions_view,
         accumulate,
     };
-    emulator.run(cuda::unplace(&shape, &at, scratch));
+    bench.run(cuda::unplace(&shape, &at, scratch));
     let what = format!("{shape:?} {real:?}");
     let narrow = |values: Vec<f64>| values.into_iter().map(|v| v as f32).collect::<Vec<_>>();
-    assert_eq!(emulator.read_reals(rows, grad_rows.len()), rounded(&grad_rows, real), "{what} rows");
-    assert_near(
-        &format!("{what} positions"),
-        &emulator.read_floats(positions_view, positions.len()),
-        &narrow(grad_positions),
-        1e-6,
-    );
+    assert_eq!(bench.read_reals(rows, grad_rows.len()), rounded(&grad_rows, real), "{what} rows");
+    assert_near(&format!("{what} positions"), &bench.read_floats(positions_view, positions.len()), &narrow(grad_positions), 1e-6);
     if shape.has_class {
-        assert_near(&format!("{what} class"), &emulator.read_floats(class_view, width), &narrow(grad_class), 1e-6);
+        assert_near(&format!("{what} class"), &bench.read_floats(class_view, width), &narrow(grad_class), 1e-6);
     }
 }

@@ -54,11 +54,11 @@ pub struct Training {
     pub second: View,
     /// The optimiser's work list.
     pub table: View,
-    /// f32[8], written by the host before a step: see `kernels/adamw.cu`.
+    /// `f32[8]`, written by the host before a step: see `kernels/adamw.cu`.
     pub controls: View,
-    /// f32[8], written by the device: see `kernels/elementwise.cu`.
+    /// `f32[8]`, written by the device: see `kernels/elementwise.cu`.
     pub report: View,
-    /// u32[2]: number of the step, low and high word.
+    /// `u32[2]`: number of the step, low and high word.
     pub step: View,
 }
 

@@ -56,7 +56,7 @@ pub struct StepShape {
 pub struct Batch {
     /// u8 [B, S, S, 3], where images are written.
     pub pixels: Option<View>,
-    /// u32 [B]: places in the pool.
+    /// u32 `[B]`: places in the pool.
     pub index: Option<View>,
     /// f32 [B, 5]: left, top, width, height, flip.
     pub crops: Option<View>,
@@ -64,7 +64,7 @@ pub struct Batch {
     pub keep: Option<View>,
     /// u32 [B, T].
     pub tokens: View,
-    /// u32 [B].
+    /// u32 `[B]`.
     pub ends: View,
     /// For each part its `TokenPlan`.
     pub token_plans: Vec<View>,

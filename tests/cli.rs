@@ -144,7 +144,13 @@ fn mistakes_have_their_own_exit_codes_and_leave_stdout_empty() -> Outcome {
 
     let place = Place::new(SMALL)?;
     assert_eq!(place.scaledown(&["plan"])?.status.code(), Some(2));
-    assert_eq!(place.scaledown(&["run", "small.yaml", "--device", "cuda"])?.status.code(), Some(2));
+    if scaledown::trainer::backend::cuda::usable().is_err() {
+        let run = place.scaledown(&["run", "small.yaml", "--device", "cuda"])?;
+        assert_eq!(run.status.code(), Some(6));
+        assert!(text(&run.stderr).starts_with("error: no CUDA: ") && text(&run.stderr).contains("hint: "), "{}", text(&run.stderr));
+    }
+    let bf16 = place.scaledown(&["run", "small.yaml", "--device", "cpu", "--precision", "bf16"])?;
+    assert_eq!(bf16.status.code(), Some(2), "{}", text(&bf16.stderr));
     assert_eq!(place.scaledown(&["explain", "ffff", "small.yaml"])?.status.code(), Some(2));
     assert_eq!(place.scaledown(&["plan", "missing.yaml"])?.status.code(), Some(3));
     assert_eq!(place.scaledown(&["table", "small.yaml"])?.status.code(), Some(6), "no results yet");

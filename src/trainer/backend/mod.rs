@@ -260,3 +260,51 @@ fn gradient_then_update(
     let unfit = before.or_else(|| is_unfit.then_some(Unfit { step: at.step, loss, grad_norm }));
     Ok(StepFound { loss, logit_scale, grad_norm, unfit })
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::run::Pooling;
+    use crate::trainer::model::{build, initial_parameters};
+    use crate::trainer::tests::tiny_model;
+
+    /// Two pairs that fit the tiny model.
+    fn batch() -> StepBatch {
+        StepBatch { samples: 2, images: vec![9; 2 * 12 * 12 * 3], tokens: vec![3; 14], ends: vec![6, 2], ..StepBatch::default() }
+    }
+
+    #[test]
+    fn a_batch_that_does_not_fit_is_an_error_that_says_what() {
+        let program = build(&tiny_model(Pooling::Mean), 0.0);
+        let both = [Tower::Image, Tower::Text];
+        batch().check(&program, &both).unwrap();
+        let cases = [
+            (StepBatch { images: vec![9; 5], ..batch() }, "images has 5 elements, expected 864"),
+            (StepBatch { tokens: vec![3; 13], ..batch() }, "token ids has 13 elements, expected 14"),
+            (StepBatch { tokens: vec![31; 14], ..batch() }, "token 31 of 31"),
+            (StepBatch { ends: vec![6, 7], ..batch() }, "end of text 7 of 7"),
+            (StepBatch { keep: vec![0; 3], ..batch() }, "the kept patches has 3 elements, expected 18"),
+            (StepBatch { index: vec![0], ..batch() }, "the image index has 1 elements, expected 2"),
+            (StepBatch { crops: vec![0.0; 9], ..batch() }, "crops has 9 elements, expected 10"),
+        ];
+        for (batch, expected) in cases {
+            let message = batch.check(&program, &both).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}, expected {expected}");
+        }
+        // What a tower does not read is not looked at.
+        StepBatch { tokens: Vec::new(), ..batch() }.check(&program, &[Tower::Image]).unwrap();
+    }
+
+    #[test]
+    fn the_cpu_asks_for_the_masks_that_it_does_not_draw() {
+        let program = Arc::new(build(&tiny_model(Pooling::Mean), 0.5));
+        let parameters = initial_parameters(&program, 1);
+        let placement = Placement { device: DeviceKind::Cpu, precision: Precision::F32, threads: 1 };
+        let mut step = prepare(program, parameters, placement, Some((&crate::trainer::tests::tiny_train(), 1))).unwrap();
+        assert!(!step.draws_masks() && !step.runs_ahead());
+        let message = step.gradient(&batch(), 1).unwrap_err().to_string();
+        assert!(message.contains("kept patches come along"), "{message}");
+        assert!(matches!(step.found(), Err(TrainerError::NoStep)));
+    }
+}

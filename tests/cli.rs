@@ -149,6 +149,9 @@ fn mistakes_have_their_own_exit_codes_and_leave_stdout_empty() -> Outcome {
         assert_eq!(run.status.code(), Some(6));
         assert!(text(&run.stderr).starts_with("error: no CUDA: ") && text(&run.stderr).contains("hint: "), "{}", text(&run.stderr));
     }
+    if scaledown::trainer::backend::cuda::usable().is_err() {
+        assert_eq!(place.scaledown(&["gpu-check"])?.status.code(), Some(6));
+    }
     let bf16 = place.scaledown(&["run", "small.yaml", "--device", "cpu", "--precision", "bf16"])?;
     assert_eq!(bf16.status.code(), Some(2), "{}", text(&bf16.stderr));
     assert_eq!(place.scaledown(&["explain", "ffff", "small.yaml"])?.status.code(), Some(2));

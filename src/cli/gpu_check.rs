@@ -67,7 +67,7 @@ pub(super) fn run(args: &GpuCheck, out: &mut dyn Write) -> Result<u8, Error> {
         for (name, check) in steps::checks() {
             found.checks.push(outcome(name, || check(&|real, _| open(real)), out)?);
         }
-        found.checks.push(outcome("loss curve in f32", || curves::follows_the_cpu(&|real, _| open(real)), out)?);
+        found.checks.push(outcome("loss curve in f32", || curves::follows_the_cpu(&|real, _| open(real), curves::STEPS), out)?);
     }
     if is_wanted(GpuCheckPart::Speed) {
         for (real, rows) in [(Real::Bf16, &mut found.speed_bf16), (Real::F32, &mut found.speed_f32)] {

@@ -6,6 +6,7 @@ use scaledown::run::Pooling;
 use scaledown::trainer::TrainerError;
 use scaledown::trainer::backend::Step as _;
 use scaledown::trainer::backend::cuda::{CudaStep, planned_bytes};
+use scaledown::trainer::check::curves;
 use scaledown::trainer::check::steps::{self, ADAMW, batch, model, train};
 use scaledown::trainer::model::{build, initial_parameters};
 use scaledown::trainer::ops::launch::Real;
@@ -36,6 +37,13 @@ check!(
     features_of_both_encoders_are_those_of_the_cpu,
     a_held_pool_gives_the_same_bytes_as_written_images,
 );
+
+#[test]
+fn the_loss_curve_follows_the_cpu() {
+    if is_available() {
+        curves::follows_the_cpu(&|real, order| Ok(EmulatedDevice::new(real, order)), 24);
+    }
+}
 
 #[test]
 fn too_little_memory_is_an_error_with_numbers_and_the_plan_says_how_much() {

@@ -41,8 +41,17 @@ impl Buffers {
     /// # Panics
     /// If there are over 2^32 buffers.
     pub fn add(&mut self, name: impl Into<String>, bytes: usize, life: Life) -> View {
+        let view = View { buffer: self.next(), offset: 0 };
         self.list.push(Buffer { name: name.into(), bytes, life });
-        View { buffer: BufferIdx(u32::try_from(self.list.len() - 1).expect("a recording has few buffers")), offset: 0 }
+        view
+    }
+    /// Index of the buffer that is added next.
+    ///
+    /// # Panics
+    /// If there are over 2^32 buffers.
+    #[must_use]
+    pub fn next(&self) -> BufferIdx {
+        BufferIdx(u32::try_from(self.list.len()).expect("a recording has few buffers"))
     }
     /// All of them, by index.
     #[must_use]

@@ -22,6 +22,9 @@ use crate::trainer::ops::{adafactor, adamw};
 use crate::trainer::optim::decay_factor;
 use crate::trainer::program::{Program, Tower};
 
+/// Bytes of the controls with the number of the step behind them: both are written at once.
+const CONTROL_BYTES: usize = 4 * control::LEN + 8;
+
 /// A program prepared for a device.
 pub struct CudaStep<D: Device> {
     device: D,
@@ -122,14 +125,17 @@ fn session(layout: &Layout, real: Real, optimizer: Option<&Optimizer>) -> Sessio
     let flat = 4 * layout.len();
     let params = add("parameters", flat);
     let shadow = if real == Real::F32 { params } else { add("parameters in the compute type", real.bytes() * layout.len()) };
-    let training = optimizer.map(|optimizer| Training {
-        grads: add("gradients", flat),
-        first: add("first moment", flat),
-        second: add("second moment", 4 * optimizer.second.len()),
-        table: add("optimiser table", 4 * optimizer.table().len()),
-        controls: add("controls", 4 * control::LEN),
-        report: add("report", 4 * report::LEN),
-        step: add("step", 8),
+    let training = optimizer.map(|optimizer| {
+        let controls = add("controls", CONTROL_BYTES);
+        Training {
+            grads: add("gradients", flat),
+            first: add("first moment", flat),
+            second: add("second moment", 4 * optimizer.second.len()),
+            table: add("optimiser table", 4 * optimizer.table().len()),
+            controls,
+            report: add("report", 4 * report::LEN),
+            step: controls.floats(control::LEN),
+        }
     });
     Session { buffers, params, shadow, training }
 }
@@ -273,9 +279,9 @@ impl<D: Device> CudaStep<D> {
         self.ready(shape)?;
         let training = self.training()?;
         if let (Some(at), Some(optimizer)) = (at, &self.optimizer) {
-            let controls = optimizer.controls(at.step, at.lr);
-            self.device.write(self.address(training.controls), &floats_to_bytes(&controls))?;
-            self.device.write(self.address(training.step), &at.step.to_le_bytes())?;
+            let mut controls = floats_to_bytes(&optimizer.controls(at.step, at.lr));
+            controls.extend(at.step.to_le_bytes());
+            self.device.write(self.address(training.controls), &controls)?;
         }
         let prepared = self.steps.get_mut(&shape).expect("made ready above");
         if let (Some(batch), Some(views)) = (batch, &prepared.batch) {
@@ -296,7 +302,7 @@ impl<D: Device> CudaStep<D> {
         }
         let (prepared, features) = self.encoders.get_mut(&(tower, samples)).expect("made above");
         let views = prepared.batch.as_ref().expect("an encoder has inputs");
-        let to = |view: View| prepared.addresses[view.buffer.0 as usize];
+        let to = |view: View| prepared.addresses[view.buffer.0 as usize].at(view.offset);
         match tower {
             Tower::Image => self.device.write(to(views.pixels.expect("images are written")), &batch.images)?,
             Tower::Text => {
@@ -330,27 +336,29 @@ fn write_batch<D: Device>(
     shape: &StepShape,
     plans: &mut [TokenPlan],
 ) -> Result<(), TrainerError> {
-    let to = |view: View| addresses[view.buffer.0 as usize];
+    let to = |view: View| addresses[view.buffer.0 as usize].at(view.offset);
     if let Some(pixels) = views.pixels {
         device.write(to(pixels), &batch.images)?;
     }
+    let mut written = vec![0; views.bytes];
+    let mut put = |view: View, bytes: &[u8]| written[view.offset..][..bytes.len()].copy_from_slice(bytes);
     if let Some(index) = views.index {
-        device.write(to(index), &words_to_bytes(&batch.index))?;
+        put(index, &words_to_bytes(&batch.index));
     }
     if let Some(crops) = views.crops {
-        device.write(to(crops), &floats_to_bytes(&batch.crops))?;
+        put(crops, &floats_to_bytes(&batch.crops));
     }
     if let Some(keep) = views.keep {
-        device.write(to(keep), &words_to_bytes(&batch.keep))?;
+        put(keep, &words_to_bytes(&batch.keep));
     }
-    device.write(to(views.tokens), &words_to_bytes(&batch.tokens))?;
-    device.write(to(views.ends), &words_to_bytes(&batch.ends))?;
+    put(views.tokens, &words_to_bytes(&batch.tokens));
+    put(views.ends, &words_to_bytes(&batch.ends));
     let context = batch.tokens.len() / batch.samples.max(1);
     for ((part, view), plan) in record::parts(shape.samples, shape.chunks).into_iter().zip(&views.token_plans).zip(plans) {
         plan.fill(&batch.tokens[part.start * context..part.end * context], &batch.ends[part], context);
-        device.write(to(*view), &words_to_bytes(plan.as_words()))?;
+        put(*view, &words_to_bytes(plan.as_words()));
     }
-    Ok(())
+    device.write(to(views.written), &written)
 }
 
 impl<D: Device> Step for CudaStep<D> {

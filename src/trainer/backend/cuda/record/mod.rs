@@ -58,7 +58,7 @@ pub struct Training {
     pub controls: View,
     /// `f32[8]`, written by the device: see `kernels/elementwise.cu`.
     pub report: View,
-    /// `u32[2]`: number of the step, low and high word.
+    /// `u32[2]`, behind the controls: number of the step, low and high word.
     pub step: View,
 }
 

@@ -1,6 +1,6 @@
 //! Whole recordings: a training step, the encoders alone, the shadow of the parameters.
 
-use super::super::buffers::Life;
+use super::super::buffers::{ALIGNMENT, Life};
 use super::super::layout::Layout;
 use super::ends::Features;
 use super::{Recorder, Recording, Session, Training};
@@ -51,9 +51,14 @@ pub struct StepShape {
     pub has_update: bool,
 }
 
-/// Views that a host writes before a step; each a kept buffer of its recording.
+/// What a host writes before a step. All but the pixels lie in one kept buffer of the recording, to be written at once: a
+/// handful of small copies would cost a small model a tenth of its step.
 #[derive(Debug, Clone)]
 pub struct Batch {
+    /// The buffer of the views below, pixels excepted.
+    pub written: View,
+    /// Its size.
+    pub bytes: usize,
     /// u8 [B, S, S, 3], where images are written.
     pub pixels: Option<View>,
     /// u32 `[B]`: places in the pool.
@@ -166,19 +171,23 @@ impl Recorder<'_> {
         let (samples, tokens) = (shape.samples, self.program.token_embed().tokens);
         let (side, kept) = (self.program.patch_embed().shape.image_size, self.program.patch_embed().kept);
         let has_index = shape.images != Images::Written;
-        let mut add = |name: &str, bytes: usize| self.buffers.add(name, bytes, Life::Kept);
-        Batch {
-            pixels: (!has_index).then(|| add("pixels", samples * side * side * 3)),
-            index: has_index.then(|| add("image index", 4 * samples)),
-            crops: (shape.images == Images::PoolCropped).then(|| add("crops", 20 * samples)),
-            keep: (shape.masking == Masking::Written).then(|| add("kept patches", 4 * samples * kept)),
-            tokens: add("token ids", 4 * samples * tokens),
-            ends: add("ends of text", 4 * samples),
-            token_plans: parts(samples, shape.chunks)
-                .iter()
-                .map(|part| add("token plan", 4 * embedding::cuda::TokenPlan::words(part.len(), tokens)))
-                .collect(),
-        }
+        let pixels = (!has_index).then(|| self.buffers.add("pixels", samples * side * side * 3, Life::Kept));
+        // The buffer that is added when all its parts are known.
+        let written = View { buffer: self.buffers.next(), offset: 0 };
+        let mut bytes = 0;
+        let mut place = |words: usize| {
+            let view = written.at(bytes);
+            bytes += (4 * words).next_multiple_of(ALIGNMENT);
+            view
+        };
+        let index = has_index.then(|| place(samples));
+        let crops = (shape.images == Images::PoolCropped).then(|| place(5 * samples));
+        let keep = (shape.masking == Masking::Written).then(|| place(samples * kept));
+        let (tokens_view, ends) = (place(samples * tokens), place(samples));
+        let plan_words = |part: &std::ops::Range<usize>| embedding::cuda::TokenPlan::words(part.len(), tokens);
+        let token_plans = parts(samples, shape.chunks).iter().map(|part| place(plan_words(part))).collect();
+        self.buffers.add("batch", bytes, Life::Kept);
+        Batch { written, bytes, pixels, index, crops, keep, tokens: tokens_view, ends, token_plans }
     }
 
     fn kept_features(&mut self, samples: usize, name: &str) -> Features {

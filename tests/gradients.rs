@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use scaledown::data::{Philox, Stream};
 use scaledown::run::{
-    Activation, Augmentation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig,
-    TrainConfig, VitConfig,
+    Activation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig, TrainConfig,
+    VitConfig,
 };
 use scaledown::trainer::backend::cpu::{CpuSettings, CpuStep};
 use scaledown::trainer::backend::reference::{ReferenceOptimizer, ReferenceStep};
@@ -205,13 +205,7 @@ fn upstream(program: &Program, samples: usize, side: u64) -> Vec<f64> {
 
 fn train(optimizer: OptimizerConfig) -> TrainConfig {
     TrainConfig {
-        strategy: StrategyConfig {
-            augmentation: Augmentation::None,
-            masked: 0.0,
-            unmasked_tuning: 0.0,
-            batch_multiplier: 1,
-            ssl: None,
-        },
+        strategy: StrategyConfig::clip(),
         batch_size: 8,
         accumulate: 1,
         steps: 10,

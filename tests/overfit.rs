@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use scaledown::data::{Philox, Stream};
 use scaledown::run::{
-    Activation, Augmentation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig,
-    TrainConfig, VitConfig,
+    Activation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig, TrainConfig,
+    VitConfig,
 };
 use scaledown::trainer::backend::cpu::{CpuSettings, CpuStep};
 use scaledown::trainer::backend::{Step as _, StepBatch};
@@ -50,13 +50,7 @@ fn config(pooling: Pooling) -> ModelConfig {
 
 fn train(optimizer: OptimizerConfig, lr: f64) -> TrainConfig {
     TrainConfig {
-        strategy: StrategyConfig {
-            augmentation: Augmentation::None,
-            masked: 0.0,
-            unmasked_tuning: 0.0,
-            batch_multiplier: 1,
-            ssl: None,
-        },
+        strategy: StrategyConfig::clip(),
         batch_size: PAIRS as u64,
         accumulate: 1,
         steps: 40,

@@ -10,8 +10,8 @@ use super::args::{BenchActivation, BenchStep, BenchWhat, Format};
 use crate::data::{Philox, Stream};
 use crate::error::Error;
 use crate::run::{
-    Activation, Augmentation, DeviceKind, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig,
-    TextEncoderConfig, TrainConfig, VitConfig,
+    Activation, DeviceKind, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig,
+    TrainConfig, VitConfig,
 };
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
@@ -205,13 +205,7 @@ fn model(args: &BenchStep) -> ModelConfig {
 
 fn train(args: &BenchStep) -> TrainConfig {
     TrainConfig {
-        strategy: StrategyConfig {
-            augmentation: Augmentation::None,
-            masked: args.masked,
-            unmasked_tuning: 0.0,
-            batch_multiplier: 1,
-            ssl: None,
-        },
+        strategy: StrategyConfig { masked: args.masked, ..StrategyConfig::clip() },
         batch_size: args.batch as u64,
         accumulate: args.chunks as u64,
         steps: 1_000_000,

@@ -98,13 +98,7 @@ fn calibrate(model: &ModelConfig) -> Option<f64> {
         step.gradient(&batch, 1).ok()?;
         steps += 1;
     }
-    let strategy = crate::run::StrategyConfig {
-        augmentation: crate::run::Augmentation::None,
-        masked: 0.0,
-        unmasked_tuning: 0.0,
-        batch_multiplier: 1,
-        ssl: None,
-    };
+    let strategy = crate::run::StrategyConfig::clip();
     #[expect(clippy::cast_precision_loss, reason = "a batch size")]
     let work = gmacs_per_sample(model, &strategy) * BATCH as f64 * f64::from(steps);
     Some(work / begun.elapsed().as_secs_f64())

@@ -38,13 +38,7 @@ pub(crate) fn config(size: u64, seed: u64) -> RunConfig {
             pixel_std: [0.1 + 0.2, 0.26, 0.27],
         },
         train: TrainConfig {
-            strategy: StrategyConfig {
-                augmentation: Augmentation::None,
-                masked: 0.0,
-                unmasked_tuning: 0.0,
-                batch_multiplier: 1,
-                ssl: None,
-            },
+            strategy: StrategyConfig::clip(),
             batch_size: 32,
             accumulate: 1,
             steps: 10,

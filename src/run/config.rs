@@ -331,6 +331,14 @@ pub struct StrategyConfig {
     pub ssl: Option<SslConfig>,
 }
 
+impl StrategyConfig {
+    /// Contrastive learning as it is: whole images, not augmented, no other loss.
+    #[must_use]
+    pub fn clip() -> Self {
+        Self { augmentation: Augmentation::None, masked: 0.0, unmasked_tuning: 0.0, batch_multiplier: 1, ssl: None }
+    }
+}
+
 /// A share that most strategies do not have is left out of keys and records.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_zero(share: &f64) -> bool {

@@ -53,7 +53,9 @@ pub fn gmacs(config: &RunConfig) -> f64 {
 /// kept buffers and the arena of the recorded step, without a held image pool.
 #[must_use]
 pub fn planned_bytes(config: &RunConfig) -> u64 {
-    let program = build(&config.model, config.train.strategy.masked);
+    // The steps that see whole images need the most.
+    let masked = if config.train.masked_steps() < config.train.steps { 0.0 } else { config.train.strategy.masked };
+    let program = build(&config.model, masked);
     if config.device == DeviceKind::Cuda {
         return cuda::planned_bytes(&program, &config.train, cuda::real_of(config.precision));
     }

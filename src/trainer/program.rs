@@ -226,6 +226,11 @@ impl Program {
         let found = self.calls.iter().find_map(|call| if let Block::PatchEmbed(block) = &call.block { Some(block) } else { None });
         found.expect("an image encoder starts with a patch embedding")
     }
+    /// Whether patches are left out of each image.
+    #[must_use]
+    pub fn masks_patches(&self) -> bool {
+        self.patch_embed().kept < self.patch_embed().patches
+    }
     /// The token embedding.
     ///
     /// # Panics

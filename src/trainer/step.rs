@@ -177,8 +177,11 @@ impl Training<'_> {
             let is_curve_point = done == 0 || step.is_multiple_of(train.steps.div_ceil(CURVE_POINTS)) || last;
             let is_due = self.options.checkpoint_every > 0 && step.is_multiple_of(self.options.checkpoint_every) && !last;
             let is_unmasked = done > start && masked_at(self.setup, done) != masked_at(self.setup, done - 1);
-            if is_unmasked && let Some(unfit) = self.unmask(done)? {
-                return self.diverged(unfit);
+            if is_unmasked {
+                if let Some(unfit) = self.step.found()?.unfit {
+                    return self.diverged(unfit);
+                }
+                self = self.unmask(done)?;
             }
             self.advance(done)?;
             // A backend that runs ahead is looked at when something depends on it, and now and then for whoever is watching.
@@ -207,15 +210,15 @@ impl Training<'_> {
     }
 
     /// Goes on with the program that sees whole images, from the same parameters and optimiser state.
-    fn unmask(&mut self, done: u64) -> Result<Option<Unfit>, TrainerError> {
-        if let Some(unfit) = self.step.found()?.unfit {
-            return Ok(Some(unfit));
-        }
-        let masked = masked_at(self.setup, done);
-        let (parameters, optimizer) = (self.step.parameters()?, self.step.optimizer_state()?);
-        self.step = prepare(self.setup, self.options, masked, parameters, Some(&optimizer))?;
-        self.feed.serve(self.setup, masked, self.step.as_mut())?;
-        Ok(None)
+    fn unmask(self, done: u64) -> Result<Self, TrainerError> {
+        let Self { setup, options, mut step, mut feed, curve, looked, loss } = self;
+        let masked = masked_at(setup, done);
+        let (parameters, optimizer) = (step.parameters()?, step.optimizer_state()?);
+        // Its memory is given back before the next one asks for as much.
+        drop(step);
+        let mut step = prepare(setup, options, masked, parameters, Some(&optimizer))?;
+        feed.serve(setup, masked, step.as_mut())?;
+        Ok(Self { setup, options, step, feed, curve, looked, loss })
     }
 
     fn advance(&mut self, done: u64) -> Result<(), TrainerError> {

@@ -1,8 +1,8 @@
 //! Small configs that several tests of the trainer share.
 
 use crate::run::{
-    Activation, Augmentation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig,
-    TrainConfig, VitConfig,
+    Activation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig, TrainConfig,
+    VitConfig,
 };
 
 /// A model of a few thousand parameters with awkward sizes.
@@ -31,13 +31,7 @@ pub fn tiny_model(pooling: Pooling) -> ModelConfig {
 /// A plain CLIP training config.
 pub fn tiny_train() -> TrainConfig {
     TrainConfig {
-        strategy: StrategyConfig {
-            augmentation: Augmentation::None,
-            masked: 0.0,
-            unmasked_tuning: 0.0,
-            batch_multiplier: 1,
-            ssl: None,
-        },
+        strategy: StrategyConfig::clip(),
         batch_size: 8,
         accumulate: 1,
         steps: 10,

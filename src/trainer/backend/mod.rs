@@ -236,12 +236,17 @@ pub fn prepare(
         }
         DeviceKind::Cuda => {
             let device = cuda::CudaDevice::new(0, placement.precision)?;
-            let embed = program.patch_embed();
-            let masked = train.filter(|_| embed.kept < embed.patches);
+            let masked = train.filter(|_| program.masks_patches());
             let mask_key = masked.map(|(_, seed)| Philox::new(seed, Stream::Mask).key());
             Ok(Box::new(cuda::CudaStep::new(device, program, &parameters, config, mask_key)?))
         }
     }
+}
+
+/// Cuts `samples` into `chunks` contiguous parts of nearly equal length.
+fn parts(samples: usize, chunks: usize) -> Vec<std::ops::Range<usize>> {
+    let chunks = chunks.clamp(1, samples.max(1));
+    (0..chunks).map(|chunk| samples * chunk / chunks..samples * (chunk + 1) / chunks).collect()
 }
 
 /// A whole step of a backend that does it in two halves; `last` is what the step before found.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::data::{Philox, Stream};
 use crate::run::{
-    Activation, Augmentation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig,
-    TrainConfig, VitConfig,
+    Activation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig, TrainConfig,
+    VitConfig,
 };
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
@@ -72,7 +72,7 @@ pub fn model(pooling: Pooling) -> ModelConfig {
 #[must_use]
 pub fn train(optimizer: OptimizerConfig, masked: f64) -> TrainConfig {
     TrainConfig {
-        strategy: StrategyConfig { augmentation: Augmentation::None, masked, unmasked_tuning: 0.0, batch_multiplier: 1, ssl: None },
+        strategy: StrategyConfig { masked, ..StrategyConfig::clip() },
         batch_size: PAIRS as u64,
         accumulate: 1,
         steps: 10,

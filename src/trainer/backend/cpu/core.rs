@@ -93,8 +93,8 @@ impl Core {
     /// Takes in what `towers` read of a batch, and packs the weights if they changed.
     pub fn begin(&mut self, batch: &StepBatch, towers: &[Tower]) -> Result<(), TrainerError> {
         batch.check(&self.program, towers)?;
-        let embed = self.program.patch_embed();
-        if !batch.index.is_empty() || (towers.contains(&Tower::Image) && batch.keep.is_empty() && embed.kept < embed.patches) {
+        let lacks_masks = towers.contains(&Tower::Image) && batch.keep.is_empty() && self.program.masks_patches();
+        if !batch.index.is_empty() || lacks_masks {
             return Err(TrainerError::Input("the CPU holds no pool and draws no masks: images and kept patches come along".into()));
         }
         self.batch.clone_from(batch);

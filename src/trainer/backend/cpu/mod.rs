@@ -16,7 +16,7 @@ use std::sync::Arc;
 use dfdx::tensor::{NoneTape, OwnedTape};
 
 use self::core::Core;
-use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport};
+use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport, parts};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::contrastive::Contrastive;
@@ -154,12 +154,6 @@ impl CpuStep {
         self.core.borrow_mut().end_part(part.len());
         Ok(())
     }
-}
-
-/// Cuts `samples` into `chunks` contiguous parts of nearly equal length.
-fn parts(samples: usize, chunks: usize) -> Vec<Range<usize>> {
-    let chunks = chunks.clamp(1, samples.max(1));
-    (0..chunks).map(|chunk| samples * chunk / chunks..samples * (chunk + 1) / chunks).collect()
 }
 
 impl Step for CpuStep {

@@ -13,7 +13,7 @@ use super::layout::Layout;
 use super::record::{self, Batch, Encode, Images, Masking, Recording, Session, StepShape, Training, Update};
 use crate::run::{OptimizerConfig, TrainConfig};
 use crate::trainer::TrainerError;
-use crate::trainer::backend::{LossReport, Step, StepAt, StepBatch, StepFound, Unfit, UpdateReport};
+use crate::trainer::backend::{LossReport, Step, StepAt, StepBatch, StepFound, Unfit, UpdateReport, parts};
 use crate::trainer::ops::adafactor::FactorView;
 use crate::trainer::ops::embedding::cuda::TokenPlan;
 use crate::trainer::ops::flat::{FlatView, control, report};
@@ -151,7 +151,7 @@ pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> u64 
         samples: count(train.effective_batch()),
         chunks: count(train.accumulate),
         images: Images::Written,
-        masking: if train.strategy.masked > 0.0 { Masking::Drawn([0; 2]) } else { Masking::None },
+        masking: if program.masks_patches() { Masking::Drawn([0; 2]) } else { Masking::None },
         has_gradient: true,
         has_update: true,
     };
@@ -268,7 +268,7 @@ impl<D: Device> CudaStep<D> {
         let optimizer = self.optimizer.as_ref().ok_or(TrainerError::NoOptimizer)?;
         let (recording, batch) =
             record::training_step(&self.program, &self.layout, &self.session, self.real, &shape, self.pool, &optimizer.update());
-        let plans = record::parts(shape.samples, shape.chunks).iter().map(|_| TokenPlan::default()).collect();
+        let plans = parts(shape.samples, shape.chunks).iter().map(|_| TokenPlan::default()).collect();
         let prepared = self.prepare(&recording, batch, plans)?;
         self.steps.insert(shape, prepared);
         Ok(())
@@ -276,6 +276,9 @@ impl<D: Device> CudaStep<D> {
 
     /// Writes what the device reads, and starts the recording.
     fn start(&mut self, shape: StepShape, batch: Option<&StepBatch>, at: Option<StepAt>) -> Result<(), TrainerError> {
+        if let Some(batch) = batch {
+            batch.check(&self.program, &[Tower::Image, Tower::Text])?;
+        }
         self.ready(shape)?;
         let training = self.training()?;
         if let (Some(at), Some(optimizer)) = (at, &self.optimizer) {
@@ -285,7 +288,6 @@ impl<D: Device> CudaStep<D> {
         }
         let prepared = self.steps.get_mut(&shape).expect("made ready above");
         if let (Some(batch), Some(views)) = (batch, &prepared.batch) {
-            batch.check(&self.program, &[Tower::Image, Tower::Text])?;
             write_batch(&mut self.device, &prepared.addresses, views, batch, &shape, &mut prepared.plans)?;
         }
         self.device.run(&prepared.graph)
@@ -354,7 +356,7 @@ fn write_batch<D: Device>(
     put(views.tokens, &words_to_bytes(&batch.tokens));
     put(views.ends, &words_to_bytes(&batch.ends));
     let context = batch.tokens.len() / batch.samples.max(1);
-    for ((part, view), plan) in record::parts(shape.samples, shape.chunks).into_iter().zip(&views.token_plans).zip(plans) {
+    for ((part, view), plan) in parts(shape.samples, shape.chunks).into_iter().zip(&views.token_plans).zip(plans) {
         plan.fill(&batch.tokens[part.start * context..part.end * context], &batch.ends[part], context);
         put(*view, &words_to_bytes(plan.as_words()));
     }

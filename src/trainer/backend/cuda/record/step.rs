@@ -5,6 +5,7 @@ use super::super::layout::Layout;
 use super::ends::Features;
 use super::{Recorder, Recording, Session, Training};
 use crate::run::OptimizerConfig;
+use crate::trainer::backend::parts;
 use crate::trainer::ops::contrastive::cuda::Schedule;
 use crate::trainer::ops::contrastive::{self, Contrastive, Form};
 use crate::trainer::ops::flat::{FlatView, StepBuffers, report as reported};
@@ -91,13 +92,6 @@ pub(in super::super) struct Inputs {
     pub tokens: View,
     pub ends: View,
     pub token_plan: View,
-}
-
-/// Cuts `samples` into `chunks` contiguous parts of nearly equal length: those of the CPU.
-#[must_use]
-pub fn parts(samples: usize, chunks: usize) -> Vec<std::ops::Range<usize>> {
-    let chunks = chunks.clamp(1, samples.max(1));
-    (0..chunks).map(|chunk| samples * chunk / chunks..samples * (chunk + 1) / chunks).collect()
 }
 
 /// What an optimiser needs beside the session's buffers.

@@ -22,11 +22,15 @@ fn a_program_killed_at_any_moment_leaves_a_store_that_a_rerun_completes_to_the_s
     let whole = Rig::new(RUNS);
     whole.run(stepping(STEPS, Duration::ZERO));
     let expected = snapshot(whole.store.path());
-    let rig = Rig::new(RUNS);
-    let start = Instant::now();
-    let output = program(rig.store.path(), &rig.log(), RUNS, STEPS).output().unwrap();
-    assert!(output.status.success());
-    let uninterrupted = u64::try_from(start.elapsed().as_millis()).unwrap().max(20);
+    let took = || {
+        let rig = Rig::new(RUNS);
+        let start = Instant::now();
+        let output = program(rig.store.path(), &rig.log(), RUNS, STEPS).output().unwrap();
+        assert!(output.status.success());
+        u64::try_from(start.elapsed().as_millis()).unwrap()
+    };
+    // The shortest of three: one that other work slowed down would put most moments after the end.
+    let uninterrupted = took().min(took()).min(took()).max(20);
     let mut killed = 0;
     for number in 0..12 {
         let rig = Rig::new(RUNS);

@@ -25,15 +25,13 @@ DEV u16 bf16_bits(float x) {
 }
 DEV u32 bf16_pair(float low, float high) { return bf16_bits(low) | (u32)bf16_bits(high) << 16; }
 
-// 16 bytes from global to shared memory, asynchronously; the emulator copies at once.
-DEV void copy_async_16(shared_address to, const void* from) { memcpy(to, from, 16); }
+// 16 bytes from global to shared memory, asynchronously: there once their group is waited for, to others after a barrier, too.
+DEV void copy_async_16(shared_address to, const void* from) { emu::copy_async(to, from); }
 // As copy_async_16; where `fill` is false, 16 zero bytes are written and `from` is not read.
-DEV void copy_async_16_or_zero(shared_address to, const void* from, bool fill) {
-    if (fill) memcpy(to, from, 16); else memset(to, 0, 16);
-}
-DEV void copy_async_commit() {}
+DEV void copy_async_16_or_zero(shared_address to, const void* from, bool fill) { emu::copy_async(to, fill ? from : nullptr); }
+DEV void copy_async_commit() { emu::current->groups++; }
 // Waits until at most N committed groups are under way.
-template <int N> DEV void copy_async_wait() {}
+template <int N> DEV void copy_async_wait() { emu::copies_arrive(N); }
 
 // Four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8.
 DEV void load_matrix_4(u32 (&r)[4], shared_address row) {

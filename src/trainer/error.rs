@@ -89,14 +89,19 @@ pub enum TrainerError {
         log: String,
     },
     /// Device memory ran out.
-    #[error("the GPU has no memory left: asked for {}, in use with it {}, free {}", mib(*asked), mib(*planned), available.map_or_else(|| "unknown".into(), mib))]
+    #[error(
+        "the GPU has no memory left: asked for {} beyond {}, available {}, planned for a training step in all {}",
+        mib(*asked), mib(*held), known(*available), known(*planned)
+    )]
     DeviceMemory {
         /// Bytes of the allocation that failed.
         asked: u64,
-        /// Bytes that this step would hold with it.
-        planned: u64,
-        /// Bytes that were free.
+        /// Bytes that this program holds already.
+        held: u64,
+        /// Bytes that were free on the device.
         available: Option<u64>,
+        /// Bytes that a training step is planned with; unknown where nothing is trained.
+        planned: Option<u64>,
     },
     /// The data does not fit the model or the evaluation.
     #[error("{0}")]
@@ -108,7 +113,10 @@ impl TrainerError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::OutOfMemory | Self::DeviceMemory { .. } => Some("use a smaller batch, or cut it with `train.accumulate`".into()),
+            Self::OutOfMemory => Some("use a smaller batch, or cut it with `train.accumulate`".into()),
+            Self::DeviceMemory { .. } => {
+                Some("use a smaller batch, cut it with `train.accumulate`, or run fewer jobs at once on the GPU".into())
+            }
             Self::Unsupported { hint, .. } | Self::NoCuda { hint, .. } => Some(hint.clone()),
             Self::Cuda { .. } => {
                 Some("run it again with SCALEDOWN_CUDA_REPLAY=checked: the message then names the node that fails".into())
@@ -117,6 +125,10 @@ impl TrainerError {
             _ => None,
         }
     }
+}
+
+fn known(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "unknown".into(), mib)
 }
 
 /// Bytes for people.

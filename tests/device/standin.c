@@ -1,12 +1,20 @@
-// A driver, an NVRTC and a cuBLASLt that run on the CPU, for the host side alone: memory is the heap, work outside a capture runs
-// at once, a graph is the list of what was captured. Stricter than the real ones: a capture that allocates or waits is refused.
-// Compiled three times, with DRIVER, NVRTC or CUBLASLT defined.
+// A driver, an NVRTC and a cuBLASLt that run on the CPU, so that the whole program runs without a GPU: memory is the heap, work
+// outside a capture runs at once, a graph is the list of what was captured, kernels are compiled for the emulator (tests/emu).
+// Stricter than the real ones: a capture that allocates or waits is refused, fresh memory is not zero.
+// Compiled three times, with DRIVER, NVRTC or CUBLASLT defined. Of the environment: STANDIN_EMULATOR, the folder of emu.h;
+// STANDIN_KERNELS, a folder for compiled kernels; STANDIN_MIB, the memory of the device; STANDIN_REFUSES, a compute capability
+// (as 90) whose machine code the driver refuses. Meant for Linux and one process a device.
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+enum { MOST_ARGS = 48 };
 typedef struct {
     int type; /* 0 f32, 14 bf16 */
     uint64_t rows, columns;
@@ -17,9 +25,16 @@ typedef struct {
     uint64_t bias;
 } Desc;
 typedef struct {
+    unsigned (*sizes)(unsigned*);
+    void (*run)(const unsigned*, const unsigned*, unsigned, void**, unsigned);
+    int shared_room;
+} Function;
+typedef struct {
     int kind; /* 0 fill, 1 copy, 2 kernel, 3 product */
     uint64_t to, from, bytes;
-    uint32_t len;
+    Function* function;
+    unsigned grid[3], block[3], shared, num_args;
+    uint64_t args[MOST_ARGS];
     Desc desc;
     Layout a, b, d;
     uint64_t pa, pb, pc, pd;
@@ -34,11 +49,17 @@ static uint16_t to_bf16(float x) {
 void standin_enqueue(const Op* op);
 
 #ifdef DRIVER
-enum { OK = 0, INVALID = 1, MEMORY = 2, CAPTURING = 900 };
-static uint64_t used, limit = 1ull << 28;
-static int capturing, shared_room = 49152;
-static Op* captured;
-static uint64_t count;
+enum { OK = 0, INVALID = 1, MEMORY = 2, NO_CONTEXT = 201, CAPTURING = 900 };
+static uint64_t used;
+static uint64_t limit(void) {
+    const char* mib = getenv("STANDIN_MIB");
+    return (mib ? strtoull(mib, 0, 10) : 256ull) << 20;
+}
+static pthread_mutex_t device = PTHREAD_MUTEX_INITIALIZER;
+// The emulator and these are used by one thread at a time; a capture is its thread's own, as a relaxed one is its stream's.
+static __thread int capturing;
+static __thread Op* captured;
+static __thread uint64_t count;
 // Objects that were made and not destroyed.
 static long live;
 long standin_live(void) { return live; }
@@ -50,32 +71,48 @@ static float get(uint64_t base, int type, uint64_t i) {
     memcpy(&x, &u, 4);
     return x;
 }
-static float element(const Op* op, int is_b, uint64_t row, uint64_t column) {
+// A factor as floats, its inner dimension along rows; `lines` columns of it.
+static float* unpacked(const Op* op, int is_b, uint64_t inner, uint64_t lines) {
     const Layout* l = is_b ? &op->b : &op->a;
-    int transpose = is_b ? op->desc.transpose_b : op->desc.transpose_a;
-    uint64_t r = transpose ? column : row, c = transpose ? row : column;
-    if (r >= l->rows || c >= l->columns) abort();
-    return get(is_b ? op->pb : op->pa, l->type, r + c * (uint64_t)l->leading);
+    int transposed = is_b ? !op->desc.transpose_b : op->desc.transpose_a;
+    if ((transposed ? l->rows : l->columns) != inner || (transposed ? l->columns : l->rows) != lines) abort();
+    float* out = malloc((inner * lines + 1) * sizeof(float));
+    for (uint64_t k = 0; k < inner; k++)
+        for (uint64_t i = 0; i < lines; i++) {
+            uint64_t at = transposed ? k + i * (uint64_t)l->leading : i + k * (uint64_t)l->leading;
+            out[k * lines + i] = get(is_b ? op->pb : op->pa, l->type, at);
+        }
+    return out;
+}
+static void product(const Op* op) {
+    uint64_t inner = op->desc.transpose_a ? op->a.rows : op->a.columns, rows = op->d.rows, columns = op->d.columns;
+    float *a = unpacked(op, 0, inner, rows), *b = unpacked(op, 1, inner, columns), *sums = malloc((rows + 1) * sizeof(float));
+    for (uint64_t c = 0; c < columns; c++) {
+        memset(sums, 0, rows * sizeof(float));
+        for (uint64_t k = 0; k < inner; k++)
+            for (uint64_t r = 0; r < rows; r++) sums[r] += a[k * rows + r] * b[k * columns + c];
+        for (uint64_t r = 0; r < rows; r++) {
+            uint64_t at = r + c * (uint64_t)op->d.leading;
+            float sum = op->alpha * sums[r];
+            if (op->beta != 0) sum += op->beta * get(op->pc, op->d.type, at);
+            if (op->desc.epilogue == 4) sum += get(op->desc.bias, op->d.type, r);
+            if (op->d.type == 0) ((float*)op->pd)[at] = sum;
+            else ((uint16_t*)op->pd)[at] = to_bf16(sum);
+        }
+    }
+    free(a), free(b), free(sums);
 }
 static void perform(const Op* op) {
+    pthread_mutex_lock(&device);
     if (op->kind == 0) memset((void*)op->to, 0, op->bytes);
     if (op->kind == 1) memcpy((void*)op->to, (void*)op->from, op->bytes);
-    if (op->kind == 2)
-        for (uint32_t i = 0; i < op->len; i++) ((uint16_t*)op->to)[i] = to_bf16(((float*)op->from)[i]);
-    if (op->kind == 3) {
-        uint64_t inner = op->desc.transpose_a ? op->a.rows : op->a.columns;
-        for (uint64_t c = 0; c < op->d.columns; c++)
-            for (uint64_t r = 0; r < op->d.rows; r++) {
-                float sum = 0;
-                for (uint64_t k = 0; k < inner; k++) sum += element(op, 0, r, k) * element(op, 1, k, c);
-                uint64_t at = r + c * (uint64_t)op->d.leading;
-                sum *= op->alpha;
-                if (op->beta != 0) sum += op->beta * get(op->pc, op->d.type, at);
-                if (op->desc.epilogue == 4) sum += get(op->desc.bias, op->d.type, r);
-                if (op->d.type == 0) ((float*)op->pd)[at] = sum;
-                else ((uint16_t*)op->pd)[at] = to_bf16(sum);
-            }
+    if (op->kind == 2) {
+        void* pointers[MOST_ARGS];
+        for (unsigned i = 0; i < op->num_args; i++) pointers[i] = (void*)&op->args[i];
+        op->function->run(op->grid, op->block, op->shared, pointers, op->num_args);
     }
+    if (op->kind == 3) product(op);
+    pthread_mutex_unlock(&device);
 }
 void standin_enqueue(const Op* op) {
     if (!capturing) {
@@ -91,10 +128,13 @@ int cuDriverGetVersion(int* v) { return *v = 13000, OK; }
 int cuDeviceGetCount(int* n) { return *n = 1, OK; }
 int cuDeviceGet(int* d, int ordinal) { return *d = ordinal, OK; }
 int cuDeviceGetName(char* name, int len, int d) { return snprintf(name, len, "Stand-in"), OK; }
-int cuDeviceTotalMem_v2(size_t* bytes, int d) { return *bytes = limit, OK; }
+int cuDeviceTotalMem_v2(size_t* bytes, int d) { return *bytes = limit(), OK; }
 int cuDeviceGetAttribute(int* value, int which, int d) { return *value = which == 75 ? 9 : which == 76 ? 0 : 1, OK; }
-static void* current;
-int cuDevicePrimaryCtxRetain(void** c, int d) { return *c = &current, live++, OK; }
+// A thread that has not bound the context gets errors.
+static __thread void* current;
+static char context;
+
+int cuDevicePrimaryCtxRetain(void** c, int d) { return *c = &context, live++, OK; }
 int cuDevicePrimaryCtxRelease_v2(int d) { return live--, OK; }
 int cuCtxGetCurrent(void** c) { return *c = current, OK; }
 int cuCtxSetCurrent(void* c) { return current = c, OK; }
@@ -119,17 +159,18 @@ int cuGraphInstantiateWithFlags(Graph** exec, Graph* g, unsigned long long flags
 }
 int cuGraphUpload(Graph* exec, void* s) { return OK; }
 int cuGraphLaunch(Graph* exec, void* s) {
+    if (!current) return NO_CONTEXT;
     for (uint64_t i = 0; i < exec->count; i++) perform(&exec->ops[i]);
     return OK;
 }
 int cuGraphDestroy(Graph* g) { return free(g->ops), free(g), live--, OK; }
 int cuGraphExecDestroy(Graph* g) { return cuGraphDestroy(g); }
-int cuMemGetInfo_v2(size_t* available, size_t* total) { return *available = limit - used, *total = limit, OK; }
+int cuMemGetInfo_v2(size_t* available, size_t* total) { return *available = limit() - used, *total = limit(), OK; }
 // The size stands before the memory; fresh memory is not zero.
 int cuMemAlloc_v2(uint64_t* p, size_t bytes) {
     if (capturing) return CAPTURING;
-    if (!current || !bytes) return INVALID;
-    if (bytes > limit - used) return MEMORY;
+    if (!current || !bytes) return current ? INVALID : NO_CONTEXT;
+    if (bytes > limit() - used) return MEMORY;
     char* base = aligned_alloc(256, (bytes + 511) / 256 * 256);
     memset(base, 0xff, bytes + 256), *(size_t*)base = bytes;
     return *p = (uint64_t)base + 256, used += bytes, live++, OK;
@@ -143,10 +184,12 @@ int cuMemHostAlloc(void** p, size_t bytes, unsigned flags) { return *p = malloc(
 int cuMemFreeHost(void* p) { return free(p), live--, OK; }
 static int move(uint64_t to, uint64_t from, uint64_t bytes) {
     Op op = {.kind = 1, .to = to, .from = from, .bytes = bytes};
+    if (!current) return NO_CONTEXT;
     return bytes ? (standin_enqueue(&op), OK) : INVALID;
 }
 int cuMemsetD8Async(uint64_t p, unsigned char v, size_t n, void* s) {
     Op op = {.kind = 0, .to = p, .bytes = n};
+    if (!current) return NO_CONTEXT;
     return n ? (standin_enqueue(&op), OK) : INVALID;
 }
 int cuMemsetD32Async(uint64_t p, unsigned v, size_t n, void* s) { return cuMemsetD8Async(p, 0, 4 * n, s); }
@@ -157,35 +200,86 @@ int cuEventCreate(void** e, unsigned flags) { return *e = malloc(1), live++, OK;
 int cuEventRecord(void* e, void* s) { return OK; }
 int cuEventSynchronize(void* e) { return capturing ? CAPTURING : OK; }
 int cuEventDestroy_v2(void* e) { return free(e), live--, OK; }
-// Refuses machine code, as a driver may that is older than the compiler.
-int cuModuleLoadData(void** m, const char* image) { return strcmp(image, "text") ? 209 : (*m = malloc(1), live++, OK); }
-int cuModuleGetFunction(void** f, void* m, const char* name) { return strcmp(name, "cast") ? 500 : (*f = "cast", OK); }
-int cuModuleUnload(void* m) { return free(m), live--, OK; }
-int cuFuncGetAttribute(int* value, int which, void* f) { return *value = which == 0 ? 256 : which == 8 ? shared_room : 0, OK; }
-int cuFuncSetAttribute(void* f, int which, int value) { return shared_room = value, value <= 232448 ? OK : INVALID; }
-int cuLaunchKernel(void* f, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* s,
+// An image is `c` for machine code or `p` for PTX, and the path of a library.
+int cuModuleLoadData(void** m, const char* image) {
+    if (*image == 'c' && getenv("STANDIN_REFUSES")) return 209;
+    *m = dlopen(image + 1, RTLD_NOW | RTLD_LOCAL);
+    return *m ? (live++, OK) : 200;
+}
+int cuModuleGetFunction(Function** f, void* m, const char* name) {
+    char run[256], sizes[256];
+    snprintf(run, sizeof run, "run_%s", name), snprintf(sizes, sizeof sizes, "sizes_%s", name);
+    if (!dlsym(m, run)) return 500;
+    *f = malloc(sizeof(Function));
+    **f = (Function){dlsym(m, sizes), dlsym(m, run), 49152};
+    return OK;
+}
+// Functions stay: graphs may hold them, as the real driver forbids.
+int cuModuleUnload(void* m) { return live--, OK; }
+int cuFuncGetAttribute(int* value, int which, Function* f) {
+    return *value = which == 0 ? 1024 : which == 8 ? f->shared_room : 0, OK;
+}
+int cuFuncSetAttribute(Function* f, int which, int value) { return f->shared_room = value, value <= 232448 ? OK : INVALID; }
+int cuLaunchKernel(Function* f, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz, unsigned shared, void* s,
                    void** args, void** extra) {
-    Op op = {.kind = 2, .from = *(uint64_t*)args[0], .to = *(uint64_t*)args[1], .len = *(uint32_t*)args[2]};
-    if (extra || y != 1 || z != 1 || by != 1 || bz != 1 || 8ull * x * bx < op.len) return INVALID;
+    Op op = {.kind = 2, .function = f, .grid = {x, y, z}, .block = {bx, by, bz}, .shared = shared};
+    unsigned bytes[MOST_ARGS];
+    op.num_args = f->sizes(bytes);
+    if (!current) return NO_CONTEXT;
+    if (extra || !s || !x || !y || !z || y > 65535 || z > 65535 || x > 0x7fffffffu || shared > (unsigned)f->shared_room) return INVALID;
+    if (!bx || !by || !bz || bx * by * bz > 1024) return INVALID;
+    for (unsigned i = 0; i < op.num_args; i++) memcpy(&op.args[i], args[i], bytes[i]);
     return standin_enqueue(&op), OK;
 }
 #endif
 
 #ifdef NVRTC
+typedef struct {
+    char *source, *log, path[512];
+    int is_ptx;
+} Program;
 int nvrtcVersion(int* major, int* minor) { return *major = 13, *minor = 0, 0; }
 int nvrtcGetNumSupportedArchs(int* n) { return *n = 2, 0; }
 int nvrtcGetSupportedArchs(int* list) { return list[0] = 80, list[1] = 90, 0; }
-int nvrtcCreateProgram(void** p, const char* source, const char* name, int n, const char** h, const char** i) {
-    return *p = malloc(1), strstr(source, "#include") ? 6 : 0;
+int nvrtcCreateProgram(Program** p, const char* source, const char* name, int n, const char** h, const char** i) {
+    *p = calloc(1, sizeof(Program)), (*p)->source = strdup(source), (*p)->log = strdup("");
+    return strstr(source, "#include") ? 6 : 0;
 }
-int nvrtcCompileProgram(void* p, int n, const char** options) { return 0; }
-int nvrtcGetProgramLogSize(void* p, size_t* n) { return *n = 1, 0; }
-int nvrtcGetProgramLog(void* p, char* log) { return *log = 0, 0; }
-int nvrtcGetCUBINSize(void* p, size_t* n) { return *n = 5, 0; }
-int nvrtcGetCUBIN(void* p, char* image) { return memcpy(image, "code", 5), 0; }
-int nvrtcGetPTXSize(void* p, size_t* n) { return *n = 5, 0; }
-int nvrtcGetPTX(void* p, char* image) { return memcpy(image, "text", 5), 0; }
-int nvrtcDestroyProgram(void** p) { return free(*p), 0; }
+// Compiles for the emulator, into a file that is named by the source and its options.
+int nvrtcCompileProgram(Program* p, int n, const char** options) {
+    const char *folder = getenv("STANDIN_KERNELS"), *emulator = getenv("STANDIN_EMULATOR"), *compiler = getenv("CXX");
+    int is_bf16 = 0;
+    for (int i = 0; i < n; i++) {
+        is_bf16 |= !strcmp(options[i], "-DREAL_BF16");
+        p->is_ptx |= !!strstr(options[i], "=compute_");
+    }
+    uint64_t digest = 0xcbf29ce484222325ull + is_bf16;
+    for (const char* c = p->source; *c; c++) digest = (digest ^ (unsigned char)*c) * 0x100000001b3ull;
+    snprintf(p->path, sizeof p->path, "%s/standin-%016llx.so", folder, (unsigned long long)digest);
+    if (!access(p->path, R_OK)) return 0;
+    char unit[600], library[600], command[4096];
+    snprintf(unit, sizeof unit, "%s.%d.cpp", p->path, getpid()), snprintf(library, sizeof library, "%s.%d.so", p->path, getpid());
+    FILE* file = fopen(unit, "w");
+    if (!file) return 11;
+    fputs(p->source, file);
+    for (const char* at = p->source; (at = strstr(at, "\nKERNEL("));) {
+        const char *name = strchr(at, ')') + 1, *end = strchr(name, '(');
+        while (*name == ' ' || *name == '\n') name++;
+        fprintf(file, "\nEMU_EXPORT(%.*s)", (int)(end - name), name);
+        at = end;
+    }
+    fputs("\n", file), fclose(file);
+    snprintf(command, sizeof command, "%s -std=c++17 -O2 -ffp-contract=off -fPIC -shared -w -DEMU %s -include '%s/emu.h' '%s' -o '%s'",
+             compiler ? compiler : "c++", is_bf16 ? "-DREAL_BF16" : "", emulator, unit, library);
+    return system(command) || rename(library, p->path) || unlink(unit) ? 6 : 0;
+}
+int nvrtcGetProgramLogSize(Program* p, size_t* n) { return *n = strlen(p->log) + 1, 0; }
+int nvrtcGetProgramLog(Program* p, char* log) { return strcpy(log, p->log), 0; }
+int nvrtcGetCUBINSize(Program* p, size_t* n) { return *n = strlen(p->path) + 2, 0; }
+int nvrtcGetCUBIN(Program* p, char* image) { return p->is_ptx ? 7 : (*image = 'c', strcpy(image + 1, p->path), 0); }
+int nvrtcGetPTXSize(Program* p, size_t* n) { return nvrtcGetCUBINSize(p, n); }
+int nvrtcGetPTX(Program* p, char* image) { return *image = 'p', strcpy(image + 1, p->path), 0; }
+int nvrtcDestroyProgram(Program** p) { return free((*p)->source), free((*p)->log), free(*p), 0; }
 #endif
 
 #ifdef CUBLASLT

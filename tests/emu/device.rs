@@ -69,8 +69,8 @@ impl Device for EmulatedDevice {
 
     fn allocate(&mut self, bytes: usize) -> Result<Address, TrainerError> {
         if bytes > self.capacity - self.used {
-            let (asked, available) = (bytes as u64, self.available_bytes());
-            return Err(TrainerError::DeviceMemory { asked, planned: (self.used + bytes) as u64, available });
+            let (asked, held, available) = (bytes as u64, self.used as u64, self.available_bytes());
+            return Err(TrainerError::DeviceMemory { asked, held, available, planned: None });
         }
         self.used += bytes;
         self.memory.push(Memory::new(bytes));

@@ -1,9 +1,10 @@
 // A CPU stand-in for one CUDA device, for tests only: every CUDA thread is a fiber, blocks run one after another, barriers are
-// kept per warp and per block, warp-wide operations exchange words between the lanes. Not modelled: asynchronous copies (they
-// complete at once), memory ordering, contraction to fused multiply-adds.
+// kept per warp and per block, warp-wide operations exchange words between the lanes, asynchronous copies arrive when they are
+// waited for. Not modelled: memory ordering, contraction to fused multiply-adds.
 //
 // Found with it: a barrier that not all threads reach (named with thread and line), reads before a missing __syncthreads()
-// (run under several `order`s: 0 forward, 1 reversed, else shuffled), and, with -fsanitize=address, accesses out of bounds.
+// (run under several `order`s: 0 forward, 1 reversed, else shuffled) or a missing wait for a copy (the place holds NaN until
+// then), and, with -fsanitize=address, accesses out of bounds.
 #pragma once
 #include <sys/mman.h>
 
@@ -78,6 +79,12 @@ inline void prepare(Context& context, char* stack, void (*start)()) {
 }
 #endif
 
+// 16 bytes on their way from global to shared memory; zeros where there is no source.
+struct Copy {
+    char* to;
+    const void* from;
+    unsigned group;
+};
 struct Fiber {
     Context context;
     char* stack = nullptr;
@@ -86,6 +93,8 @@ struct Fiber {
     State state = State::run;
     int line = 0;
     unsigned exchanges = 0;
+    std::vector<Copy> copies;
+    unsigned groups = 0;
 };
 struct Body {
     virtual void run() = 0;
@@ -101,8 +110,25 @@ inline char* dynamic_shared = nullptr;
 // Words that the lanes of a warp exchange; two sets, so that one wait an exchange is enough.
 inline unsigned long long slots[32][2][32][4];
 
+inline void copy_async(char* to, const void* from) {
+    memset(to, 0xFF, 16);
+    current->copies.push_back({to, from, current->groups});
+}
+// Copies of all committed groups but the last `most` arrive; with a negative number those of no group, too.
+inline void copies_arrive(int most) {
+    auto& copies = current->copies;
+    size_t num = 0;
+    while (num < copies.size() && (int)copies[num].group < (int)current->groups - most) {
+        if (copies[num].from) memcpy(copies[num].to, copies[num].from, 16);
+        else memset(copies[num].to, 0, 16);
+        num++;
+    }
+    copies.erase(copies.begin(), copies.begin() + num);
+}
+
 inline void start() {
     body->run();
+    copies_arrive(-1);
     current->state = State::done;
     change(current->context, scheduler);
     abort();
@@ -156,6 +182,7 @@ inline void run_block() {
         fiber.thread = {i % block_size.x, i / block_size.x % block_size.y, i / (block_size.x * block_size.y)};
         fiber.state = State::run;
         fiber.exchanges = 0;
+        fiber.groups = 0;
     }
     std::mt19937 shuffler(order);
     auto arrange = [&](std::vector<unsigned>::iterator from, std::vector<unsigned>::iterator to) {
@@ -227,13 +254,19 @@ void call(void (*kernel)(A...), const unsigned* grid, const unsigned* block, uns
     body.arguments = arguments;
     launch(grid, block, shared_bytes, body);
 }
+template <class... A> unsigned sizes(void (*)(A...), unsigned* bytes) {
+    unsigned at = 0;
+    ((bytes[at++] = sizeof(A)), ...);
+    return at;
+}
 }  // namespace emu
 
-// Exports a kernel as `run_<name>`.
+// Exports a kernel as `run_<name>`, and the bytes of its arguments as `sizes_<name>`, which gives their number.
 #define EMU_EXPORT(name)                                                                                                      \
     extern "C" void run_##name(const unsigned* grid, const unsigned* block, unsigned shared, void** arguments, unsigned n) { \
         emu::call(name, grid, block, shared, arguments, n);                                                                   \
-    }
+    }                                                                                                                         \
+    extern "C" unsigned sizes_##name(unsigned* bytes) { return emu::sizes(name, bytes); }
 
 #define __global__
 #define __device__

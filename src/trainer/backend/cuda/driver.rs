@@ -234,9 +234,9 @@ impl Memory {
         if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
             return failed("allocating memory")(error);
         }
-        let planned = (self.allocations.values().sum::<usize>() + bytes) as u64;
+        let held = self.allocations.values().sum::<usize>() as u64;
         let available = result::mem_get_info().ok().map(|(free, _)| free as u64);
-        TrainerError::DeviceMemory { asked: bytes as u64, planned, available }
+        TrainerError::DeviceMemory { asked: bytes as u64, held, available, planned: None }
     }
 
     fn free(&mut self, address: Address) {

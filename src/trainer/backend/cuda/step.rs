@@ -47,10 +47,7 @@ type Encoders<G> = HashMap<(Tower, usize), (Prepared<G>, View)>;
 
 /// What the optimiser of a session needs from the host.
 struct Optimizer {
-    config: OptimizerConfig,
-    peak_lr: f64,
-    weight_decay: f64,
-    grad_clip_norm: Option<f64>,
+    train: TrainConfig,
     views: Vec<FlatView>,
     /// Where each view's second moment lies.
     second: Layout,
@@ -76,35 +73,29 @@ impl Optimizer {
             OptimizerConfig::Adamw { .. } => layout.clone(),
             OptimizerConfig::Adafactor { .. } => Layout::of_lengths(views.iter().map(|view| view.matrix.second_len())),
         };
-        Self {
-            config: train.optimizer,
-            peak_lr: train.lr,
-            weight_decay: train.weight_decay,
-            grad_clip_norm: train.grad_clip_norm,
-            views,
-            second,
-        }
+        Self { train: train.clone(), views, second }
     }
 
     fn table(&self) -> Vec<u32> {
-        match self.config {
+        match self.train.optimizer {
             OptimizerConfig::Adamw { .. } => adamw::cuda::table(&self.views),
             OptimizerConfig::Adafactor { .. } => adafactor::cuda::table(&self.views),
         }
     }
 
     fn update(&self) -> Update<'_> {
-        Update { optimizer: self.config, views: &self.views, grad_clip_norm: self.grad_clip_norm }
+        Update { optimizer: self.train.optimizer, views: &self.views, grad_clip_norm: self.train.grad_clip_norm }
     }
 
     /// What the kernels read of a step.
     #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "kernels compute in f32")]
     fn controls(&self, step: u64, lr: f64) -> [f32; control::LEN] {
+        let TrainConfig { optimizer, lr: peak_lr, weight_decay, .. } = &self.train;
         let mut controls = [0.0; control::LEN];
         controls[control::LR] = lr as f32;
-        controls[control::KEEP] = decay_factor(&self.config, lr, self.peak_lr, self.weight_decay);
+        controls[control::KEEP] = decay_factor(optimizer, lr, *peak_lr, *weight_decay);
         controls[control::STEP] = step as f32;
-        match self.config {
+        match *optimizer {
             OptimizerConfig::Adamw { beta1, beta2, eps } => {
                 let constants = adamw::AdamW { beta1: beta1 as f32, beta2: beta2 as f32, eps: eps as f32 };
                 [controls[control::UNBIAS1], controls[control::UNBIAS2]] = adamw::unbias(&constants, step);
@@ -160,6 +151,16 @@ pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> u64 
     (kept + recording.arena.bytes) as u64
 }
 
+/// A lack of memory, with what a training step takes in all.
+fn with_plan(error: TrainerError, program: &Program, train: Option<&TrainConfig>, real: Real) -> TrainerError {
+    match (error, train) {
+        (TrainerError::DeviceMemory { asked, held, available, planned: None }, Some(train)) => {
+            TrainerError::DeviceMemory { asked, held, available, planned: Some(planned_bytes(program, train, real)) }
+        }
+        (error, _) => error,
+    }
+}
+
 impl<D: Device> CudaStep<D> {
     /// Prepares a program; `train` gives the optimiser, `None` is for encoding alone. `mask_key` is the Philox key that masked
     /// patches are drawn with.
@@ -167,6 +168,17 @@ impl<D: Device> CudaStep<D> {
     /// # Errors
     /// If memory is short or `parameters` has another length than the program.
     pub fn new(
+        device: D,
+        program: Arc<Program>,
+        parameters: &[f32],
+        train: Option<&TrainConfig>,
+        mask_key: Option<[u32; 2]>,
+    ) -> Result<Self, TrainerError> {
+        let real = device.real();
+        Self::with(device, program.clone(), parameters, train, mask_key).map_err(|error| with_plan(error, &program, train, real))
+    }
+
+    fn with(
         mut device: D,
         program: Arc<Program>,
         parameters: &[f32],
@@ -269,7 +281,9 @@ impl<D: Device> CudaStep<D> {
         let (recording, batch) =
             record::training_step(&self.program, &self.layout, &self.session, self.real, &shape, self.pool, &optimizer.update());
         let plans = parts(shape.samples, shape.chunks).iter().map(|_| TokenPlan::default()).collect();
-        let prepared = self.prepare(&recording, batch, plans)?;
+        let train = optimizer.train.clone();
+        let prepared = self.prepare(&recording, batch, plans);
+        let prepared = prepared.map_err(|error| with_plan(error, &self.program, Some(&train), self.real))?;
         self.steps.insert(shape, prepared);
         Ok(())
     }

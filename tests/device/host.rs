@@ -1,0 +1,171 @@
+//! The host side of the GPU backend alone: addresses, arguments, row-major products, copies, capture and replay, and that
+//! everything is given back.
+
+use scaledown::run::Precision;
+use scaledown::trainer::TrainerError;
+use scaledown::trainer::backend::cuda::device::{Address, Device};
+use scaledown::trainer::backend::cuda::driver::CudaDevice;
+use scaledown::trainer::ops::elementwise;
+use scaledown::trainer::ops::launch::{BufferIdx, Factor, Launch, Node, Product, Real, View};
+
+use crate::standins::{in_children, live};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn bytes_of(values: &[f32], real: Real) -> Vec<u8> {
+    match real {
+        Real::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        Real::Bf16 => values.iter().flat_map(|value| half::bf16::from_f32(*value).to_bits().to_le_bytes()).collect(),
+    }
+}
+
+fn values_of(bytes: &[u8], real: Real) -> Vec<f32> {
+    match real {
+        Real::F32 => bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        Real::Bf16 => bytes.chunks_exact(2).map(|b| half::bf16::from_bits(u16::from_le_bytes([b[0], b[1]])).to_f32()).collect(),
+    }
+}
+
+/// Small integers: sums are exact in every type.
+fn integers(len: usize, seed: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * 7 + seed * 13) % 11) as f32 - 5.0).collect()
+}
+
+const fn view(buffer: u32, offset: usize) -> View {
+    View { buffer: BufferIdx(buffer), offset }
+}
+
+#[test]
+fn products_of_every_layout_and_type_are_row_major() -> Outcome {
+    let Some(folder) = in_children("host::products_of_every_layout_and_type_are_row_major")? else { return Ok(()) };
+    for (precision, factors) in [(Precision::F32, Real::F32), (Precision::Bf16, Real::Bf16)] {
+        let mut device = CudaDevice::new(0, precision)?;
+        for case in 0..32_usize {
+            let bit = |i: usize| case >> i & 1 == 1;
+            let out_real = if bit(4) { factors } else { Real::F32 };
+            let has_addend = bit(3) && out_real == Real::F32;
+            check(&mut device, factors, out_real, [bit(0), bit(1), bit(2), has_addend])?;
+        }
+    }
+    assert_eq!(live(&folder)?, 0, "objects were not given back");
+    Ok(())
+}
+
+/// Checks one product with a, b transposed, a bias, an addend as the flags say.
+fn check(device: &mut CudaDevice, factors: Real, out_real: Real, flags: [bool; 4]) -> Outcome {
+    let ([m, n, k], [is_a_transposed, is_b_transposed, has_bias, has_addend]) = ([3, 5, 7], flags);
+    let (a, b, bias, addend) = (integers(m * k, 1), integers(k * n, 2), integers(n, 3), integers(m * n, 4));
+    // Off by a few bytes each, so that alignments matter; but not the bias, which cuBLASLt wants aligned.
+    let offset = |buffer| if buffer == 2 { 0 } else { 4 };
+    let contents = [bytes_of(&a, factors), bytes_of(&b, factors), bytes_of(&bias, out_real), bytes_of(&addend, Real::F32)];
+    let mut addresses = Vec::new();
+    for content in &contents {
+        let address = device.allocate(content.len() + 4)?;
+        device.write(address.at(offset(addresses.len())), content)?;
+        addresses.push(address);
+    }
+    addresses.push(device.allocate(m * n * out_real.bytes())?);
+    let factor = |buffer, transposed| Factor { view: view(buffer, 4), transposed, real: factors };
+    let product = Product {
+        m,
+        n,
+        k,
+        a: factor(0, is_a_transposed),
+        b: factor(1, is_b_transposed),
+        addend: has_addend.then_some(view(3, 4)),
+        bias: has_bias.then_some(view(2, 0)),
+        out: view(4, 0),
+        out_real,
+    };
+    let graph = device.prepare(&[product.into()], &addresses)?;
+    let mut found = vec![0; m * n * out_real.bytes()];
+    device.read(addresses[4], &mut found)?;
+    assert!(found.iter().all(|byte| *byte == 0), "memory is zeroed, and preparing writes nothing");
+    for _ in 0..2 {
+        device.run(&graph)?;
+    }
+    device.read(addresses[4], &mut found)?;
+    let mut expected = Vec::new();
+    for (row, column) in (0..m * n).map(|i| (i / n, i % n)) {
+        let a_at = |i: usize| if is_a_transposed { a[i * m + row] } else { a[row * k + i] };
+        let b_at = |i: usize| if is_b_transposed { b[column * k + i] } else { b[i * n + column] };
+        let sum: f32 = (0..k).map(|i| a_at(i) * b_at(i)).sum();
+        let (bias, addend) = (if has_bias { bias[column] } else { 0.0 }, if has_addend { addend[row * n + column] } else { 0.0 });
+        expected.push(sum + bias + addend);
+    }
+    assert_eq!(values_of(&found, out_real), expected, "{factors:?} to {out_real:?}, {flags:?}");
+    addresses.into_iter().for_each(|address| device.free(address));
+    Ok(())
+}
+
+#[test]
+fn a_recording_replays_in_order_on_what_is_in_memory_then() -> Outcome {
+    let Some(folder) = in_children("host::a_recording_replays_in_order_on_what_is_in_memory_then")? else { return Ok(()) };
+    let mut device = CudaDevice::new(0, Precision::F32)?;
+    assert_eq!((device.name(), device.real()), ("Stand-in", Real::F32));
+    // More than the ring of page-locked buffers holds, and no multiple of one.
+    let bytes = (40 << 20) + 3;
+    let (from, to) = (device.allocate(bytes)?, device.allocate(bytes)?);
+    let nodes = [
+        Node::Copy { from: view(0, 1), to: view(1, 0), bytes: bytes - 1 },
+        Node::Zero { view: view(1, 2), bytes: 3 },
+        Node::Zero { view: view(1, 8), bytes: 4 },
+        Node::Zero { view: view(1, 0), bytes: 0 },
+    ];
+    let graph = device.prepare(&nodes, &[from, to])?;
+    for round in 1..3_usize {
+        let mut sent: Vec<u8> = (0..bytes).map(|i| (i * round % 251) as u8).collect();
+        device.write(from, &sent)?;
+        let mut expected = sent[1..].to_vec();
+        sent.fill(0);
+        expected[2..5].fill(0);
+        expected[8..12].fill(0);
+        device.run(&graph)?;
+        let mut found = vec![0; bytes - 1];
+        device.read(to, &mut found)?;
+        assert!(found == expected, "round {round}");
+    }
+    let empty = device.prepare(&[], &[])?;
+    device.run(&empty)?;
+    device.synchronize()?;
+    drop(device);
+    // Recordings may outlive their device; nothing but they is left.
+    drop((graph, empty));
+    assert_eq!(live(&folder)?, 0, "objects were not given back");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_done_is_a_typed_error_and_the_device_goes_on() -> Outcome {
+    let Some(_) = in_children("host::what_cannot_be_done_is_a_typed_error_and_the_device_goes_on")? else { return Ok(()) };
+    assert!(matches!(CudaDevice::new(1, Precision::F32), Err(TrainerError::NoCuda { reason, .. }) if reason.contains("GPU 1")));
+    let mut device = CudaDevice::new(0, Precision::Bf16)?;
+    let available = device.available_bytes();
+    match device.allocate(1 << 30) {
+        Err(TrainerError::DeviceMemory { asked, held, available: free, planned: None }) => {
+            assert_eq!((asked, held, free), (1 << 30, 64 << 20, available));
+        }
+        other => panic!("{other:?}"),
+    }
+    let at: Address = device.allocate(64)?;
+    let factor = Factor::plain(view(0, 0), Real::F32);
+    let product =
+        Product { m: 2, n: 2, k: 2, a: factor, b: factor, addend: None, bias: None, out: view(0, 0), out_real: Real::Bf16 };
+    assert!(matches!(device.prepare(&[product.into()], &[at]), Err(TrainerError::Cuda { .. })));
+    let kernel = elementwise::cuda::cast(4, view(0, 0), view(0, 16));
+    let unknown = Launch { kernel: "missing", ..kernel.clone() };
+    assert!(device.prepare(&[unknown.into()], &[at]).is_err());
+    let wide = Launch { threads: 2048, ..kernel.clone() };
+    match device.prepare(&[wide.into()], &[at]) {
+        Err(TrainerError::Cuda { operation, .. }) => assert!(operation.contains("cast"), "{operation}"),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("a block of 2048 threads was accepted"),
+    }
+    device.write(at, &bytes_of(&[1.0, 2.0, 3.0, 4.0], Real::F32))?;
+    let graph = device.prepare(&[kernel.into()], &[at])?;
+    device.run(&graph)?;
+    let mut found = [0; 8];
+    device.read(at.at(16), &mut found)?;
+    assert_eq!(values_of(&found, Real::Bf16), [1.0, 2.0, 3.0, 4.0]);
+    Ok(())
+}

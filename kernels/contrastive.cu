@@ -43,22 +43,24 @@
 // (greatest, sum of powers relative to it) of two sets.
 DEV float2 join(float2 a, float2 b) {
     float top = fmaxf(a.x, b.x);
-    return make_float2(top, a.y * exp2f(a.x - top) + b.y * exp2f(b.x - top));
+    return make_float2(top, a.y * exp2_fast(a.x - top) + b.y * exp2_fast(b.x - top));
 }
 // 2^(factor similarity) over the whole sum.
-DEV float probability(float similarity, float factor, float2 lse) { return exp2f(fmaf(similarity, factor, -lse.x) - lse.y); }
+DEV float probability(float similarity, float factor, float2 lse) { return exp2_fast(fmaf(similarity, factor, -lse.x) - lse.y); }
 
-// Takes similarities into a running sum.
-template <int N> DEV void include(float2& running, const float (&similarity)[N], const bool (&counts)[N], float factor) {
+// Takes similarities into a running sum; those that `counts` does not name only where not all do. The factor is positive, so the
+// greatest similarity is that of the greatest logit, to the bit.
+template <bool ALL, int N>
+DEV void include(float2& running, const float (&similarity)[N], const bool (&counts)[N], float factor) {
     float top = LOWEST;
 #pragma unroll
     for (int j = 0; j < N; j++)
-        if (counts[j]) top = fmaxf(top, similarity[j] * factor);
-    top = fmaxf(top, running.x);
+        if (ALL || counts[j]) top = fmaxf(top, similarity[j]);
+    top = fmaxf(top * factor, running.x);
     float sum = 0;
 #pragma unroll
-    for (int j = 0; j < N; j++) sum += counts[j] ? exp2f(fmaf(similarity[j], factor, -top)) : 0.0f;
-    running = make_float2(top, running.y * exp2f(running.x - top) + sum);
+    for (int j = 0; j < N; j++) sum += ALL || counts[j] ? exp2_fast(fmaf(similarity[j], factor, -top)) : 0.0f;
+    running = make_float2(top, running.y * exp2_fast(running.x - top) + sum);
 }
 
 // ---- G, and what is summed over it ------------------------------------------------------------------------------------------
@@ -72,7 +74,7 @@ struct Totals {
 
 // softplus(x) and its slope. log(1 + e) = 2 artanh(e / (2 + e)): a series in at most 1/9, exact to 2e-8 for tiny e as well.
 DEV float softplus(float x, float& slope) {
-    float e = exp2f(-LOG2E * fabsf(x)), share = __fdividef(1.0f, 1.0f + e), w = __fdividef(e, 2.0f + e), q = w * w;
+    float e = exp2_fast(-LOG2E * fabsf(x)), share = __fdividef(1.0f, 1.0f + e), w = __fdividef(e, 2.0f + e), q = w * w;
     slope = x >= 0 ? share : e * share;
     float series = 1.0f + q * (1.0f / 3 + q * (1.0f / 5 + q * (1.0f / 7 + q * (1.0f / 9 + q * (1.0f / 11 + q * (1.0f / 13))))));
     return fmaxf(x, 0.0f) + 2.0f * w * series;
@@ -102,9 +104,10 @@ template <bool SIGMOID> DEV float slope_at(const Logits& l, float similarity, fl
     return g;
 }
 
-DEV void include(Totals& totals, const Sums& sums) {
-    totals.at[0] += sums.loss;
+template <bool SIGMOID> DEV void include(Totals& totals, const Sums& sums) {
     totals.at[1] += sums.along;
+    if (!SIGMOID) return;
+    totals.at[0] += sums.loss;
     totals.at[2] += sums.slope;
 }
 
@@ -377,7 +380,7 @@ KERNEL(256) contrastive_lse(const real* __restrict__ image, const real* __restri
                 counts[j] = column < batch;
                 if (counts[j] && blockIdx.z == 0 && column == blockIdx.x * TILE + row_of(i)) pairs[column] = row[j];
             }
-            include(running[i], row, counts, factor);
+            include<false>(running[i], row, counts, factor);
         }
     }
     __syncthreads();
@@ -440,7 +443,7 @@ DEV void slopes_of(Held& held, const float2 (&rows)[HELD_ROWS], const float2* co
         }
         put_slopes(slopes, i, g);
     }
-    include(totals, sums);
+    include<SIGMOID>(totals, sums);
 }
 
 // Dynamic shared memory: two stages and a tile of G. Blocks: z is side + 2 (group of WIDTH channels).
@@ -561,13 +564,57 @@ KERNEL(1024) contrastive_finish(const float* __restrict__ terms, const double* _
 #define WARP_ROWS 8     // rows of a warp
 #define SLAB_ROWS 32    // rows of a block of contrastive_slab_{softmax,sigmoid}
 
-// Four adjacent elements of a row of `batch`, zeros beyond it.
-DEV Pack<float, 4> four(const float* row, u32 column, u32 batch) {
-    if (batch % 4 == 0 && column < batch) return *(const Pack<float, 4>*)(row + column);
+// Four adjacent elements of a row of `batch`: all of them there and aligned where WHOLE, else zeros beyond the row.
+template <bool WHOLE> DEV Pack<float, 4> four(const float* row, u32 column, u32 batch) {
+    if (WHOLE) return *(const Pack<float, 4>*)(row + column);
     Pack<float, 4> r;
 #pragma unroll
     for (u32 e = 0; e < 4; e++) r.at[e] = column + e < batch ? row[column + e] : 0.0f;
     return r;
+}
+
+struct SlabLse {
+    const float* slab;
+    float* pairs;
+    float factor;
+    u32 first, rows, batch;
+};
+
+// A warp's 8 rows of a tile into the rows' running sums and, for each of its columns, the sum over them.
+template <bool WHOLE>
+DEV void slab_tile(const SlabLse& s, float2 (&running)[WARP_ROWS], u32 row, u32 begin, float2* column_sums) {
+    u32 lane = threadIdx.x % 32, column = begin + lane * 4;
+    float values[WARP_ROWS][4];
+    bool counts[WARP_ROWS], columns_count[4];
+#pragma unroll
+    for (int i = 0; i < WARP_ROWS; i++) {
+        Pack<float, 4> read = four<WHOLE>(s.slab + (size_t)min(row + i, s.rows - 1) * s.batch, column, s.batch);
+#pragma unroll
+        for (int j = 0; j < 4; j++) values[i][j] = read.at[j];
+        counts[i] = row + i < s.rows;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++) columns_count[j] = column + j < s.batch;
+#pragma unroll
+    for (int i = 0; i < WARP_ROWS; i++) include<WHOLE>(running[i], values[i], columns_count, s.factor);
+    // Does the diagonal cross the warp's part of the tile?
+    u32 pair = s.first + row;
+    if (pair < begin + SLAB_TILE && pair + WARP_ROWS > begin) {
+#pragma unroll
+        for (int i = 0; i < WARP_ROWS; i++)
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                if (counts[i] && column + j == pair + i) s.pairs[column + j] = values[i][j];
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        float down[WARP_ROWS];
+#pragma unroll
+        for (int i = 0; i < WARP_ROWS; i++) down[i] = values[i][j];
+        float2 sum = make_float2(LOWEST, 0.0f);
+        include<WHOLE>(sum, down, counts, s.factor);
+        column_sums[lane * 4 + j] = sum;
+    }
 }
 
 // Sums of a slab of similarities [rows, B] that begins with row `first`: of its rows over SLAB_TILE * SLAB_TILES columns,
@@ -577,41 +624,17 @@ KERNEL(256) contrastive_slab_lse(const float* __restrict__ slab, const float* __
                                  float2* __restrict__ row_partials, float2* __restrict__ column_partials, float* __restrict__ pairs,
                                  u32 first, u32 rows, u32 batch) {
     __shared__ float2 room[2][8][SLAB_TILE];
-    float factor = expf(*log_scale) * LOG2E;
+    SlabLse s = {slab, pairs, expf(*log_scale) * LOG2E, first, rows, batch};
     u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = blockIdx.y * 64 + warp * WARP_ROWS;
     float2 running[WARP_ROWS];
 #pragma unroll
     for (int i = 0; i < WARP_ROWS; i++) running[i] = make_float2(LOWEST, 0.0f);
     for (u32 t = 0; t < SLAB_TILES; t++) {
-        u32 begin = (blockIdx.x * SLAB_TILES + t) * SLAB_TILE, column = begin + lane * 4;
+        u32 begin = (blockIdx.x * SLAB_TILES + t) * SLAB_TILE;
         if (begin >= batch) break;
-        float values[WARP_ROWS][4];
-#pragma unroll
-        for (int i = 0; i < WARP_ROWS; i++) {
-            Pack<float, 4> read = four(slab + (size_t)min(row + i, rows - 1) * batch, column, batch);
-#pragma unroll
-            for (int j = 0; j < 4; j++) values[i][j] = read.at[j];
-        }
-        bool columns_count[4];
-#pragma unroll
-        for (int j = 0; j < 4; j++) columns_count[j] = column + j < batch;
-#pragma unroll
-        for (int i = 0; i < WARP_ROWS; i++) {
-            include(running[i], values[i], columns_count, factor);
-#pragma unroll
-            for (int j = 0; j < 4; j++)
-                if (row + i < rows && column + j == first + row + i) pairs[column + j] = values[i][j];
-        }
-#pragma unroll
-        for (int j = 0; j < 4; j++) {
-            float down[WARP_ROWS];
-            bool counts[WARP_ROWS];
-#pragma unroll
-            for (int i = 0; i < WARP_ROWS; i++) down[i] = values[i][j], counts[i] = row + i < rows;
-            float2 sum = make_float2(LOWEST, 0.0f);
-            include(sum, down, counts, factor);
-            room[t % 2][warp][lane * 4 + j] = sum;
-        }
+        bool whole = batch % 4 == 0 && begin + SLAB_TILE <= batch && row + WARP_ROWS <= rows;
+        if (whole) slab_tile<true>(s, running, row, begin, room[t % 2][warp]);
+        else slab_tile<false>(s, running, row, begin, room[t % 2][warp]);
         __syncthreads();
         if (threadIdx.x < SLAB_TILE && begin + threadIdx.x < batch) {
             float2 sum = room[t % 2][0][threadIdx.x];
@@ -622,7 +645,7 @@ KERNEL(256) contrastive_slab_lse(const float* __restrict__ slab, const float* __
 #pragma unroll
     for (int i = 0; i < WARP_ROWS; i++) {
         float top = warp_max(running[i].x);
-        float sum = warp_sum(running[i].y * exp2f(running[i].x - top));
+        float sum = warp_sum(running[i].y * exp2_fast(running[i].x - top));
         if (lane == 0 && row + i < rows) row_partials[(size_t)blockIdx.x * rows + row + i] = make_float2(top, sum);
     }
 }
@@ -646,8 +669,8 @@ struct Slab {
     u32 first, rows, batch;
 };
 
-DEV void put_four(real* row, u32 column, u32 batch, const Pack<real, 4>& values) {
-    if (batch % 4 == 0) {
+template <bool WHOLE> DEV void put_four(real* row, u32 column, u32 batch, const Pack<real, 4>& values) {
+    if (WHOLE) {
         *(Pack<real, 4>*)(row + column) = values;
         return;
     }
@@ -656,38 +679,49 @@ DEV void put_four(real* row, u32 column, u32 batch, const Pack<real, 4>& values)
         if (column + e < batch) row[column + e] = values.at[e];
 }
 
+// AT_ONCE rows from r on of a thread's 4 columns.
+#define AT_ONCE 4
+template <bool SIGMOID, bool WHOLE>
+DEV void slab_rows(const Slab& s, const Logits& l, const float2 (&columns)[4], u32 r, u32 column, float weight, Totals& totals) {
+    Pack<float, 4> read[AT_ONCE];
+    float2 lse[AT_ONCE];
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; i++) {
+        u32 row = WHOLE ? r + i : min(r + i, s.rows - 1);
+        read[i] = four<WHOLE>(s.slab + (size_t)row * s.batch, column, s.batch);
+        lse[i] = SIGMOID ? make_float2(0, 0) : s.row_lse[s.first + row];
+    }
+    Sums sums = {0, 0, 0};
+#pragma unroll
+    for (int i = 0; i < AT_ONCE; i++) {
+        if (!WHOLE && r + i >= s.rows) continue;
+        u32 pair = s.first + r + i - column;
+        Pack<real, 4> slopes;
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) {
+            float g = 0;
+            if (WHOLE || column + j < s.batch) g = slope_at<SIGMOID>(l, read[i].at[j], lse[i], columns[j], pair == j, sums);
+            put(&slopes.at[j], weight * g);
+        }
+        put_four<WHOLE>(s.out + (size_t)(r + i) * s.batch, column, s.batch, slopes);
+    }
+    include<SIGMOID>(totals, sums);
+}
+
 template <bool SIGMOID> DEV void slab_slopes(const Slab& s) {
     __shared__ double room[THREADS / 32 * 3];
     Logits l = logits<SIGMOID>(s.log_scale, s.bias);
     float weight = l.scale / ((SIGMOID ? 1.0f : 2.0f) * s.batch);
-    u32 column = (blockIdx.x * THREADS + threadIdx.x) * 4, begin = blockIdx.y * SLAB_ROWS;
+    u32 column = (blockIdx.x * THREADS + threadIdx.x) * 4, begin = blockIdx.y * SLAB_ROWS, end = min(begin + SLAB_ROWS, s.rows);
     Totals totals = {{0, 0, 0}};
     float2 columns[4];
 #pragma unroll
     for (int j = 0; j < 4; j++)
         if (!SIGMOID) columns[j] = s.column_lse[min(column + j, s.batch - 1)];
     if (column < s.batch) {
-        for (u32 r = begin; r < min(begin + SLAB_ROWS, s.rows); r += 4) {
-            Pack<float, 4> read[4];
-#pragma unroll
-            for (int i = 0; i < 4; i++) read[i] = four(s.slab + (size_t)min(r + i, s.rows - 1) * s.batch, column, s.batch);
-            Sums sums = {0, 0, 0};
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                if (r + i >= s.rows) continue;
-                float2 row = SIGMOID ? make_float2(0, 0) : s.row_lse[s.first + r + i];
-                Pack<real, 4> slopes;
-#pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    bool is_pair = s.first + r + i == column + j;
-                    float g = 0;
-                    if (column + j < s.batch) g = slope_at<SIGMOID>(l, read[i].at[j], row, columns[j], is_pair, sums);
-                    put(&slopes.at[j], weight * g);
-                }
-                put_four(s.out + (size_t)(r + i) * s.batch, column, s.batch, slopes);
-            }
-            include(totals, sums);
-        }
+        bool whole = s.batch % 4 == 0 && begin + SLAB_ROWS <= s.rows;
+        if (whole) for (u32 r = begin; r < end; r += AT_ONCE) slab_rows<SIGMOID, true>(s, l, columns, r, column, weight, totals);
+        else for (u32 r = begin; r < end; r += AT_ONCE) slab_rows<SIGMOID, false>(s, l, columns, r, column, weight, totals);
     }
     block_totals(totals, room);
     if (threadIdx.x) return;

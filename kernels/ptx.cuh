@@ -68,6 +68,8 @@ DEV void mma_16_8_16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 }
 // 2^x to about two units in the last place, 0 where it would be subnormal.
 DEV float exp2_fast(float x) { return exp2f(x); }
+// 1 / x to one unit in the last place, 0 where that would be subnormal.
+DEV float reciprocal_fast(float x) { return 1.0f / x; }
 #else
 #define DEV __device__ __forceinline__
 // Most threads of a block and, if wanted, the blocks that must fit a multiprocessor.
@@ -109,6 +111,11 @@ DEV void mma_16_8_16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
 DEV float exp2_fast(float x) {
     float r;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+    return r;
+}
+DEV float reciprocal_fast(float x) {
+    float r;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
     return r;
 }
 #endif

@@ -6,7 +6,7 @@ use scaledown::trainer::TrainerError;
 use scaledown::trainer::backend::cuda::device::{Address, Device};
 use scaledown::trainer::backend::cuda::driver::CudaDevice;
 use scaledown::trainer::ops::elementwise;
-use scaledown::trainer::ops::launch::{BufferIdx, Factor, Launch, Node, Product, Real, View};
+use scaledown::trainer::ops::launch::{BufferIdx, Factor, Launch, Node, Product, Real, Section, View};
 
 use crate::standins::{in_children, live};
 
@@ -77,7 +77,7 @@ fn check(device: &mut CudaDevice, factors: Real, out_real: Real, flags: [bool; 4
         out: view(4, 0),
         out_real,
     };
-    let graph = device.prepare(&[product.into()], &addresses)?;
+    let graph = device.prepare(&[Section::serial([product])], &addresses)?;
     let mut found = vec![0; m * n * out_real.bytes()];
     device.read(addresses[4], &mut found)?;
     assert!(found.iter().all(|byte| *byte == 0), "memory is zeroed, and preparing writes nothing");
@@ -112,7 +112,7 @@ fn a_recording_replays_in_order_on_what_is_in_memory_then() -> Outcome {
         Node::Zero { view: view(1, 8), bytes: 4 },
         Node::Zero { view: view(1, 0), bytes: 0 },
     ];
-    let graph = device.prepare(&nodes, &[from, to])?;
+    let graph = device.prepare(&[Section::serial(nodes)], &[from, to])?;
     for round in 1..3_usize {
         let mut sent: Vec<u8> = (0..bytes).map(|i| (i * round % 251) as u8).collect();
         device.write(from, &sent)?;
@@ -143,7 +143,7 @@ fn what_cannot_be_done_is_a_typed_error_and_the_device_goes_on() -> Outcome {
     let available = device.available_bytes();
     match device.allocate(1 << 30) {
         Err(TrainerError::DeviceMemory { asked, held, available: free, planned: None }) => {
-            assert_eq!((asked, held, free), (1 << 30, 64 << 20, available));
+            assert_eq!((asked, held, free), (1 << 30, 32 << 20, available));
         }
         other => panic!("{other:?}"),
     }
@@ -151,18 +151,18 @@ fn what_cannot_be_done_is_a_typed_error_and_the_device_goes_on() -> Outcome {
     let factor = Factor::plain(view(0, 0), Real::F32);
     let product =
         Product { m: 2, n: 2, k: 2, a: factor, b: factor, addend: None, bias: None, out: view(0, 0), out_real: Real::Bf16 };
-    assert!(matches!(device.prepare(&[product.into()], &[at]), Err(TrainerError::Cuda { .. })));
+    assert!(matches!(device.prepare(&[Section::serial([product])], &[at]), Err(TrainerError::Cuda { .. })));
     let kernel = elementwise::cuda::cast(4, view(0, 0), view(0, 16));
     let unknown = Launch { kernel: "missing", ..kernel.clone() };
-    assert!(device.prepare(&[unknown.into()], &[at]).is_err());
+    assert!(device.prepare(&[Section::serial([unknown])], &[at]).is_err());
     let wide = Launch { threads: 2048, ..kernel.clone() };
-    match device.prepare(&[wide.into()], &[at]) {
+    match device.prepare(&[Section::serial([wide])], &[at]) {
         Err(TrainerError::Cuda { operation, .. }) => assert!(operation.contains("cast"), "{operation}"),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("a block of 2048 threads was accepted"),
     }
     device.write(at, &bytes_of(&[1.0, 2.0, 3.0, 4.0], Real::F32))?;
-    let graph = device.prepare(&[kernel.into()], &[at])?;
+    let graph = device.prepare(&[Section::serial([kernel])], &[at])?;
     device.run(&graph)?;
     let mut found = [0; 8];
     device.read(at.at(16), &mut found)?;

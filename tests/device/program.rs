@@ -160,8 +160,8 @@ fn checkpoints(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_device_that_is_too_small_makes_failed_rows_with_bytes_and_a_hint() -> Outcome {
     let Some(place) = Place::new(SWEEP)? else { return Ok(()) };
-    // The products' own memory is 64 MiB.
-    let out = place.command("full", &["--device", "cuda"]).env("STANDIN_MIB", "65").output()?;
+    // The products' own memory is 32 MiB for each of six branches.
+    let out = place.command("full", &["--device", "cuda"]).env("STANDIN_MIB", "193").output()?;
     assert!(!out.status.success() && said(&out).contains("hint: use a smaller batch"), "{}", said(&out));
     let rows = place.result("full", "runs.csv")?;
     assert_eq!(rows.lines().filter(|row| row.contains(",failed,")).count(), 3, "{rows}");

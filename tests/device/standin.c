@@ -46,18 +46,29 @@ static uint16_t to_bf16(float x) {
     memcpy(&u, &x, 4);
     return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
-void standin_enqueue(const Op* op);
+int standin_enqueue(const Op* op, void* stream);
 
 #ifdef DRIVER
-enum { OK = 0, INVALID = 1, MEMORY = 2, NO_CONTEXT = 201, CAPTURING = 900 };
+enum { OK = 0, INVALID = 1, MEMORY = 2, NO_CONTEXT = 201, CAPTURING = 900, UNJOINED = 904, ISOLATION = 905 };
 static uint64_t used;
 static uint64_t limit(void) {
     const char* mib = getenv("STANDIN_MIB");
-    return (mib ? strtoull(mib, 0, 10) : 256ull) << 20;
+    return (mib ? strtoull(mib, 0, 10) : 512ull) << 20;
 }
+// A thread that has not bound the context gets errors.
+static __thread void* current;
 static pthread_mutex_t device = PTHREAD_MUTEX_INITIALIZER;
-// The emulator and these are used by one thread at a time; a capture is its thread's own, as a relaxed one is its stream's.
+// A capture is its thread's own; streams come in by waiting for an event of it, and must be waited for before it ends.
+typedef struct {
+    int is_captured, is_unjoined;
+} Stream;
+typedef struct {
+    int is_captured;
+    Stream* stream;
+} Event;
 static __thread int capturing;
+static __thread Stream *origin, *forked[64];
+static __thread int num_forked;
 static __thread Op* captured;
 static __thread uint64_t count;
 // Objects that were made and not destroyed.
@@ -114,13 +125,13 @@ static void perform(const Op* op) {
     if (op->kind == 3) product(op);
     pthread_mutex_unlock(&device);
 }
-void standin_enqueue(const Op* op) {
-    if (!capturing) {
-        perform(op);
-        return;
-    }
+int standin_enqueue(const Op* op, void* stream) {
+    Stream* s = stream;
+    if (!s->is_captured) return perform(op), OK;
+    if (s != origin) s->is_unjoined = 1;
     captured = realloc(captured, (count + 1) * sizeof(Op));
     captured[count++] = *op;
+    return OK;
 }
 
 int cuInit(unsigned flags) { return OK; }
@@ -130,26 +141,41 @@ int cuDeviceGet(int* d, int ordinal) { return *d = ordinal, OK; }
 int cuDeviceGetName(char* name, int len, int d) { return snprintf(name, len, "Stand-in"), OK; }
 int cuDeviceTotalMem_v2(size_t* bytes, int d) { return *bytes = limit(), OK; }
 int cuDeviceGetAttribute(int* value, int which, int d) { return *value = which == 75 ? 9 : which == 76 ? 0 : 1, OK; }
-// A thread that has not bound the context gets errors.
-static __thread void* current;
 static char context;
 
 int cuDevicePrimaryCtxRetain(void** c, int d) { return *c = &context, live++, OK; }
 int cuDevicePrimaryCtxRelease_v2(int d) { return live--, OK; }
 int cuCtxGetCurrent(void** c) { return *c = current, OK; }
 int cuCtxSetCurrent(void* c) { return current = c, OK; }
-int cuStreamCreate(void** s, unsigned flags) { return *s = malloc(1), live++, flags == 1 ? OK : INVALID; }
+int cuStreamCreate(void** s, unsigned flags) { return *s = calloc(1, sizeof(Stream)), live++, flags == 1 ? OK : INVALID; }
 int cuStreamDestroy_v2(void* s) { return free(s), live--, OK; }
 int cuStreamSynchronize(void* s) { return capturing ? CAPTURING : OK; }
-int cuStreamBeginCapture_v2(void* s, int mode) { return s ? (capturing = 1, count = 0, OK) : CAPTURING; }
+int cuStreamBeginCapture_v2(Stream* s, int mode) {
+    if (!s || s->is_captured) return CAPTURING;
+    return s->is_captured = capturing = 1, origin = s, num_forked = 0, count = 0, OK;
+}
+int cuStreamWaitEvent(Stream* s, Event* e, unsigned flags) {
+    if (!current) return NO_CONTEXT;
+    if (!e->is_captured) return s->is_captured ? ISOLATION : OK;
+    if (!s->is_captured) s->is_captured = 1, forked[num_forked++] = s;
+    if (s != origin) s->is_unjoined = 1;
+    return e->stream->is_unjoined = 0, OK;
+}
 typedef struct {
     Op* ops;
     uint64_t count;
 } Graph;
-int cuStreamEndCapture(void* s, Graph** g) {
+int cuStreamEndCapture(Stream* s, Graph** g) {
+    int is_unjoined = 0;
+    for (int i = 0; i < num_forked; i++) {
+        is_unjoined |= forked[i]->is_unjoined;
+        forked[i]->is_captured = forked[i]->is_unjoined = 0;
+    }
+    s->is_captured = capturing = 0;
+    if (is_unjoined) return *g = 0, UNJOINED;
     *g = malloc(sizeof(Graph));
     (*g)->ops = captured, (*g)->count = count;
-    captured = 0, count = 0, capturing = 0, live++;
+    captured = 0, count = 0, live++;
     return OK;
 }
 int cuGraphInstantiateWithFlags(Graph** exec, Graph* g, unsigned long long flags) {
@@ -182,22 +208,22 @@ int cuMemFree_v2(uint64_t p) {
 }
 int cuMemHostAlloc(void** p, size_t bytes, unsigned flags) { return *p = malloc(bytes), live++, current ? OK : INVALID; }
 int cuMemFreeHost(void* p) { return free(p), live--, OK; }
-static int move(uint64_t to, uint64_t from, uint64_t bytes) {
+static int move(uint64_t to, uint64_t from, uint64_t bytes, void* s) {
     Op op = {.kind = 1, .to = to, .from = from, .bytes = bytes};
     if (!current) return NO_CONTEXT;
-    return bytes ? (standin_enqueue(&op), OK) : INVALID;
+    return bytes ? standin_enqueue(&op, s) : INVALID;
 }
 int cuMemsetD8Async(uint64_t p, unsigned char v, size_t n, void* s) {
     Op op = {.kind = 0, .to = p, .bytes = n};
     if (!current) return NO_CONTEXT;
-    return n ? (standin_enqueue(&op), OK) : INVALID;
+    return n ? standin_enqueue(&op, s) : INVALID;
 }
 int cuMemsetD32Async(uint64_t p, unsigned v, size_t n, void* s) { return cuMemsetD8Async(p, 0, 4 * n, s); }
-int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t n, void* s) { return move(to, (uint64_t)from, n); }
-int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t n, void* s) { return move((uint64_t)to, from, n); }
-int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, void* s) { return move(to, from, n); }
-int cuEventCreate(void** e, unsigned flags) { return *e = malloc(1), live++, OK; }
-int cuEventRecord(void* e, void* s) { return OK; }
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t n, void* s) { return move(to, (uint64_t)from, n, s); }
+int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t n, void* s) { return move((uint64_t)to, from, n, s); }
+int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, void* s) { return move(to, from, n, s); }
+int cuEventCreate(void** e, unsigned flags) { return *e = calloc(1, sizeof(Event)), live++, OK; }
+int cuEventRecord(Event* e, Stream* s) { return e->is_captured = s->is_captured, e->stream = s, OK; }
 int cuEventSynchronize(void* e) { return capturing ? CAPTURING : OK; }
 int cuEventDestroy_v2(void* e) { return free(e), live--, OK; }
 // An image is `c` for machine code or `p` for PTX, and the path of a library.
@@ -229,7 +255,7 @@ int cuLaunchKernel(Function* f, unsigned x, unsigned y, unsigned z, unsigned bx,
     if (extra || !s || !x || !y || !z || y > 65535 || z > 65535 || x > 0x7fffffffu || shared > (unsigned)f->shared_room) return INVALID;
     if (!bx || !by || !bz || bx * by * bz > 1024) return INVALID;
     for (unsigned i = 0; i < op.num_args; i++) memcpy(&op.args[i], args[i], bytes[i]);
-    return standin_enqueue(&op), OK;
+    return standin_enqueue(&op, s);
 }
 #endif
 
@@ -339,9 +365,9 @@ int cublasLtMatmul(void* h, Desc* d, const float* alpha, uint64_t pa, Layout* a,
     if (t->data[0] != 1) return 15;
     for (int i = 0; i < 4; i++)
         if (!t->data[1 + i] || pointers[i] % t->data[1 + i]) return 7;
-    if (!workspace || workspace % 256 || bytes != 64 << 20 || !s || a->type != b->type || d->compute != 68) return 7;
+    if (!workspace || workspace % 256 || bytes != 32 << 20 || !s || a->type != b->type || d->compute != 68) return 7;
     if (d->epilogue == 4 && d->bias % 16) return 7;
     Op op = {.kind = 3, .desc = *d, .a = *a, .b = *b, .d = *l, .pa = pa, .pb = pb, .pc = pc, .pd = pd, .alpha = *alpha, .beta = *beta};
-    return standin_enqueue(&op), 0;
+    return standin_enqueue(&op, s);
 }
 #endif

@@ -6,7 +6,7 @@ use std::sync::MutexGuard;
 
 use scaledown::trainer::TrainerError;
 use scaledown::trainer::backend::cuda::device::{Address, Device};
-use scaledown::trainer::ops::launch::{Node, Real};
+use scaledown::trainer::ops::launch::{Node, Real, Section};
 
 use crate::harness::{alone, execute};
 
@@ -56,8 +56,20 @@ impl EmulatedDevice {
     }
 }
 
+/// The nodes of a section: branch after branch, the last branch first, or in turn from all of them.
+fn in_order(section: &Section, order: u32) -> Vec<&Node> {
+    match order {
+        0 => section.branches.iter().flatten().collect(),
+        1 => section.branches.iter().rev().flatten().collect(),
+        _ => {
+            let longest = section.branches.iter().map(Vec::len).max().unwrap_or(0);
+            (0..longest).flat_map(|idx| section.branches.iter().filter_map(move |branch| branch.get(idx))).collect()
+        }
+    }
+}
+
 impl Device for EmulatedDevice {
-    type Graph = (Vec<Node>, Vec<Address>);
+    type Graph = (Vec<Section>, Vec<Address>);
 
     fn real(&self) -> Real {
         self.real
@@ -93,12 +105,12 @@ impl Device for EmulatedDevice {
         Ok(())
     }
 
-    fn prepare(&mut self, nodes: &[Node], addresses: &[Address]) -> Result<Self::Graph, TrainerError> {
-        Ok((nodes.to_vec(), addresses.to_vec()))
+    fn prepare(&mut self, sections: &[Section], addresses: &[Address]) -> Result<Self::Graph, TrainerError> {
+        Ok((sections.to_vec(), addresses.to_vec()))
     }
 
-    fn run(&mut self, (nodes, addresses): &Self::Graph) -> Result<(), TrainerError> {
-        for node in nodes {
+    fn run(&mut self, (sections, addresses): &Self::Graph) -> Result<(), TrainerError> {
+        for node in sections.iter().flat_map(|section| in_order(section, self.order)) {
             execute(node, self.real, self.order, &mut |view| addresses[view.buffer.0 as usize].at(view.offset).0 as *mut u8);
         }
         Ok(())

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cuda::device::{Address, Device};
-use crate::trainer::ops::launch::{BufferIdx, Node, Real, View};
+use crate::trainer::ops::launch::{BufferIdx, Node, Real, Section, View};
 
 /// Orders of threads that a case runs under in the emulator: forward, reversed, shuffled. A GPU has its own.
 pub const ORDERS: [u32; 3] = [0, 1, 7];
@@ -52,7 +52,7 @@ impl<D: Device> Runner for D {
         Device::read(self, from, bytes)
     }
     fn run_once(&mut self, nodes: &[Node], addresses: &[Address]) -> Result<(), TrainerError> {
-        let graph = self.prepare(nodes, addresses)?;
+        let graph = self.prepare(&[Section::serial(nodes.iter().cloned())], addresses)?;
         self.run(&graph)?;
         self.synchronize()
     }

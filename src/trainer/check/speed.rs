@@ -14,7 +14,7 @@ use crate::trainer::backend::cuda::device::Device;
 use crate::trainer::ops::attention::AttentionShape;
 use crate::trainer::ops::contrastive::cuda::{Schedule, Views};
 use crate::trainer::ops::contrastive::{Contrastive, Form};
-use crate::trainer::ops::launch::{Factor, Node, Product, Real, View};
+use crate::trainer::ops::launch::{Factor, Node, Product, Real, Section, View};
 use crate::trainer::ops::{activation, attention, contrastive, elementwise, layer_norm};
 
 /// One figure.
@@ -72,7 +72,7 @@ fn time<D: Device>(device: &mut D, case: &Case) -> Result<Speed, TrainerError> {
         }
         addresses.push(address);
     }
-    let graph = device.prepare(&case.nodes, &addresses)?;
+    let graph = device.prepare(&[Section::serial(case.nodes.iter().cloned())], &addresses)?;
     let mut times = Vec::new();
     for group in 0..=GROUPS {
         device.synchronize()?;

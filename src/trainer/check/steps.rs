@@ -9,8 +9,8 @@ use crate::run::{
 };
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
-use crate::trainer::backend::cuda::CudaStep;
 use crate::trainer::backend::cuda::device::Device;
+use crate::trainer::backend::cuda::{CudaStep, Towers};
 use crate::trainer::backend::{Step as _, StepAt, StepBatch};
 use crate::trainer::model::{build, initial_parameters};
 use crate::trainer::ops::launch::Real;
@@ -34,6 +34,7 @@ pub fn checks<D: Device>() -> Vec<(&'static str, StepCheck<D>)> {
         ("steps that are not finite", a_step_that_is_not_finite_changes_nothing_and_is_remembered),
         ("features", features_of_both_encoders_are_those_of_the_cpu),
         ("a held pool", a_held_pool_gives_the_same_bytes_as_written_images),
+        ("towers side by side", towers_side_by_side_give_the_bytes_of_towers_in_turn),
     ]
 }
 
@@ -282,4 +283,25 @@ pub fn a_held_pool_gives_the_same_bytes_as_written_images<D: Device>(open: OpenS
         gradients.push(gpu.gradients().expect("emulated"));
     }
     assert!(gradients[0] == gradients[1] && gradients[0] == gradients[2]);
+}
+
+/// Towers that run side by side, with the gradients of parameters beside them, give the bytes of towers in turn, whatever the
+/// order of branches.
+///
+/// # Panics
+/// If it does not hold.
+pub fn towers_side_by_side_give_the_bytes_of_towers_in_turn<D: Device>(open: OpenStep<D>) {
+    for (real, order) in [Real::F32, Real::Bf16].into_iter().flat_map(|real| [0, 1, 7].map(|order| (real, order))) {
+        for (pooling, chunks) in [(Pooling::ClassToken, 1), (Pooling::Mean, 3)] {
+            let Pair { mut gpu, .. } = pair(open, pooling, &train(ADAMW, 0.0), real, order);
+            let mut gradients = Vec::new();
+            for towers in [Towers::InTurn, Towers::SideBySide, Towers::SideBySide] {
+                gpu.set_towers(towers);
+                gpu.gradient(&batch(), chunks).expect("emulated");
+                gradients.push(gpu.gradients().expect("emulated"));
+            }
+            let is_same = gradients[0] == gradients[1] && gradients[0] == gradients[2];
+            assert!(is_same, "{real:?}, order {order}, {pooling:?} in {chunks}");
+        }
+    }
 }

@@ -199,6 +199,22 @@ impl From<Product> for Node {
     }
 }
 
+/// A part of a recording: branches that may run side by side, the nodes of each one after another. Sections run one after another.
+/// Invariant: what a branch writes, no other branch of its section touches.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Section {
+    /// Branches; one where everything is in order.
+    pub branches: Vec<Vec<Node>>,
+}
+
+impl Section {
+    /// Nodes that run one after another.
+    #[must_use]
+    pub fn serial(nodes: impl IntoIterator<Item = impl Into<Node>>) -> Self {
+        Self { branches: vec![nodes.into_iter().map(Into::into).collect()] }
+    }
+}
+
 /// Blocks of `threads` that cover `items`, at least one.
 ///
 /// # Panics

@@ -1,10 +1,13 @@
 //! Buffers of a recording, planned by lifetime: those whose lives do not meet share memory.
 //!
-//! Input: buffers by size, and nodes that use them in order. Output: where each buffer lies in one arena, and how large that is.
-//! Invariants: two buffers that are alive at the same node do not overlap; a buffer that is read was written before; offsets are
-//! multiples of [`ALIGNMENT`]. Pure: the same recording gives the same plan. Must not know a device.
+//! Input: buffers by size, and sections of nodes that use them. Output: where each buffer lies in one arena, and how large that is.
+//! Invariants: two buffers that may be alive at once do not overlap, in whatever order the branches of a section run; a buffer that
+//! is read was written before; offsets are multiples of [`ALIGNMENT`]. Pure: the same recording gives the same plan. Must not know
+//! a device.
 
-use crate::trainer::ops::launch::{Arg, BufferIdx, Node, View};
+use std::collections::HashMap;
+
+use crate::trainer::ops::launch::{Arg, BufferIdx, Node, Section, View};
 
 /// Every buffer begins at a multiple of this many bytes.
 pub const ALIGNMENT: usize = 256;
@@ -69,16 +72,65 @@ pub struct Arena {
     pub bytes: usize,
 }
 
-/// First and last node that uses a buffer.
+/// When a buffer is alive: from a node of one section to a node of the same or a later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Use {
-    first: usize,
-    last: usize,
+    first_section: usize,
+    last_section: usize,
+    first: Within,
+    last: Within,
+}
+
+/// First and last use within a section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// By one branch, at these of its nodes.
+    Branch { branch: usize, first: usize, last: usize },
+    /// By several, or before and after it: as good as at every node.
+    Everywhere,
 }
 
 impl Use {
+    fn new(section: usize, branch: usize, node: usize) -> Self {
+        let within = Within::Branch { branch, first: node, last: node };
+        Self { first_section: section, last_section: section, first: within, last: within }
+    }
+
+    /// Takes in a use after those so far.
+    fn extend(&mut self, section: usize, branch: usize, node: usize) {
+        if section > self.last_section {
+            (self.last_section, self.last) = (section, Within::Branch { branch, first: node, last: node });
+            return;
+        }
+        self.last = match self.last {
+            Within::Branch { branch: known, first, .. } if known == branch => Within::Branch { branch, first, last: node },
+            Within::Branch { .. } | Within::Everywhere => Within::Everywhere,
+        };
+        if self.first_section == self.last_section {
+            self.first = self.last;
+        }
+    }
+
+    /// Where in a section of its life it is alive.
+    fn within(&self, section: usize) -> Within {
+        let (is_first, is_last) = (section == self.first_section, section == self.last_section);
+        match (is_first, is_last, self.first, self.last) {
+            (true, true, within, _) => within,
+            (true, false, Within::Branch { branch, first, .. }, _) => Within::Branch { branch, first, last: usize::MAX },
+            (false, true, _, Within::Branch { branch, last, .. }) => Within::Branch { branch, first: 0, last },
+            _ => Within::Everywhere,
+        }
+    }
+
+    /// Whether both may be alive at once. Nodes of two branches may always run at once.
     fn meets(&self, other: &Self) -> bool {
-        self.first <= other.last && other.first <= self.last
+        let mut shared = self.first_section.max(other.first_section)..=self.last_section.min(other.last_section);
+        shared.any(|section| match (self.within(section), other.within(section)) {
+            (Within::Branch { branch: a, first, last }, Within::Branch { branch: b, first: from, last: to }) if a == b => {
+                first <= to && from <= last
+            }
+            _ => true,
+        })
     }
 }
 
@@ -89,8 +141,8 @@ impl Use {
 /// # Panics
 /// If a planned buffer is read before it is written: a bug of the recording.
 #[must_use]
-pub fn plan(buffers: &Buffers, nodes: &[Node]) -> Arena {
-    let uses = uses(buffers, nodes);
+pub fn plan(buffers: &Buffers, sections: &[Section]) -> Arena {
+    let uses = uses(buffers, sections);
     let mut order: Vec<usize> = (0..buffers.list.len()).filter(|idx| uses[*idx].is_some()).collect();
     order.sort_by_key(|idx| (std::cmp::Reverse(buffers.list[*idx].bytes), *idx));
     let mut offsets: Vec<Option<usize>> = vec![None; buffers.list.len()];
@@ -115,26 +167,47 @@ pub fn plan(buffers: &Buffers, nodes: &[Node]) -> Arena {
     Arena { offsets, bytes: total }
 }
 
-fn uses(buffers: &Buffers, nodes: &[Node]) -> Vec<Option<Use>> {
+fn uses(buffers: &Buffers, sections: &[Section]) -> Vec<Option<Use>> {
     let mut uses: Vec<Option<Use>> = vec![None; buffers.list.len()];
-    for (place, node) in nodes.iter().enumerate() {
-        for (view, is_written_first) in accesses(node) {
-            let idx = view.buffer.0 as usize;
-            let buffer = &buffers.list[idx];
-            assert!(view.offset <= buffer.bytes, "a view beyond buffer `{}`", buffer.name);
-            if buffer.life == Life::Kept {
-                continue;
-            }
-            match &mut uses[idx] {
-                Some(life) => life.last = place,
-                None => {
-                    assert!(is_written_first, "buffer `{}` is read before it is written, at node {place}", buffer.name);
-                    uses[idx] = Some(Use { first: place, last: place });
+    for (section_idx, section) in sections.iter().enumerate() {
+        assert_no_race(buffers, section);
+        for (branch_idx, branch) in section.branches.iter().enumerate() {
+            for (place, node) in branch.iter().enumerate() {
+                for (view, is_written_first) in accesses(node) {
+                    let idx = view.buffer.0 as usize;
+                    let buffer = &buffers.list[idx];
+                    assert!(view.offset <= buffer.bytes, "a view beyond buffer `{}`", buffer.name);
+                    if buffer.life == Life::Kept {
+                        continue;
+                    }
+                    match &mut uses[idx] {
+                        Some(life) => life.extend(section_idx, branch_idx, place),
+                        None => {
+                            assert!(is_written_first, "buffer `{}` is read before it is written: {node:?}", buffer.name);
+                            uses[idx] = Some(Use::new(section_idx, branch_idx, place));
+                        }
+                    }
                 }
             }
         }
     }
     uses
+}
+
+/// Checks that no branch touches what another one of its section writes. Of kept buffers, which hold many things, views are compared
+/// by where they start.
+fn assert_no_race(buffers: &Buffers, section: &Section) {
+    // The branch that touched a place first, and whether any branch has written it.
+    let mut touched: HashMap<(BufferIdx, usize), (usize, bool)> = HashMap::new();
+    for (branch_idx, branch) in section.branches.iter().enumerate() {
+        for (view, is_written) in branch.iter().flat_map(touches) {
+            let buffer = &buffers.list[view.buffer.0 as usize];
+            let place = if buffer.life == Life::Kept { view.offset } else { 0 };
+            let (first, was_written) = touched.entry((view.buffer, place)).or_insert((branch_idx, false));
+            *was_written |= is_written;
+            assert!(*first == branch_idx || !*was_written, "two branches race for buffer `{}`", buffer.name);
+        }
+    }
 }
 
 /// The places that a node touches, and whether it writes them before it reads them.
@@ -153,6 +226,17 @@ fn accesses(node: &Node) -> Vec<(View, bool)> {
         Node::Zero { view, .. } => vec![(*view, true)],
         Node::Copy { from, to, .. } => vec![(*from, false), (*to, true)],
     }
+}
+
+/// The places that a node touches, and whether it writes them.
+fn touches(node: &Node) -> Vec<(View, bool)> {
+    let Node::Launch(launch) = node else { return accesses(node) };
+    let touch = |arg: &Arg| match arg {
+        Arg::In(view) => Some((*view, false)),
+        Arg::Out(view) | Arg::InOut(view) => Some((*view, true)),
+        Arg::Null | Arg::U32(_) | Arg::F32(_) => None,
+    };
+    launch.args.iter().filter_map(touch).collect()
 }
 
 fn access(arg: &Arg) -> Option<(View, bool)> {
@@ -181,12 +265,42 @@ mod tests {
         let unused = buffers.add("unused", 1 << 30, Life::Planned);
         // a lives over nodes 0 and 1, b over 1 and 2, c over 2 and 3.
         let nodes = [copy(kept, a), copy(a, b), copy(b, c), copy(c, kept)];
-        let arena = plan(&buffers, &nodes);
+        let arena = plan(&buffers, &[Section::serial(nodes)]);
         let offset = |view: View| arena.offsets[view.buffer.0 as usize];
         assert_eq!((offset(kept), offset(unused)), (None, None));
         assert_eq!((offset(a), offset(c)), (Some(0), Some(0)));
         assert_eq!(offset(b), Some(1024));
         assert_eq!(arena.bytes, 1024 + 512);
+    }
+
+    #[test]
+    fn branches_share_no_memory_but_each_with_itself() {
+        let mut buffers = Buffers::default();
+        let kept = [buffers.add("kept", 1000, Life::Kept), buffers.add("kept too", 1000, Life::Kept)];
+        let [a, b, c, d, e] = ["a", "b", "c", "d", "e"].map(|name| buffers.add(name, 256, Life::Planned));
+        let branches = vec![
+            vec![copy(kept[0], a), copy(a, kept[0]), copy(kept[0], b), copy(b, kept[0])],
+            vec![copy(kept[1], c), copy(c, kept[1]), copy(kept[1], d)],
+        ];
+        let sections = [Section { branches }, Section::serial([copy(d, e), copy(e, kept[0])])];
+        let arena = plan(&buffers, &sections);
+        let offset = |view: View| arena.offsets[view.buffer.0 as usize].expect("used");
+        assert_eq!(offset(a), offset(b), "one after the other in one branch");
+        assert!(offset(c) != offset(a) && offset(d) != offset(a), "side by side");
+        assert_eq!(offset(c), offset(d), "d begins where c has ended");
+        assert_ne!(offset(d), offset(e));
+        assert_eq!(arena.bytes, 512);
+    }
+
+    #[test]
+    fn what_one_branch_writes_no_other_may_touch() {
+        let mut buffers = Buffers::default();
+        let kept = buffers.add("kept", 1000, Life::Kept);
+        let a = buffers.add("a", 256, Life::Planned);
+        let branches = vec![vec![copy(kept, a)], vec![copy(a, kept.at(256))]];
+        let outcome = std::panic::catch_unwind(|| plan(&buffers, &[Section { branches }]));
+        let message = outcome.expect_err("a race is a bug of the recording");
+        assert_eq!(message.downcast_ref::<String>().map(String::as_str), Some("two branches race for buffer `a`"));
     }
 
     #[test]
@@ -196,23 +310,33 @@ mod tests {
             let mut buffers = Buffers::default();
             let views: Vec<View> =
                 (0..40).map(|idx| buffers.add(format!("{idx}"), 1 + draws.below(5000) as usize, Life::Planned)).collect();
-            let mut nodes: Vec<Node> = views.iter().map(|view| Node::Zero { view: *view, bytes: 1 }).collect();
-            for _ in 0..60 {
-                let view = views[draws.below(40) as usize];
-                let place = draws.below(nodes.len() as u32 + 1) as usize;
-                nodes.insert(place, Node::Zero { view, bytes: 1 });
-            }
-            let arena = plan(&buffers, &nodes);
-            let uses = uses(&buffers, &nodes);
-            let spans: Vec<_> = (0..40)
-                .map(|idx| (arena.offsets[idx].expect("used"), buffers.all()[idx].bytes, uses[idx].expect("used")))
-                .collect();
-            for (i, (start, bytes, life)) in spans.iter().enumerate() {
-                assert!(start % ALIGNMENT == 0 && start + bytes <= arena.bytes);
-                for (other_start, other_bytes, other) in &spans[..i] {
-                    let apart = start + bytes <= *other_start || other_start + other_bytes <= *start;
-                    assert!(apart || !life.meets(other));
+            // Each buffer is used by one branch of a section at most.
+            let mut sections: Vec<Section> = (0..6).map(|_| Section { branches: vec![Vec::new(); 3] }).collect();
+            let mut alive: Vec<Vec<(usize, usize, usize)>> = vec![Vec::new(); 40];
+            for (section_idx, section) in sections.iter_mut().enumerate() {
+                for (idx, view) in views.iter().enumerate() {
+                    let (branch, times) = (draws.below(3) as usize, draws.below(3));
+                    for _ in 0..times {
+                        alive[idx].push((section_idx, branch, section.branches[branch].len()));
+                        section.branches[branch].push(Node::Zero { view: *view, bytes: 1 });
+                    }
                 }
+            }
+            let arena = plan(&buffers, &sections);
+            let span = |idx: usize| arena.offsets[idx].map(|start| (start, start + buffers.all()[idx].bytes));
+            for (i, j) in (0..40).flat_map(|i| (0..i).map(move |j| (i, j))) {
+                let (Some((a, a_end)), Some((b, b_end))) = (span(i), span(j)) else { continue };
+                assert!(a % ALIGNMENT == 0 && a_end <= arena.bytes);
+                if a_end <= b || b_end <= a {
+                    continue;
+                }
+                // They share memory: every use of one is over before the first of the other may begin.
+                let over = |x: &[(usize, usize, usize)], y: &[(usize, usize, usize)]| {
+                    let before =
+                        |(s, b, n): (usize, usize, usize), (t, c, m): (usize, usize, usize)| s < t || (s == t && b == c && n < m);
+                    x.iter().all(|x| y.iter().all(|y| before(*x, *y)))
+                };
+                assert!(over(&alive[i], &alive[j]) || over(&alive[j], &alive[i]), "{i} and {j}");
             }
         }
     }

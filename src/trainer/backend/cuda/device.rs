@@ -1,11 +1,12 @@
 //! What a recording needs of the place it runs on.
 //!
-//! Input: nodes and the addresses of their buffers. Output: a prepared recording that can be run many times. Implemented by
-//! [`super::driver::CudaDevice`] and, in tests, by the emulator. Invariant: everything happens in the order of the calls, as on
-//! one CUDA stream. Must not know a program, a parameter name or how buffers are planned.
+//! Input: sections of nodes and the addresses of their buffers. Output: a prepared recording that can be run many times. Implemented
+//! by [`super::driver::CudaDevice`] and, in tests, by the emulator. Invariant: everything happens in the order of the calls, as on
+//! one CUDA stream, but for the branches of a section, whose order among each other is free. Must not know a program, a parameter
+//! name or how buffers are planned.
 
 use crate::trainer::TrainerError;
-use crate::trainer::ops::launch::{Node, Real};
+use crate::trainer::ops::launch::{Real, Section};
 
 /// A place in device memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,11 +45,11 @@ pub trait Device {
     /// # Errors
     /// What the device says, also about work started earlier.
     fn read(&mut self, from: Address, bytes: &mut [u8]) -> Result<(), TrainerError>;
-    /// Makes nodes ready to run, `addresses[i]` being buffer i. Memory is neither read nor written.
+    /// Makes sections ready to run, `addresses[i]` being buffer i. Memory is neither read nor written.
     ///
     /// # Errors
     /// A kernel that does not compile, a product that the library has no algorithm for, a refused launch.
-    fn prepare(&mut self, nodes: &[Node], addresses: &[Address]) -> Result<Self::Graph, TrainerError>;
+    fn prepare(&mut self, sections: &[Section], addresses: &[Address]) -> Result<Self::Graph, TrainerError>;
     /// Starts a prepared recording; returns before it is done.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A GPU as a [`Device`]: memory, copies, and recordings replayed as CUDA graphs.
 //!
 //! Input: a device's number and a precision. Output: prepared recordings that run by one call. Everything happens on one stream
-//! of its own, never the default one. A recording is made concrete first (kernels compiled and loaded, products planned and tried
+//! of its own, never the default one; the branches of a section fork from it and join it again. A recording is made concrete first (kernels compiled and loaded, products planned and tried
 //! once) and only then captured, since a capture must neither allocate nor wait. `SCALEDOWN_CUDA_REPLAY` may be `graph` (the
 //! default), `eager` (node by node) or `checked` (node by node, waiting after each, so that an error names its node).
 //!
@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cudarc::driver::sys::{CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
-use cudarc::driver::{CudaContext, CudaGraph, CudaStream, DriverError, result};
+use cudarc::driver::{CudaContext, CudaEvent, CudaGraph, CudaStream, DriverError, result};
 
 use super::cache::Cache;
 use super::device::{Address, Device};
@@ -24,7 +24,7 @@ use super::ring::Ring;
 use super::tune::Tuner;
 use crate::run::Precision;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::launch::{Node, Real};
+use crate::trainer::ops::launch::{Real, Section};
 
 /// A GPU.
 pub struct CudaDevice {
@@ -35,15 +35,27 @@ pub struct CudaDevice {
     kernels: Kernels,
     ring: Ring,
     memory: Memory,
-    stream: Arc<CudaStream>,
+    /// One for each branch that a section has had; the first is the device's own.
+    lanes: Vec<Lane>,
+    fork: CudaEvent,
     context: Arc<CudaContext>,
 }
 
-/// Nodes ready to run on the device that prepared them.
+/// What a branch runs on.
+pub(super) struct Lane {
+    pub(super) stream: Arc<CudaStream>,
+    /// For products, [`WORKSPACE_BYTES`].
+    pub(super) workspace: Address,
+    /// Recorded at the end of a branch.
+    join: CudaEvent,
+}
+
+/// Sections ready to run on the device that prepared them.
 pub struct Recording {
     /// Absent where nodes are run one by one. Dropped before the steps, which keep its kernels loaded.
     graph: Option<CudaGraph>,
-    steps: Vec<Step>,
+    /// Sections, branches, nodes.
+    sections: Vec<Vec<Vec<Step>>>,
 }
 
 // SAFETY: the driver and cuBLASLt may be called from any thread that has bound the context, which every method of `CudaDevice`
@@ -97,10 +109,11 @@ impl CudaDevice {
         let kernels = Kernels::new(&context, real, cache.clone())?;
         let ring = Ring::new(&stream).map_err(failed("making buffers for copies"))?;
         let mut memory = Memory { stream: stream.clone(), allocations: HashMap::new() };
-        let workspace = memory.allocate(WORKSPACE_BYTES)?;
+        let lanes = vec![Lane::new(stream, &context, &mut memory)?];
         let tuner = Tuner::from_environment(&context, &cache).map_err(failed("reading the device's properties"))?;
-        let products = Products::new(&stream, precision, workspace, tuner)?;
-        Ok(Self { name: info.name.clone(), replay, products, kernels, ring, memory, stream, context })
+        let products = Products::new(precision, tuner)?;
+        let fork = context.new_event(None).map_err(failed("making an event"))?;
+        Ok(Self { name: info.name.clone(), replay, products, kernels, ring, memory, lanes, fork, context })
     }
 
     /// The GPU's product name.
@@ -114,17 +127,47 @@ impl CudaDevice {
         self.context.bind_to_thread().map_err(failed("binding the device"))
     }
 
-    fn wait(&self, operation: &str) -> Result<(), TrainerError> {
-        self.stream.synchronize().map_err(failed(operation))
+    /// The device's own stream.
+    fn stream(&self) -> &Arc<CudaStream> {
+        &self.lanes[0].stream
     }
 
-    /// Steps as one graph. The capture is relaxed: other threads, and this one, may allocate meanwhile.
-    fn capture(&self, steps: &[Step]) -> Result<CudaGraph, TrainerError> {
+    fn wait(&self, operation: &str) -> Result<(), TrainerError> {
+        self.stream().synchronize().map_err(failed(operation))
+    }
+
+    /// Starts the sections one after another; what is later on the device's own stream comes after all of them.
+    fn start(&self, sections: &[Vec<Vec<Step>>]) -> Result<(), TrainerError> {
+        for (section_idx, branches) in sections.iter().enumerate() {
+            let others = &self.lanes[1..branches.len().max(1)];
+            if !others.is_empty() {
+                self.fork.record(self.stream()).map_err(failed("forking"))?;
+            }
+            others.iter().try_for_each(|lane| lane.stream.wait(&self.fork)).map_err(failed("forking"))?;
+            for (branch_idx, (branch, lane)) in branches.iter().zip(&self.lanes).enumerate() {
+                for (idx, step) in branch.iter().enumerate() {
+                    step.start(lane, &self.products)?;
+                    if self.replay == Replay::Checked {
+                        let node = format!("node {idx} of branch {branch_idx} of section {section_idx}");
+                        let operation = format!("{node}, {}", step.describe(&self.products));
+                        lane.stream.synchronize().map_err(failed(&operation))?;
+                    }
+                }
+            }
+            for lane in others {
+                lane.join.record(&lane.stream).and_then(|()| self.stream().wait(&lane.join)).map_err(failed("joining"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sections as one graph. The capture is relaxed: other threads, and this one, may allocate meanwhile.
+    fn capture(&self, sections: &[Vec<Vec<Step>>]) -> Result<CudaGraph, TrainerError> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
-        self.stream.begin_capture(mode).map_err(failed("beginning a capture"))?;
-        let started = steps.iter().try_for_each(|step| step.start(&self.stream, &self.products));
+        self.stream().begin_capture(mode).map_err(failed("beginning a capture"))?;
+        let started = self.start(sections);
         // The capture ends whatever happened, else the stream stays unusable.
-        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        let graph = self.stream().end_capture(CUgraphInstantiate_flags(0));
         started?;
         let graph = graph.map_err(failed("making a graph"))?;
         let nothing = || TrainerError::Cuda { operation: "making a graph".into(), code: "nothing was captured".into() };
@@ -166,34 +209,38 @@ impl Device for CudaDevice {
         let failed = failed("copying from the device, or work before");
         if !bytes.is_empty() {
             // SAFETY: the caller reads memory that it allocated; `bytes` outlives the wait below.
-            unsafe { result::memcpy_dtoh_async(bytes, from.0, self.stream.cu_stream()) }.map_err(&failed)?;
+            unsafe { result::memcpy_dtoh_async(bytes, from.0, self.stream().cu_stream()) }.map_err(&failed)?;
         }
-        self.stream.synchronize().map_err(failed)
+        self.stream().synchronize().map_err(failed)
     }
 
-    fn prepare(&mut self, nodes: &[Node], addresses: &[Address]) -> Result<Recording, TrainerError> {
+    fn prepare(&mut self, sections: &[Section], addresses: &[Address]) -> Result<Recording, TrainerError> {
         self.bind()?;
-        let steps = resolve(nodes, addresses, &mut self.kernels, &mut self.products)?;
-        self.products.rehearse()?;
+        let branches = sections.iter().map(|section| section.branches.len()).max().unwrap_or(0);
+        while self.lanes.len() < branches {
+            let stream = self.context.new_stream().map_err(failed("making a stream"))?;
+            self.lanes.push(Lane::new(stream, &self.context, &mut self.memory)?);
+        }
+        let mut resolved = Vec::with_capacity(sections.len());
+        for section in sections {
+            let mut resolve = |nodes: &Vec<_>| resolve(nodes, addresses, &mut self.kernels, &mut self.products);
+            resolved.push(section.branches.iter().map(&mut resolve).collect::<Result<Vec<_>, _>>()?);
+        }
+        self.products.rehearse(&self.lanes[0])?;
+        let is_empty = resolved.iter().flatten().all(Vec::is_empty);
         let graph = match self.replay {
-            Replay::Graph if !steps.is_empty() => Some(self.capture(&steps)?),
+            Replay::Graph if !is_empty => Some(self.capture(&resolved)?),
             Replay::Graph | Replay::Eager | Replay::Checked => None,
         };
-        Ok(Recording { graph, steps })
+        Ok(Recording { graph, sections: resolved })
     }
 
     fn run(&mut self, recording: &Recording) -> Result<(), TrainerError> {
         self.bind()?;
-        if let Some(graph) = &recording.graph {
-            return graph.launch().map_err(failed("starting a graph, or work before"));
+        match &recording.graph {
+            Some(graph) => graph.launch().map_err(failed("starting a graph, or work before")),
+            None => self.start(&recording.sections),
         }
-        for (idx, step) in recording.steps.iter().enumerate() {
-            step.start(&self.stream, &self.products)?;
-            if self.replay == Replay::Checked {
-                self.wait(&format!("node {idx}, {}", step.describe(&self.products)))?;
-            }
-        }
-        Ok(())
     }
 
     fn synchronize(&mut self) -> Result<(), TrainerError> {
@@ -204,7 +251,14 @@ impl Device for CudaDevice {
 impl Drop for CudaDevice {
     fn drop(&mut self) {
         // Work under way uses what the fields free. Binds the context for them, too.
-        let _ = self.stream.synchronize();
+        let _ = self.stream().synchronize();
+    }
+}
+
+impl Lane {
+    fn new(stream: Arc<CudaStream>, context: &Arc<CudaContext>, memory: &mut Memory) -> Result<Self, TrainerError> {
+        let join = context.new_event(None).map_err(failed("making an event"))?;
+        Ok(Self { stream, workspace: memory.allocate(WORKSPACE_BYTES)?, join })
     }
 }
 

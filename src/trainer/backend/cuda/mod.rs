@@ -26,7 +26,7 @@ mod step;
 mod tune;
 
 pub use driver::CudaDevice;
-pub use step::{CudaStep, planned_bytes};
+pub use step::{CudaStep, Towers, planned_bytes};
 
 use self::devices::DeviceInfo;
 use self::libraries::Library;

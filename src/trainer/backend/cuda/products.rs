@@ -1,6 +1,6 @@
 //! Matrix products through cuBLASLt.
 //!
-//! Input: [`Product`]s and addresses. Output: work on the device's stream. A row-major matrix is a column-major one transposed, so
+//! Input: [`Product`]s and addresses. Output: work on the stream of a [`Lane`]. A row-major matrix is a column-major one transposed, so
 //! out = a b is asked for as outᵀ = bᵀ aᵀ: our b is the library's A, our a its B, and a bias over our columns is its bias over
 //! rows. Descriptors and the algorithm are made once a distinct shape.
 //!
@@ -10,14 +10,13 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::Arc;
 
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys::{self, cublasComputeType_t as Compute, cublasLtMatmulDescAttributes_t as DescAttribute};
 use cudarc::cublaslt::sys::{cublasLtMatmulPreferenceAttributes_t as Preference, cudaDataType as DataType};
-use cudarc::driver::CudaStream;
 
 use super::device::Address;
+use super::driver::Lane;
 use super::libraries::Library;
 use super::shape::{Operands, Shape};
 use super::tune::Tuner;
@@ -25,8 +24,8 @@ use crate::run::Precision;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::launch::{Product, Real};
 
-/// Memory that algorithms may use between their steps.
-pub(super) const WORKSPACE_BYTES: usize = 64 << 20;
+/// Memory that algorithms may use between their steps, for each product that runs at a time: NVIDIA's advice for Hopper.
+pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
 
 /// Algorithms that the heuristic is asked for; the first is used unless they are timed.
 const CANDIDATES: usize = 8;
@@ -37,9 +36,7 @@ pub(super) struct Products {
     plans: Vec<Plan>,
     known: HashMap<Shape, usize>,
     handle: Handle,
-    stream: Arc<CudaStream>,
     precision: Precision,
-    workspace: Address,
     tuner: Option<Tuner>,
 }
 
@@ -55,13 +52,8 @@ struct Plan {
 }
 
 impl Products {
-    /// On a stream, with [`WORKSPACE_BYTES`] at `workspace`.
-    pub(super) fn new(
-        stream: &Arc<CudaStream>,
-        precision: Precision,
-        workspace: Address,
-        tuner: Option<Tuner>,
-    ) -> Result<Self, TrainerError> {
+    /// Products of a precision; their algorithms are timed where there is a tuner.
+    pub(super) fn new(precision: Precision, tuner: Option<Tuner>) -> Result<Self, TrainerError> {
         Library::CublasLt.require()?;
         // Most often a library that is newer than the driver.
         let refused = |error: CublasError| TrainerError::NoCuda {
@@ -70,7 +62,7 @@ impl Products {
         };
         let handle = Handle(result::create_handle().map_err(refused)?);
         let (plans, known) = Default::default();
-        Ok(Self { plans, known, handle, stream: stream.clone(), precision, workspace, tuner })
+        Ok(Self { plans, known, handle, precision, tuner })
     }
 
     /// The plan of a product; made where it is new.
@@ -84,35 +76,35 @@ impl Products {
         Ok(self.plans.len() - 1)
     }
 
-    /// Starts a product on the stream; also inside a capture.
-    pub(super) fn run(&self, plan: usize, operands: &Operands) -> Result<(), TrainerError> {
+    /// Starts a product on the stream of a lane; also inside a capture.
+    pub(super) fn run(&self, plan: usize, operands: &Operands, lane: &Lane) -> Result<(), TrainerError> {
         let plan = &self.plans[plan];
-        self.run_with(plan, &plan.candidates[0], operands)
+        self.run_with(plan, &plan.candidates[0], operands, lane)
     }
 
     /// Runs every new plan once on memory of its own, and chooses its algorithm by time where that is asked for. A first run loads
     /// the library's kernels, which is better done outside a capture; without memory for it, it is left out.
-    pub(super) fn rehearse(&mut self) -> Result<(), TrainerError> {
+    pub(super) fn rehearse(&mut self, lane: &Lane) -> Result<(), TrainerError> {
         let new: Vec<usize> = (0..self.plans.len()).filter(|plan| !self.plans[*plan].is_rehearsed).collect();
         let bytes = new.iter().map(|plan| self.plans[*plan].shape.scratch(Address(0)).1).max().unwrap_or(0);
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: the caller has bound the stream's context; freed below, after all work on it.
+        // SAFETY: the caller has bound the lane's context; freed below, after all work on it.
         let Ok(base) = (unsafe { cudarc::driver::result::malloc_sync(bytes) }) else { return Ok(()) };
-        let outcome = new.into_iter().try_for_each(|plan| self.rehearse_one(plan, Address(base)));
-        let waited = self.stream.synchronize().map_err(super::kernels::failed("trying products"));
+        let outcome = new.into_iter().try_for_each(|plan| self.rehearse_one(plan, Address(base), lane));
+        let waited = lane.stream.synchronize().map_err(super::kernels::failed("trying products"));
         // SAFETY: allocated above; nothing uses it any more.
         unsafe { cudarc::driver::result::free_sync(base) }.map_err(super::kernels::failed("freeing memory"))?;
         outcome.and(waited)
     }
 
-    fn rehearse_one(&mut self, idx: usize, base: Address) -> Result<(), TrainerError> {
+    fn rehearse_one(&mut self, idx: usize, base: Address, lane: &Lane) -> Result<(), TrainerError> {
         let plan = &self.plans[idx];
         let (operands, _) = plan.shape.scratch(base);
         let mut run = |algorithm: &_| {
-            self.run_with(plan, algorithm, &operands)?;
-            self.stream.synchronize().map_err(super::kernels::failed(&plan.shape.describe()))
+            self.run_with(plan, algorithm, &operands, lane)?;
+            lane.stream.synchronize().map_err(super::kernels::failed(&plan.shape.describe()))
         };
         let chosen = match &self.tuner {
             Some(tuner) => {
@@ -127,7 +119,13 @@ impl Products {
         Ok(())
     }
 
-    fn run_with(&self, plan: &Plan, algorithm: &sys::cublasLtMatmulAlgo_t, operands: &Operands) -> Result<(), TrainerError> {
+    fn run_with(
+        &self,
+        plan: &Plan,
+        algorithm: &sys::cublasLtMatmulAlgo_t,
+        operands: &Operands,
+        lane: &Lane,
+    ) -> Result<(), TrainerError> {
         let pointer = |address: Address| address.0 as *mut c_void;
         let (alpha, beta) = (1.0_f32, if plan.shape.has_addend { 1.0_f32 } else { 0.0 });
         let start = || {
@@ -151,9 +149,9 @@ impl Products {
                     pointer(operands.out),
                     plan.out.0,
                     algorithm,
-                    pointer(self.workspace),
+                    pointer(lane.workspace),
                     WORKSPACE_BYTES,
-                    self.stream.cu_stream().cast(),
+                    lane.stream.cu_stream().cast(),
                 )
             }
         };

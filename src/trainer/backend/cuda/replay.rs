@@ -5,9 +5,10 @@
 
 use std::ffi::c_void;
 
-use cudarc::driver::{CudaFunction, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaFunction, DriverError, result, sys};
 
 use super::device::Address;
+use super::driver::Lane;
 use super::kernels::{Kernels, failed};
 use super::products::Products;
 use super::shape::Operands;
@@ -26,7 +27,7 @@ pub(super) enum Step {
     Copy { from: Address, to: Address, bytes: usize },
 }
 
-/// Makes nodes concrete; kernels are compiled and plans made where they are new.
+/// Makes the nodes of a branch concrete; kernels are compiled and plans made where they are new.
 pub(super) fn resolve(
     nodes: &[Node],
     addresses: &[Address],
@@ -61,11 +62,11 @@ pub(super) fn resolve(
 }
 
 impl Step {
-    /// Starts the step on a stream whose context is bound; also inside a capture.
-    pub(super) fn start(&self, stream: &CudaStream, products: &Products) -> Result<(), TrainerError> {
+    /// Starts the step on the stream of a lane, whose context is bound; also inside a capture.
+    pub(super) fn start(&self, lane: &Lane, products: &Products) -> Result<(), TrainerError> {
         match self {
-            Self::Product { plan, operands } => products.run(*plan, operands),
-            other => other.call(stream.cu_stream()).map_err(|error| failed(&self.describe(products))(error)),
+            Self::Product { plan, operands } => products.run(*plan, operands, lane),
+            other => other.call(lane.stream.cu_stream()).map_err(|error| failed(&self.describe(products))(error)),
         }
     }
 

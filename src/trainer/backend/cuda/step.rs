@@ -36,10 +36,45 @@ pub struct CudaStep<D: Device> {
     kept: Vec<Address>,
     optimizer: Option<Optimizer>,
     mask_key: Option<[u32; 2]>,
+    towers: Towers,
     pool: Option<View>,
     steps: HashMap<StepShape, Prepared<D::Graph>>,
     encoders: Encoders<D::Graph>,
     refresh: Option<Prepared<D::Graph>>,
+}
+
+/// How the towers of a step run: the same numbers in every way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Towers {
+    /// Side by side where the model is small.
+    BySize,
+    /// One after the other.
+    InTurn,
+    /// Side by side.
+    SideBySide,
+}
+
+impl Towers {
+    /// `SCALEDOWN_CUDA_TOWERS`, by size where it is not set.
+    fn from_environment() -> Result<Self, TrainerError> {
+        match std::env::var("SCALEDOWN_CUDA_TOWERS").as_deref() {
+            Err(_) | Ok("" | "by-size") => Ok(Self::BySize),
+            Ok("in-turn") => Ok(Self::InTurn),
+            Ok("side-by-side") => Ok(Self::SideBySide),
+            Ok(other) => {
+                let expected = "expected `by-size`, `in-turn` or `side-by-side`";
+                Err(TrainerError::Input(format!("SCALEDOWN_CUDA_TOWERS is `{other}`, {expected}")))
+            }
+        }
+    }
+
+    fn are_side_by_side(self, program: &Program, samples: usize, chunks: usize) -> bool {
+        match self {
+            Self::BySize => record::runs_side_by_side(program, samples, chunks),
+            Self::InTurn => false,
+            Self::SideBySide => true,
+        }
+    }
 }
 
 /// Encoders by tower and samples, each with the place of its features.
@@ -145,6 +180,7 @@ pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> u64 
         masking: if program.masks_patches() { Masking::Drawn([0; 2]) } else { Masking::None },
         has_gradient: true,
         has_update: true,
+        side_by_side: record::runs_side_by_side(program, count(train.effective_batch()), count(train.accumulate)),
     };
     let (recording, _) = record::training_step(program, &layout, &session, real, &shape, None, &optimizer.update());
     let kept: usize = recording.buffers.all().iter().filter(|buffer| buffer.life == Life::Kept).map(|buffer| buffer.bytes).sum();
@@ -199,6 +235,7 @@ impl<D: Device> CudaStep<D> {
             kept,
             optimizer,
             mask_key,
+            towers: Towers::from_environment()?,
             pool: None,
             steps: HashMap::new(),
             encoders: HashMap::new(),
@@ -213,6 +250,11 @@ impl<D: Device> CudaStep<D> {
         }
         step.set_parameters(parameters)?;
         Ok(step)
+    }
+
+    /// Says how towers run in the steps that are recorded from now on.
+    pub fn set_towers(&mut self, towers: Towers) {
+        self.towers = towers;
     }
 
     /// The device.
@@ -235,7 +277,7 @@ impl<D: Device> CudaStep<D> {
         batch: Option<Batch>,
         plans: Vec<TokenPlan>,
     ) -> Result<Prepared<D::Graph>, TrainerError> {
-        let Recording { buffers, nodes, arena: Arena { offsets, bytes } } = recording;
+        let Recording { buffers, sections, arena: Arena { offsets, bytes } } = recording;
         let arena = self.device.allocate(*bytes)?;
         let mut addresses = self.kept.clone();
         for (buffer, offset) in buffers.all().iter().zip(offsets).skip(self.kept.len()) {
@@ -247,7 +289,7 @@ impl<D: Device> CudaStep<D> {
             };
             addresses.push(address);
         }
-        let graph = self.device.prepare(nodes, &addresses)?;
+        let graph = self.device.prepare(sections, &addresses)?;
         Ok(Prepared { graph, batch, addresses, plans })
     }
 
@@ -262,14 +304,9 @@ impl<D: Device> CudaStep<D> {
             (true, Some(key)) => Masking::Drawn(key),
             (true, None) => Masking::None,
         };
-        StepShape {
-            samples: batch.samples,
-            chunks: chunks.clamp(1, batch.samples.max(1)),
-            images,
-            masking,
-            has_gradient,
-            has_update,
-        }
+        let chunks = chunks.clamp(1, batch.samples.max(1));
+        let side_by_side = self.towers.are_side_by_side(&self.program, batch.samples, chunks);
+        StepShape { samples: batch.samples, chunks, images, masking, has_gradient, has_update, side_by_side }
     }
 
     /// Makes the recording of a shape ready, once.
@@ -497,4 +534,64 @@ fn read_floats<D: Device>(device: &mut D, from: Address, len: usize) -> Result<V
     let mut bytes = vec![0; 4 * len];
     device.read(from, &mut bytes)?;
     Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::run::Pooling;
+    use crate::trainer::check::steps::{ADAMW, model, train};
+    use crate::trainer::model::build;
+    use crate::trainer::ops::launch::Node;
+
+    /// How often each kernel runs, and how many nodes at least run one after another.
+    fn nodes(real: Real, side_by_side: bool) -> (BTreeMap<&'static str, usize>, usize) {
+        let (program, config) = (build(&model(Pooling::Mean), 0.0), train(ADAMW, 0.0));
+        let layout = Layout::new(&program);
+        let optimizer = Optimizer::new(&program, &layout, &config);
+        let session = session(&layout, real, Some(&optimizer));
+        let shape = StepShape {
+            samples: 8,
+            chunks: 1,
+            images: Images::Written,
+            masking: Masking::None,
+            has_gradient: true,
+            has_update: true,
+            side_by_side,
+        };
+        let (recording, _) = record::training_step(&program, &layout, &session, real, &shape, None, &optimizer.update());
+        let mut counts = BTreeMap::new();
+        for node in recording.sections.iter().flat_map(|section| &section.branches).flatten() {
+            let name = match node {
+                Node::Launch(launch) => launch.kernel,
+                Node::Product(_) => "a product",
+                Node::Zero { .. } | Node::Copy { .. } => "a fill or copy",
+            };
+            *counts.entry(name).or_default() += 1;
+        }
+        let longest = |section: &crate::trainer::ops::launch::Section| section.branches.iter().map(Vec::len).max();
+        (counts, recording.sections.iter().filter_map(longest).sum())
+    }
+
+    #[test]
+    fn side_by_side_the_same_nodes_take_less_than_half_of_the_turns() {
+        for real in [Real::F32, Real::Bf16] {
+            let ((in_turn, turns), (beside, fewer)) = (nodes(real, false), nodes(real, true));
+            assert_eq!(in_turn, beside);
+            assert_eq!(turns, in_turn.values().sum::<usize>());
+            // f32 keeps the gradients of parameters in line.
+            let most = if real == Real::F32 { 8 } else { 5 };
+            assert!(10 * fewer <= most * turns, "{real:?}: {fewer} of {turns}");
+        }
+    }
+
+    #[test]
+    fn small_steps_run_side_by_side_and_large_ones_in_turn() {
+        let program = build(&model(Pooling::Mean), 0.0);
+        assert!(record::runs_side_by_side(&program, 1000, 1));
+        assert!(!record::runs_side_by_side(&program, 100_000, 1));
+        assert!(record::runs_side_by_side(&program, 100_000, 100));
+    }
 }

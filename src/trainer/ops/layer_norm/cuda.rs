@@ -169,12 +169,12 @@ pub fn backward_scratch_bytes(rows: usize, width: usize) -> usize {
     PartSums { parts: share(rows, width).1, len: 2 * width }.bytes()
 }
 
-/// Gradients of input, gain and bias.
+/// Gradients of input, then of gain and bias from what the first node leaves in `scratch`.
 ///
 /// # Panics
 /// If a row is empty or wider than 2048.
 #[must_use]
-pub fn backward(at: &Backward, scratch: View) -> Vec<Node> {
+pub fn backward(at: &Backward, scratch: View) -> [Node; 2] {
     let Backward { rows, width, pick, grad_y, grad_y_real, grad_x, mode, grad_x_real, normed, accumulate, .. } = *at;
     let (kernel, num_blocks) = share(rows, width);
     let mut views = [at.x, at.gain, at.bias, grad_x, scratch].map(|view| (view, 4)).to_vec();
@@ -198,7 +198,7 @@ pub fn backward(at: &Backward, scratch: View) -> Vec<Node> {
     args.extend([parts.parts, parts.len, parts.groups()].map(Arg::count));
     args.extend([write(at.grad_gain), write(at.grad_bias), Arg::U32(accumulate.into())]);
     let sums = Launch { grid: parts.grid(), threads: PartSums::THREADS, ..launch("layer_norm_columns_sum", 1, args) };
-    [rows, sums].map(Node::from).into()
+    [rows, sums].map(Node::from)
 }
 
 /// Whether a tensor has the module's type where that is not f32; where it is, both are one.

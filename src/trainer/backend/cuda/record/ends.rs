@@ -84,7 +84,6 @@ impl Recorder<'_> {
         let mut grad_tokens = grad.floats;
         if let (Some((gain, bias)), Some((x, mean, rstd))) = (block.norm, saved.normed) {
             grad_tokens = self.floats("grad tokens", total * width);
-            let scratch = self.temporary("norm scratch", layer_norm::cuda::backward_scratch_bytes(total, width));
             let args = layer_norm::cuda::Backward {
                 rows: total,
                 width,
@@ -105,7 +104,7 @@ impl Recorder<'_> {
                 grad_bias: self.grad(bias),
                 accumulate,
             };
-            self.push(layer_norm::cuda::backward(&args, scratch));
+            self.norm_gradients(&args);
         }
         let shape = token_shape(block, samples);
         let scratch = self.temporary("positions scratch", patchify::cuda::unplace_scratch_bytes(&shape));
@@ -196,7 +195,6 @@ impl Recorder<'_> {
         self.backward_input(block.project, samples, grad_projected, grad_pooled);
         self.backward_weight((block.project, None), samples, saved.pooled, grad_projected, accumulate);
         let grad = self.stream_grad(samples * block.tokens * width, block.pooling != HeadPooling::Mean);
-        let scratch = self.temporary("norm scratch", layer_norm::cuda::backward_scratch_bytes(rows, width));
         let args = layer_norm::cuda::Backward {
             rows,
             width,
@@ -217,7 +215,7 @@ impl Recorder<'_> {
             grad_bias: self.grad(block.bias),
             accumulate,
         };
-        self.push(layer_norm::cuda::backward(&args, scratch));
+        self.norm_gradients(&args);
         grad
     }
 

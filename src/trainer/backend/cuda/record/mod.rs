@@ -10,13 +10,13 @@ mod step;
 mod tower;
 mod transformer;
 
-pub use step::{Batch, Encode, Images, Masking, StepShape, Update, encode, refresh, training_step};
+pub use step::{Batch, Encode, Images, Masking, StepShape, Update, encode, refresh, runs_side_by_side, training_step};
 
 use super::buffers::{Arena, Buffers, Life, plan};
 use super::layout::Layout;
-use crate::trainer::ops::launch::{Factor, Node, Product, Real, View};
+use crate::trainer::ops::launch::{Factor, Node, Product, Real, Section, View};
 use crate::trainer::ops::linear::LinearShape;
-use crate::trainer::ops::{Layout as WeightLayout, elementwise};
+use crate::trainer::ops::{Layout as WeightLayout, elementwise, layer_norm};
 use crate::trainer::program::{ParamIdx, Program};
 
 /// A step, or a part of one, ready to be given to a device.
@@ -24,8 +24,8 @@ use crate::trainer::program::{ParamIdx, Program};
 pub struct Recording {
     /// All buffers; the first ones are the kept buffers of the session.
     pub buffers: Buffers,
-    /// What runs, in order.
-    pub nodes: Vec<Node>,
+    /// What runs, in order; no branch is empty.
+    pub sections: Vec<Section>,
     /// Where the planned buffers lie.
     pub arena: Arena,
 }
@@ -69,21 +69,55 @@ pub(super) struct Recorder<'a> {
     pub session: &'a Session,
     pub real: Real,
     pub buffers: Buffers,
-    pub nodes: Vec<Node>,
+    /// At least one; nodes go to `branch` of the last.
+    sections: Vec<Section>,
+    branch: usize,
+    /// Where the gradients of parameters wait that are recorded with the next section; `None` while they are recorded at once.
+    aside: Option<Aside>,
+}
+
+/// Gradients of parameters, which nobody but the optimiser waits for.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// Products, and what is short.
+    pub products: Vec<Node>,
+    /// Sums over rows.
+    pub sums: Vec<Node>,
 }
 
 impl<'a> Recorder<'a> {
     pub fn new(program: &'a Program, layout: &'a Layout, session: &'a Session, real: Real) -> Self {
-        Self { program, layout, session, real, buffers: session.buffers.clone(), nodes: Vec::new() }
+        let sections = vec![Section { branches: vec![Vec::new()] }];
+        Self { program, layout, session, real, buffers: session.buffers.clone(), sections, branch: 0, aside: None }
     }
 
-    pub fn finish(self) -> Recording {
-        let arena = plan(&self.buffers, &self.nodes);
-        Recording { buffers: self.buffers, nodes: self.nodes, arena }
+    pub fn finish(mut self) -> Recording {
+        for section in &mut self.sections {
+            section.branches.retain(|branch| !branch.is_empty());
+        }
+        self.sections.retain(|section| !section.branches.is_empty());
+        let arena = plan(&self.buffers, &self.sections);
+        Recording { buffers: self.buffers, sections: self.sections, arena }
+    }
+
+    /// Begins a section; what is pushed goes to its first branch.
+    pub fn begin(&mut self, branches: usize) {
+        self.sections.push(Section { branches: vec![Vec::new(); branches] });
+        self.branch = 0;
+    }
+
+    /// What is pushed goes to this branch of the section; to the last where there are fewer.
+    pub fn on(&mut self, branch: usize) {
+        self.branch = branch.min(self.section().branches.len() - 1);
+    }
+
+    fn section(&mut self) -> &mut Section {
+        self.sections.last_mut().expect("there is always a section")
     }
 
     pub fn push(&mut self, nodes: impl IntoIterator<Item = impl Into<Node>>) {
-        self.nodes.extend(nodes.into_iter().map(Into::into));
+        let branch = self.branch;
+        self.section().branches[branch].extend(nodes.into_iter().map(Into::into));
     }
 
     /// A buffer that lives from its first to its last use.
@@ -147,12 +181,30 @@ impl<'a> Recorder<'a> {
         let out = self.grad(map.0);
         let (a, b) = (Factor::transposed(a, self.real), Factor::plain(b, self.real));
         let addend = accumulate.then_some(out);
-        self.push([Product { m, n, k: rows, a, b, addend, bias: None, out, out_real: Real::F32 }]);
+        let product = Product { m, n, k: rows, a, b, addend, bias: None, out, out_real: Real::F32 };
+        match &mut self.aside {
+            Some(aside) => aside.products.push(product.into()),
+            None => self.push([product]),
+        }
         if let Some(bias) = map.1 {
             let scratch = self.temporary("column sums", elementwise::cuda::column_sums_scratch_bytes(rows, outputs));
             let sums = self.grad(bias);
             let nodes = elementwise::cuda::column_sums(rows, outputs, grad_y, self.real, sums, accumulate, scratch);
-            self.push(nodes);
+            match &mut self.aside {
+                Some(aside) => aside.sums.extend(nodes.into_iter().map(Node::from)),
+                None => self.push(nodes),
+            }
+        }
+    }
+
+    /// A layer norm's gradients: of its input now, of gain and bias when those of parameters are recorded.
+    fn norm_gradients(&mut self, args: &layer_norm::cuda::Backward) {
+        let scratch = self.temporary("norm scratch", layer_norm::cuda::backward_scratch_bytes(args.rows, args.width));
+        let [rows, sums] = layer_norm::cuda::backward(args, scratch);
+        self.push([rows]);
+        match &mut self.aside {
+            Some(aside) => aside.products.push(sums),
+            None => self.push([sums]),
         }
     }
 

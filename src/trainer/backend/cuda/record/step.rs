@@ -3,6 +3,7 @@
 use super::super::buffers::{ALIGNMENT, Life};
 use super::super::layout::Layout;
 use super::ends::Features;
+use super::tower::CallSaved;
 use super::{Recorder, Recording, Session, Training};
 use crate::run::OptimizerConfig;
 use crate::trainer::backend::parts;
@@ -50,6 +51,8 @@ pub struct StepShape {
     pub has_gradient: bool,
     /// Whether the optimiser runs.
     pub has_update: bool,
+    /// Whether the towers run side by side, and gradients of parameters beside them: the same numbers, more memory.
+    pub side_by_side: bool,
 }
 
 /// What a host writes before a step. All but the pixels lie in one kept buffer of the recording, to be written at once: a
@@ -105,6 +108,18 @@ pub struct Update<'a> {
     pub grad_clip_norm: Option<f64>,
 }
 
+/// Elements of a residual stream up to which towers run side by side: about ten for each thread that an H100 or H200 has. Below
+/// it a kernel alone leaves most of the device idle (not measured); beyond it, nothing is left to be filled, and memory counts.
+const SIDE_BY_SIDE: usize = 4 << 20;
+
+/// Whether the towers of a step run side by side.
+#[must_use]
+pub fn runs_side_by_side(program: &Program, samples: usize, chunks: usize) -> bool {
+    let (patch, token) = (program.patch_embed(), program.token_embed());
+    let widest = (patch.tokens() * patch.width).max(token.tokens * token.width);
+    samples.div_ceil(chunks.max(1)) * widest <= SIDE_BY_SIDE
+}
+
 /// Records a training step.
 #[must_use]
 pub fn training_step(
@@ -128,8 +143,15 @@ pub fn training_step(
 #[must_use]
 pub fn encode(program: &Program, layout: &Layout, session: &Session, real: Real, tower: Tower, samples: usize) -> Encode {
     let mut recorder = Recorder::new(program, layout, session, real);
-    let shape =
-        StepShape { samples, chunks: 1, images: Images::Written, masking: Masking::None, has_gradient: false, has_update: false };
+    let shape = StepShape {
+        samples,
+        chunks: 1,
+        images: Images::Written,
+        masking: Masking::None,
+        has_gradient: false,
+        has_update: false,
+        side_by_side: false,
+    };
     let batch = recorder.batch(&shape);
     let features = recorder.kept_features(samples, "features");
     let inputs = recorder.part(&shape, &batch, None, None, 0..samples, 0);
@@ -224,30 +246,50 @@ impl Recorder<'_> {
     /// Forward, loss and backward; returns what the host writes.
     fn gradient(&mut self, shape: &StepShape, pool: Option<View>) -> Batch {
         let batch = self.batch(shape);
+        let branches = if shape.side_by_side { 2 } else { 1 };
+        self.begin(branches);
         let pixels = self.pixels(shape, &batch, pool);
         let keep = self.keep(shape, &batch);
         let parts = parts(shape.samples, shape.chunks);
         let inputs: Vec<Inputs> =
             (parts.iter().enumerate()).map(|(chunk, part)| self.part(shape, &batch, pixels, keep, part.clone(), chunk)).collect();
         let (image, text) = (self.features(shape.samples, "image features"), self.features(shape.samples, "text features"));
-        let mut saved = Vec::new();
+        let mut saved = None;
         for (part, inputs) in parts.iter().zip(&inputs) {
-            let image = self.tower(Tower::Image, inputs, self.features_at(image, part.start));
-            let text = self.tower(Tower::Text, inputs, self.features_at(text, part.start));
-            saved = vec![image, text];
+            saved = Some(self.towers(inputs, [image, text].map(|features| self.features_at(features, part.start))));
         }
-        let [grad_image, grad_text] = self.loss(shape.samples, image, text);
+        self.begin(1);
+        let grads = self.loss(shape.samples, image, text);
         for (chunk, (part, inputs)) in parts.iter().zip(&inputs).enumerate() {
             if parts.len() > 1 {
                 // Exact accumulation: the whole batch's loss is known; each part runs again, to features that nobody reads.
-                let again = [self.features(part.len(), "features again"), self.features(part.len(), "features again")];
-                saved = vec![self.tower(Tower::Image, inputs, again[0]), self.tower(Tower::Text, inputs, again[1])];
+                let again = ["image features again", "text features again"].map(|name| self.features(part.len(), name));
+                self.begin(branches);
+                saved = Some(self.towers(inputs, again));
             }
-            let place = part.start * self.program.embed_dim;
-            self.tower_backward(Tower::Image, inputs, &saved[0], grad_image.floats(place), chunk > 0);
-            self.tower_backward(Tower::Text, inputs, &saved[1], grad_text.floats(place), chunk > 0);
+            let [image, text] = saved.take().expect("the towers have run");
+            let [grad_image, grad_text] = grads.map(|grad| grad.floats(part.start * self.program.embed_dim));
+            let mut towers = [
+                self.backward(Tower::Image, inputs, image, grad_image, chunk > 0),
+                self.backward(Tower::Text, inputs, text, grad_text, chunk > 0),
+            ];
+            if shape.side_by_side {
+                self.towers_backward(towers);
+            } else {
+                self.begin(1);
+                towers.iter_mut().for_each(|tower| self.tower_backward(tower));
+            }
         }
+        self.begin(1);
         batch
+    }
+
+    /// Features of a part, image and text, each tower on its branch.
+    fn towers(&mut self, inputs: &Inputs, features: [Features; 2]) -> [Vec<CallSaved>; 2] {
+        self.on(0);
+        let image = self.tower(Tower::Image, inputs, features[0]);
+        self.on(1);
+        [image, self.tower(Tower::Text, inputs, features[1])]
     }
 
     fn pixels(&mut self, shape: &StepShape, batch: &Batch, pool: Option<View>) -> Option<Pixels> {

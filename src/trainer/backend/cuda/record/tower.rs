@@ -1,9 +1,9 @@
 //! A whole encoder as nodes: its calls forward, then back.
 
-use super::Recorder;
 use super::ends::{Features, HeadSaved, PatchSaved};
 use super::step::Inputs;
-use super::transformer::Saved;
+use super::transformer::{STREAM, Saved};
+use super::{Aside, Recorder, StreamGrad};
 use crate::trainer::ops::launch::View;
 use crate::trainer::program::{Block, Call, Tower};
 
@@ -13,6 +13,18 @@ pub(in super::super) enum CallSaved {
     Token,
     Transformer(Box<Saved>),
     Head(HeadSaved),
+}
+
+/// A tower on its way back.
+pub(in super::super) struct Backward {
+    /// Calls to come, the next one last.
+    left: Vec<(Call, CallSaved)>,
+    inputs: Inputs,
+    /// f32 [samples, E].
+    grad_features: View,
+    /// Of the stream, once the head is done.
+    grad: Option<StreamGrad>,
+    accumulate: bool,
 }
 
 impl Recorder<'_> {
@@ -46,25 +58,71 @@ impl Recorder<'_> {
     }
 
     /// Gradients of a tower's parameters from those of its features, f32 [samples, E].
-    pub fn tower_backward(&mut self, tower: Tower, inputs: &Inputs, saved: &[CallSaved], grad_features: View, accumulate: bool) {
-        let samples = inputs.samples;
-        let mut grad = None;
-        for (call, kept) in self.calls(tower).iter().zip(saved).rev() {
-            match (&call.block, kept, grad) {
-                (Block::Head(block), CallSaved::Head(kept), _) => {
-                    grad = Some(self.head_backward(block, samples, kept, grad_features, accumulate));
-                }
-                (Block::Transformer(block), CallSaved::Transformer(kept), Some(grad)) => {
-                    self.transformer_backward(block, samples, kept, grad, accumulate);
-                }
-                (Block::PatchEmbed(block), CallSaved::Patch(kept), Some(grad)) => {
-                    self.patch_embed_backward(block, samples, kept, grad, accumulate);
-                }
-                (Block::TokenEmbed(block), CallSaved::Token, Some(grad)) => {
-                    self.token_embed_backward(block, samples, inputs.token_plan, grad, accumulate);
-                }
-                _ => unreachable!("saved values are those of the same calls"),
+    pub fn tower_backward(&mut self, back: &mut Backward) {
+        while self.call_backward(back) {}
+    }
+
+    /// The calls of both towers side by side, last first, a section each; gradients of parameters run beside the calls after those
+    /// that they belong to. Branches: a tower's calls, then its products and its sums aside.
+    pub fn towers_backward(&mut self, mut towers: [Backward; 2]) {
+        // f32 products read the stream's gradient itself, which the next call changes.
+        let has_aside = self.real != STREAM;
+        let mut waiting: [Aside; 2] = Default::default();
+        loop {
+            self.begin(6);
+            let mut is_over = true;
+            for (idx, (back, waiting)) in towers.iter_mut().zip(&mut waiting).enumerate() {
+                let Aside { products, sums } = std::mem::take(waiting);
+                is_over &= products.is_empty() && sums.is_empty();
+                self.on(2 + 2 * idx);
+                self.push(products);
+                self.on(3 + 2 * idx);
+                self.push(sums);
+                self.on(idx);
+                self.aside = has_aside.then(Aside::default);
+                is_over &= !self.call_backward(back);
+                *waiting = self.aside.take().unwrap_or_default();
+            }
+            if is_over {
+                return;
             }
         }
+    }
+
+    /// The next call back; false where there is none.
+    fn call_backward(&mut self, back: &mut Backward) -> bool {
+        let samples = back.inputs.samples;
+        let Some((call, kept)) = back.left.pop() else { return false };
+        back.grad = match (&call.block, &kept, back.grad) {
+            (Block::Head(block), CallSaved::Head(kept), _) => {
+                Some(self.head_backward(block, samples, kept, back.grad_features, back.accumulate))
+            }
+            (Block::Transformer(block), CallSaved::Transformer(kept), Some(grad)) => {
+                Some(self.transformer_backward(block, samples, kept, grad, back.accumulate))
+            }
+            (Block::PatchEmbed(block), CallSaved::Patch(kept), Some(grad)) => {
+                self.patch_embed_backward(block, samples, kept, grad, back.accumulate);
+                None
+            }
+            (Block::TokenEmbed(block), CallSaved::Token, Some(grad)) => {
+                self.token_embed_backward(block, samples, back.inputs.token_plan, grad, back.accumulate);
+                None
+            }
+            _ => unreachable!("saved values are those of the same calls"),
+        };
+        true
+    }
+
+    /// A tower on its way back.
+    pub fn backward(
+        &self,
+        tower: Tower,
+        inputs: &Inputs,
+        saved: Vec<CallSaved>,
+        grad_features: View,
+        accumulate: bool,
+    ) -> Backward {
+        let left = self.calls(tower).into_iter().zip(saved).collect();
+        Backward { left, inputs: *inputs, grad_features, grad: None, accumulate }
     }
 }

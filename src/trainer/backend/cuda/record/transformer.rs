@@ -60,7 +60,8 @@ impl Recorder<'_> {
         y
     }
 
-    /// Turns the output's gradient into the input's, in place, and records the gradients of the block's parameters.
+    /// Turns the output's gradient into the input's, whose f32 part is in the same place, and records the gradients of the block's
+    /// parameters.
     pub fn transformer_backward(
         &mut self,
         block: &TransformerBlock,
@@ -68,7 +69,7 @@ impl Recorder<'_> {
         saved: &Saved,
         grad: StreamGrad,
         accumulate: bool,
-    ) {
+    ) -> StreamGrad {
         let shape = block.shape;
         let (rows, width, hidden_width) = (samples * shape.tokens, shape.width, shape.mlp_width);
         // MLP half: y = middle + fc2(act(fc1(norm2(middle)))).
@@ -81,7 +82,8 @@ impl Recorder<'_> {
         let grad_normed = self.reals("grad normed", rows * width);
         self.backward_input(block.fc1.0, rows, grad_hidden, grad_normed);
         let statistics = (saved.mean2, saved.rstd2);
-        let normed = self.norm_backward(block.norm2, (rows, width), saved.middle, statistics, grad_normed, grad, accumulate);
+        let (normed, grad) =
+            self.norm_backward(block.norm2, (rows, width), saved.middle, statistics, grad_normed, grad, accumulate);
         self.backward_weight((block.fc1.0, Some(block.fc1.1)), rows, normed, grad_hidden, accumulate);
         // Attention half: middle = x + out(attention(qkv(norm1(x)))).
         let grad_attended = self.reals("grad attention", rows * width);
@@ -103,11 +105,13 @@ impl Recorder<'_> {
         let grad_normed = self.reals("grad normed", rows * width);
         self.backward_input(block.qkv.0, rows, grad_qkv, grad_normed);
         let statistics = (saved.mean1, saved.rstd1);
-        let normed = self.norm_backward(block.norm1, (rows, width), saved.x, statistics, grad_normed, grad, accumulate);
+        let (normed, grad) = self.norm_backward(block.norm1, (rows, width), saved.x, statistics, grad_normed, grad, accumulate);
         self.backward_weight((block.qkv.0, Some(block.qkv.1)), rows, normed, grad_qkv, accumulate);
+        grad
     }
 
-    /// Adds a norm's input gradient to the stream's; returns the norm's output once more.
+    /// Adds a norm's input gradient to the stream's; returns the norm's output once more, and the stream's gradient: the copy for
+    /// products in a new place, since gradients of weights may still wait to read the old one.
     #[expect(clippy::too_many_arguments, reason = "a norm, its input, its statistics and two gradients")]
     fn norm_backward(
         &mut self,
@@ -118,9 +122,10 @@ impl Recorder<'_> {
         grad_y: View,
         grad: StreamGrad,
         accumulate: bool,
-    ) -> View {
+    ) -> (View, StreamGrad) {
         let normed = self.reals("normed", rows * width);
-        let scratch = self.temporary("norm scratch", layer_norm::cuda::backward_scratch_bytes(rows, width));
+        let reals = grad.copy().map_or(grad.floats, |_| self.reals("stream gradient copy", rows * width));
+        let grad = StreamGrad { reals, ..grad };
         let args = layer_norm::cuda::Backward {
             rows,
             width,
@@ -141,8 +146,8 @@ impl Recorder<'_> {
             grad_bias: self.grad(norm.1),
             accumulate,
         };
-        self.push(layer_norm::cuda::backward(&args, scratch));
-        normed
+        self.norm_gradients(&args);
+        (normed, grad)
     }
 }
 

@@ -80,14 +80,23 @@ DEV bool are_aligned(const void* a, const void* b, const void* c = nullptr, cons
 // Fills `rows` rows of shared memory with `there` rows from global memory, zeros beyond; by all threads of the group.
 template <int D> DEV void load_rows(real* to, const real* from, u32 step, int rows, int there, const Work& w) {
     constexpr int pieces = D / WIDE;
+    if (w.wide && 32 % pieces == 0) {
+        // A thread keeps to its column, so that addresses are a product and a sum.
+        int column = w.thread % pieces * WIDE, end = column < w.dim ? there : 0;
+        shared_address base = shared_pointer(to) + column * (int)sizeof(real);
+        from += column;
+#pragma unroll 2
+        for (int row = w.thread / pieces; row < rows; row += w.threads / pieces)
+            copy_async_16_or_zero(base + row * (D + WIDE) * (int)sizeof(real), from + (size_t)(u32)row * step, row < end);
+        return;
+    }
     if (w.wide) {
         shared_address base = shared_pointer(to);
 #pragma unroll 2
         for (int i = w.thread; i < rows * pieces; i += w.threads) {
             int row = i / pieces, column = i % pieces * WIDE;
-            bool fill = row < there && column < w.dim;
-            const real* source = fill ? from + (size_t)row * step + column : from;
-            copy_async_16_or_zero(base + (row * (D + WIDE) + column) * (int)sizeof(real), source, fill);
+            shared_address at = base + (row * (D + WIDE) + column) * (int)sizeof(real);
+            copy_async_16_or_zero(at, from + (size_t)row * step + column, row < there && column < w.dim);
         }
         return;
     }

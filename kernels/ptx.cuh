@@ -27,7 +27,7 @@ DEV u32 bf16_pair(float low, float high) { return bf16_bits(low) | (u32)bf16_bit
 
 // 16 bytes from global to shared memory, asynchronously: there once their group is waited for, to others after a barrier, too.
 DEV void copy_async_16(shared_address to, const void* from) { emu::copy_async(to, from); }
-// As copy_async_16; where `fill` is false, 16 zero bytes are written and `from` is not read.
+// As copy_async_16; where `fill` is false, 16 zero bytes are written and `from` is not read: it may lie anywhere.
 DEV void copy_async_16_or_zero(shared_address to, const void* from, bool fill) { emu::copy_async(to, fill ? from : nullptr); }
 DEV void copy_async_commit() { emu::current->groups++; }
 // Waits until at most N committed groups are under way.

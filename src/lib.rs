@@ -13,6 +13,9 @@
 //! Shape letters in the docs: B batch, T tokens, C width, H heads, D head dim, E embed_dim, V vocab, S image size, P patch
 //! size.
 
+#[cfg(target_endian = "big")]
+compile_error!("files hold little-endian numbers, which are read and written as they lie in memory");
+
 pub mod run;
 
 pub mod spec;

@@ -42,7 +42,7 @@ impl Checkpoint {
         fs::create_dir_all(folder).map_err(|source| io("create", folder, source))?;
         let buffers = self.optimizer.iter().map(|(name, values)| (format!("optimizer.{name}"), values));
         let buffers: Vec<_> = std::iter::once(("parameters".to_string(), &self.parameters)).chain(buffers).collect();
-        let bytes: Vec<(String, Vec<u8>)> = buffers.into_iter().map(|(name, values)| (name, to_bytes(values))).collect();
+        let bytes: Vec<(String, &[u8])> = buffers.into_iter().map(|(name, values)| (name, bytemuck::cast_slice(values))).collect();
         let views = bytes.iter().map(|(name, bytes)| Ok((name.as_str(), view(&[bytes.len() / 4], bytes, folder)?)));
         let views = views.collect::<Result<Vec<_>, TrainerError>>()?;
         let curve = serde_json::to_string(&self.curve).expect("curve points are plain numbers");
@@ -81,8 +81,8 @@ impl Checkpoint {
         let mut parameters = Vec::new();
         for (name, tensor) in tensors.iter() {
             match name.strip_prefix("optimizer.") {
-                Some(name) => optimizer.push((name.to_string(), from_bytes(tensor.data()))),
-                None => parameters = from_bytes(tensor.data()),
+                Some(name) => optimizer.push((name.to_string(), bytemuck::pod_collect_to_vec(tensor.data()))),
+                None => parameters = bytemuck::pod_collect_to_vec(tensor.data()),
             }
         }
         optimizer.sort_by(|a, b| a.0.cmp(&b.0));
@@ -120,7 +120,7 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainerError> {
 /// # Errors
 /// If the file cannot be written.
 pub fn save_model(path: &Path, program: &Program, parameters: &[f32]) -> Result<(), TrainerError> {
-    let bytes: Vec<Vec<u8>> = program.params.iter().map(|param| to_bytes(&parameters[param.range()])).collect();
+    let bytes: Vec<&[u8]> = program.params.iter().map(|param| bytemuck::cast_slice(&parameters[param.range()])).collect();
     let views = program.params.iter().zip(&bytes).map(|(param, bytes)| Ok((&param.name, view(&param.shape, bytes, path)?)));
     let views = views.collect::<Result<Vec<_>, TrainerError>>()?;
     let body = safetensors::serialize(views, None).map_err(|error| broken(path, &error))?;
@@ -147,21 +147,13 @@ pub fn load_model(path: &Path, program: &Program) -> Result<Vec<f32>, TrainerErr
             );
             return Err(broken(path, &reason));
         }
-        flat[param.range()].copy_from_slice(&from_bytes(tensor.data()));
+        flat[param.range()].copy_from_slice(&bytemuck::pod_collect_to_vec(tensor.data()));
     }
     Ok(flat)
 }
 
 fn view<'a>(shape: &[usize], bytes: &'a [u8], path: &Path) -> Result<TensorView<'a>, TrainerError> {
     TensorView::new(Dtype::F32, shape.to_vec(), bytes).map_err(|error| broken(path, &error))
-}
-
-fn to_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-fn from_bytes(bytes: &[u8]) -> Vec<f32> {
-    bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect()
 }
 
 fn write_beside(path: &Path, parts: &[&[u8]]) -> Result<(), TrainerError> {

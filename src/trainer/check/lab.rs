@@ -106,12 +106,12 @@ impl Bench {
 
     /// A buffer of f32.
     pub fn floats(&mut self, values: &[f32]) -> View {
-        self.bytes(values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        self.bytes(bytemuck::cast_slice(values).to_vec())
     }
 
     /// A buffer of u32.
     pub fn words(&mut self, values: &[u32]) -> View {
-        self.bytes(values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        self.bytes(bytemuck::cast_slice(values).to_vec())
     }
 
     /// A buffer of the compute type, rounded to it.
@@ -147,13 +147,13 @@ impl Bench {
     /// Elements of a buffer of f32.
     #[must_use]
     pub fn read_floats(&self, view: View, len: usize) -> Vec<f32> {
-        self.part(view, 4 * len).as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
+        bytemuck::pod_collect_to_vec(&self.part(view, 4 * len))
     }
 
     /// Elements of a buffer of u32.
     #[must_use]
     pub fn read_words(&self, view: View, len: usize) -> Vec<u32> {
-        self.part(view, 4 * len).as_chunks::<4>().0.iter().map(|four| u32::from_le_bytes(*four)).collect()
+        bytemuck::pod_collect_to_vec(&self.part(view, 4 * len))
     }
 
     /// Elements of a buffer of the compute type.

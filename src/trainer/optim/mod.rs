@@ -147,7 +147,7 @@ impl Job<'_> {
         let lr = lr as f32;
         match config {
             OptimizerConfig::Adafactor { beta1, beta2_cap } => {
-                let constants = adafactor::Adafactor { beta1: beta1 as f32, beta2_cap: beta2_cap as f32 };
+                let constants = adafactor::Adafactor::new(beta1, beta2_cap);
                 let update = adafactor::Update { step, lr, keep };
                 let view = factor_view(self.view);
                 let Self { view: _, parameters: params, gradient: grads, first: momentum, second } = self;
@@ -155,7 +155,7 @@ impl Job<'_> {
                 adafactor::update(&constants, &update, &view, slices, scratch);
             }
             OptimizerConfig::Adamw { beta1, beta2, eps } => {
-                let constants = adamw::AdamW { beta1: beta1 as f32, beta2: beta2 as f32, eps: eps as f32 };
+                let constants = adamw::AdamW::new(beta1, beta2, eps);
                 let update = adamw::Update { step, lr, keep };
                 adamw::update(&constants, &update, self.parameters, self.gradient, self.first, self.second);
             }

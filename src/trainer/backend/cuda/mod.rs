@@ -17,6 +17,7 @@ pub mod driver;
 mod kernels;
 pub mod layout;
 pub mod libraries;
+mod optimizer;
 mod products;
 pub mod record;
 mod replay;

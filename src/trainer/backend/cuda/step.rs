@@ -10,16 +10,14 @@ use std::sync::Arc;
 use super::buffers::{Arena, Buffers, Life};
 use super::device::{Address, Device};
 use super::layout::Layout;
-use super::record::{self, Batch, Encode, Images, Masking, Recording, Session, StepShape, Training, Update};
-use crate::run::{OptimizerConfig, TrainConfig};
+use super::optimizer::Optimizer;
+use super::record::{self, Batch, Encode, Images, Masking, Recording, Session, StepShape, Training};
+use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
 use crate::trainer::backend::{LossReport, Step, StepAt, StepBatch, StepFound, Unfit, UpdateReport, parts};
-use crate::trainer::ops::adafactor::FactorView;
 use crate::trainer::ops::embedding::cuda::TokenPlan;
-use crate::trainer::ops::flat::{FlatView, control, report};
+use crate::trainer::ops::flat::{control, report};
 use crate::trainer::ops::launch::{Real, View};
-use crate::trainer::ops::{adafactor, adamw};
-use crate::trainer::optim::decay_factor;
 use crate::trainer::program::{Program, Tower};
 
 /// Bytes of the controls with the number of the step behind them: both are written at once.
@@ -80,68 +78,12 @@ impl Towers {
 /// Encoders by tower and samples, each with the place of its features.
 type Encoders<G> = HashMap<(Tower, usize), (Prepared<G>, View)>;
 
-/// What the optimiser of a session needs from the host.
-struct Optimizer {
-    train: TrainConfig,
-    views: Vec<FlatView>,
-    /// Where each view's second moment lies.
-    second: Layout,
-}
-
 /// A recording on the device, with its inputs.
 struct Prepared<G> {
     graph: G,
     batch: Option<Batch>,
     addresses: Vec<Address>,
     plans: Vec<TokenPlan>,
-}
-
-impl Optimizer {
-    fn new(program: &Program, layout: &Layout, train: &TrainConfig) -> Self {
-        let view = |(idx, view): (usize, &crate::trainer::program::ParamView)| FlatView {
-            offset: layout.offset(idx),
-            matrix: FactorView { leading: view.matrix.count, rows: view.matrix.rows, cols: view.matrix.columns },
-            decay: view.decay,
-        };
-        let views: Vec<FlatView> = program.params.iter().enumerate().map(view).collect();
-        let second = match train.optimizer {
-            OptimizerConfig::Adamw { .. } => layout.clone(),
-            OptimizerConfig::Adafactor { .. } => Layout::of_lengths(views.iter().map(|view| view.matrix.second_len())),
-        };
-        Self { train: train.clone(), views, second }
-    }
-
-    fn table(&self) -> Vec<u32> {
-        match self.train.optimizer {
-            OptimizerConfig::Adamw { .. } => adamw::cuda::table(&self.views),
-            OptimizerConfig::Adafactor { .. } => adafactor::cuda::table(&self.views),
-        }
-    }
-
-    fn update(&self) -> Update<'_> {
-        Update { optimizer: self.train.optimizer, views: &self.views, grad_clip_norm: self.train.grad_clip_norm }
-    }
-
-    /// What the kernels read of a step.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "kernels compute in f32")]
-    fn controls(&self, step: u64, lr: f64) -> [f32; control::LEN] {
-        let TrainConfig { optimizer, lr: peak_lr, weight_decay, .. } = &self.train;
-        let mut controls = [0.0; control::LEN];
-        controls[control::LR] = lr as f32;
-        controls[control::KEEP] = decay_factor(optimizer, lr, *peak_lr, *weight_decay);
-        controls[control::STEP] = step as f32;
-        match *optimizer {
-            OptimizerConfig::Adamw { beta1, beta2, eps } => {
-                let constants = adamw::AdamW { beta1: beta1 as f32, beta2: beta2 as f32, eps: eps as f32 };
-                [controls[control::UNBIAS1], controls[control::UNBIAS2]] = adamw::unbias(&constants, step);
-            }
-            OptimizerConfig::Adafactor { beta1, beta2_cap } => {
-                let constants = adafactor::Adafactor { beta1: beta1 as f32, beta2_cap: beta2_cap as f32 };
-                controls[control::DECAY] = adafactor::decay(&constants, step);
-            }
-        }
-        controls
-    }
 }
 
 /// The kept buffers of a program in a compute type.
@@ -243,7 +185,7 @@ impl<D: Device> CudaStep<D> {
         };
         if let (Some(training), Some(optimizer)) = (&step.session.training, &step.optimizer) {
             let (table, words) = (step.address(training.table), optimizer.table());
-            step.device.write(table, &words_to_bytes(&words))?;
+            step.device.write(table, bytemuck::cast_slice(&words))?;
         }
         if let Some(recording) = record::refresh(&step.program, &step.layout, &step.session, real) {
             step.refresh = Some(step.prepare(&recording, None, Vec::new())?);
@@ -333,9 +275,9 @@ impl<D: Device> CudaStep<D> {
         self.ready(shape)?;
         let training = self.training()?;
         if let (Some(at), Some(optimizer)) = (at, &self.optimizer) {
-            let mut controls = floats_to_bytes(&optimizer.controls(at.step, at.lr));
-            controls.extend(at.step.to_le_bytes());
-            self.device.write(self.address(training.controls), &controls)?;
+            let (controls, step) = (optimizer.controls(at.step, at.lr), at.step.to_ne_bytes());
+            let bytes = [bytemuck::cast_slice(&controls), &step[..]].concat();
+            self.device.write(self.address(training.controls), &bytes)?;
         }
         let prepared = self.steps.get_mut(&shape).expect("made ready above");
         if let (Some(batch), Some(views)) = (batch, &prepared.batch) {
@@ -359,8 +301,8 @@ impl<D: Device> CudaStep<D> {
         match tower {
             Tower::Image => self.device.write(to(views.pixels.expect("images are written")), &batch.images)?,
             Tower::Text => {
-                self.device.write(to(views.tokens), &words_to_bytes(&batch.tokens))?;
-                self.device.write(to(views.ends), &words_to_bytes(&batch.ends))?;
+                self.device.write(to(views.tokens), bytemuck::cast_slice(&batch.tokens))?;
+                self.device.write(to(views.ends), bytemuck::cast_slice(&batch.ends))?;
             }
         }
         self.device.run(&prepared.graph)?;
@@ -396,20 +338,20 @@ fn write_batch<D: Device>(
     let mut written = vec![0; views.bytes];
     let mut put = |view: View, bytes: &[u8]| written[view.offset..][..bytes.len()].copy_from_slice(bytes);
     if let Some(index) = views.index {
-        put(index, &words_to_bytes(&batch.index));
+        put(index, bytemuck::cast_slice(&batch.index));
     }
     if let Some(crops) = views.crops {
-        put(crops, &floats_to_bytes(&batch.crops));
+        put(crops, bytemuck::cast_slice(&batch.crops));
     }
     if let Some(keep) = views.keep {
-        put(keep, &words_to_bytes(&batch.keep));
+        put(keep, bytemuck::cast_slice(&batch.keep));
     }
-    put(views.tokens, &words_to_bytes(&batch.tokens));
-    put(views.ends, &words_to_bytes(&batch.ends));
+    put(views.tokens, bytemuck::cast_slice(&batch.tokens));
+    put(views.ends, bytemuck::cast_slice(&batch.ends));
     let context = batch.tokens.len() / batch.samples.max(1);
     for ((part, view), plan) in parts(shape.samples, shape.chunks).into_iter().zip(&views.token_plans).zip(plans) {
         plan.fill(&batch.tokens[part.start * context..part.end * context], &batch.ends[part], context);
-        put(*view, &words_to_bytes(plan.as_words()));
+        put(*view, bytemuck::cast_slice(plan.as_words()));
     }
     device.write(to(views.written), &written)
 }
@@ -426,7 +368,7 @@ impl<D: Device> Step for CudaStep<D> {
             return Err(TrainerError::ParameterCount { found: values.len(), expected });
         }
         let address = self.address(self.session.params);
-        self.device.write(address, &floats_to_bytes(&self.layout.pad(values)))?;
+        self.device.write(address, bytemuck::cast_slice(&self.layout.pad(values)))?;
         match &self.refresh {
             Some(refresh) => self.device.run(&refresh.graph),
             None => Ok(()),
@@ -507,7 +449,7 @@ impl<D: Device> Step for CudaStep<D> {
             let values = found.filter(|values| values.len() == layout.dense_len());
             let values = values.ok_or_else(|| TrainerError::OptimizerState { buffer: (*name).into() })?;
             let address = self.address(view);
-            self.device.write(address, &floats_to_bytes(&layout.pad(values)))?;
+            self.device.write(address, bytemuck::cast_slice(&layout.pad(values)))?;
         }
         Ok(())
     }
@@ -522,18 +464,10 @@ impl<D: Device> Step for CudaStep<D> {
     }
 }
 
-fn words_to_bytes(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
-}
-
-fn floats_to_bytes(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
 fn read_floats<D: Device>(device: &mut D, from: Address, len: usize) -> Result<Vec<f32>, TrainerError> {
-    let mut bytes = vec![0; 4 * len];
-    device.read(from, &mut bytes)?;
-    Ok(bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
+    let mut values = vec![0.0_f32; len];
+    device.read(from, bytemuck::cast_slice_mut(&mut values))?;
+    Ok(values)
 }
 
 #[cfg(test)]

@@ -29,6 +29,15 @@ pub struct Adafactor {
     pub beta2_cap: f32,
 }
 
+impl Adafactor {
+    /// Constants as a config states them; computed with in f32.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "constants are used in f32")]
+    pub fn new(beta1: f64, beta2_cap: f64) -> Self {
+        Self { beta1: beta1 as f32, beta2_cap: beta2_cap as f32 }
+    }
+}
+
 /// A parameter as a stack of matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FactorView {

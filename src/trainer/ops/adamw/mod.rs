@@ -16,6 +16,15 @@ pub struct AdamW {
     pub eps: f32,
 }
 
+impl AdamW {
+    /// Constants as a config states them; computed with in f32.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "constants are used in f32")]
+    pub fn new(beta1: f64, beta2: f64, eps: f64) -> Self {
+        Self { beta1: beta1 as f32, beta2: beta2 as f32, eps: eps as f32 }
+    }
+}
+
 /// What one step does to one slice.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Update {

@@ -191,7 +191,7 @@ impl<'a> Recorder<'a> {
             let sums = self.grad(bias);
             let nodes = elementwise::cuda::column_sums(rows, outputs, grad_y, self.real, sums, accumulate, scratch);
             match &mut self.aside {
-                Some(aside) => aside.sums.extend(nodes.into_iter().map(Node::from)),
+                Some(aside) => aside.sums.extend(nodes),
                 None => self.push(nodes),
             }
         }

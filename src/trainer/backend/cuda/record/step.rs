@@ -366,11 +366,11 @@ impl Recorder<'_> {
         let buffers = StepBuffers { params, grads, first, second, shadow, table, controls, report };
         match update.optimizer {
             OptimizerConfig::Adamw { beta1, beta2, eps } => {
-                let constants = adamw::AdamW { beta1: beta1 as f32, beta2: beta2 as f32, eps: eps as f32 };
+                let constants = adamw::AdamW::new(beta1, beta2, eps);
                 self.push(adamw::cuda::update(update.views, &constants, &buffers));
             }
             OptimizerConfig::Adafactor { beta1, beta2_cap } => {
-                let constants = adafactor::Adafactor { beta1: beta1 as f32, beta2_cap: beta2_cap as f32 };
+                let constants = adafactor::Adafactor::new(beta1, beta2_cap);
                 let scratch = self.temporary("adafactor scratch", adafactor::cuda::scratch_bytes(update.views));
                 self.push(adafactor::cuda::update(update.views, &constants, &buffers, scratch));
             }

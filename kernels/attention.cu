@@ -2,7 +2,7 @@
 //   out = p v, p = softmax(q k^T / sqrt(D)), lse = log sum exp of the scaled scores
 //   dv = p^T dout;  ds = p (dout v^T - rowsum(dout out));  dq = ds k / sqrt(D);  dk = ds^T q / sqrt(D)
 // Arguments: qkv, grad_qkv real[B, T, 3C] with rows q | k | v; out, grad_out real[B, T, C]; lse, delta float[B, H, T] with
-// C = H D. `pairs` is B H, `scale` 1 / sqrt(D). Kernels are named by the head size they pad to; dim <= it, any T.
+// C = H D. `pairs` is B H, `scale` 1 / sqrt(D). Compiled once for each HEAD_DIM that heads are padded to; dim <= it, any T.
 // Decomposition: a warp owns 16 rows of one head (queries; keys where dk and dv are summed) and keeps their sums in registers.
 // `warps` warps, up to 8, are a group that owns a tile of 16 warps rows; short sequences put several groups in a block.
 //   attention_forward           online softmax over tiles of up to 64 keys; k of the next tile is copied during the
@@ -713,42 +713,32 @@ DEV void backward_keys(const real* qkv, const real* grad_out, const float* lse, 
     if (own < w.tokens) store_keys(grad_qkv, sums, own, own_rows, w, s);
 }
 
-// Blocks that must fit a multiprocessor where rows are short: 128 registers a thread.
-#ifdef REAL_BF16
-#define TWICE 2
+// Blocks that must fit a multiprocessor: two (of 128 registers a thread) where rows are short.
+#if defined(REAL_BF16) && HEAD_DIM <= 64
+#define FIT 2
 #else
-#define TWICE 1
+#define FIT 1
+#endif
+#if defined(REAL_BF16) && HEAD_DIM <= 32
+#define FIT_KEYS 2
+#else
+#define FIT_KEYS 1
 #endif
 #define SHAPE u32 pairs, u32 heads, u32 tokens, u32 dim, u32 causal, u32 warps, float scale
 #define THE_SHAPE {pairs, heads, (int)tokens, (int)dim, (int)causal, (int)warps, scale}
 #define READ const real* __restrict__
 #define STATS const float* __restrict__
-#define FORWARD READ qkv, real* __restrict__ out, float* __restrict__ lse, SHAPE
-#define WHOLE READ qkv, READ out, READ grad_out, STATS lse, real* __restrict__ grad_qkv, SHAPE
-#define QUERIES READ qkv, READ out, READ grad_out, STATS lse, float* __restrict__ delta, real* __restrict__ grad_qkv, SHAPE
-#define BY_KEYS READ qkv, READ grad_out, STATS lse, STATS delta, real* __restrict__ grad_qkv, SHAPE
 
-KERNEL(256, TWICE) attention_forward_16(FORWARD) { forward<16>(qkv, out, lse, THE_SHAPE); }
-KERNEL(256, TWICE) attention_forward_32(FORWARD) { forward<32>(qkv, out, lse, THE_SHAPE); }
-KERNEL(256, TWICE) attention_forward_64(FORWARD) { forward<64>(qkv, out, lse, THE_SHAPE); }
-KERNEL(256, 1) attention_forward_80(FORWARD) { forward<80>(qkv, out, lse, THE_SHAPE); }
-KERNEL(256, 1) attention_forward_96(FORWARD) { forward<96>(qkv, out, lse, THE_SHAPE); }
-KERNEL(256, 1) attention_forward_128(FORWARD) { forward<128>(qkv, out, lse, THE_SHAPE); }
-KERNEL(256, TWICE) attention_backward_16(WHOLE) { backward_whole<16>(qkv, out, grad_out, lse, grad_qkv, THE_SHAPE); }
-KERNEL(256, TWICE) attention_backward_32(WHOLE) { backward_whole<32>(qkv, out, grad_out, lse, grad_qkv, THE_SHAPE); }
-KERNEL(256, TWICE) attention_backward_64(WHOLE) { backward_whole<64>(qkv, out, grad_out, lse, grad_qkv, THE_SHAPE); }
-KERNEL(256, 1) attention_backward_80(WHOLE) { backward_whole<80>(qkv, out, grad_out, lse, grad_qkv, THE_SHAPE); }
-KERNEL(256, 1) attention_backward_96(WHOLE) { backward_whole<96>(qkv, out, grad_out, lse, grad_qkv, THE_SHAPE); }
-KERNEL(256, 1) attention_backward_128(WHOLE) { backward_whole<128>(qkv, out, grad_out, lse, grad_qkv, THE_SHAPE); }
-KERNEL(256, TWICE) attention_backward_queries_16(QUERIES) { backward_queries<16>(qkv, out, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
-KERNEL(256, TWICE) attention_backward_queries_32(QUERIES) { backward_queries<32>(qkv, out, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
-KERNEL(256, TWICE) attention_backward_queries_64(QUERIES) { backward_queries<64>(qkv, out, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
-KERNEL(256, 1) attention_backward_queries_80(QUERIES) { backward_queries<80>(qkv, out, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
-KERNEL(256, 1) attention_backward_queries_96(QUERIES) { backward_queries<96>(qkv, out, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
-KERNEL(256, 1) attention_backward_queries_128(QUERIES) { backward_queries<128>(qkv, out, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
-KERNEL(256, TWICE) attention_backward_keys_16(BY_KEYS) { backward_keys<16>(qkv, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
-KERNEL(256, TWICE) attention_backward_keys_32(BY_KEYS) { backward_keys<32>(qkv, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
-KERNEL(256, 1) attention_backward_keys_64(BY_KEYS) { backward_keys<64>(qkv, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
-KERNEL(256, 1) attention_backward_keys_80(BY_KEYS) { backward_keys<80>(qkv, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
-KERNEL(256, 1) attention_backward_keys_96(BY_KEYS) { backward_keys<96>(qkv, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
-KERNEL(256, 1) attention_backward_keys_128(BY_KEYS) { backward_keys<128>(qkv, grad_out, lse, delta, grad_qkv, THE_SHAPE); }
+KERNEL(256, FIT) attention_forward(READ qkv, real* __restrict__ out, float* __restrict__ lse, SHAPE) {
+    forward<HEAD_DIM>(qkv, out, lse, THE_SHAPE);
+}
+KERNEL(256, FIT) attention_backward(READ qkv, READ out, READ grad_out, STATS lse, real* __restrict__ grad_qkv, SHAPE) {
+    backward_whole<HEAD_DIM>(qkv, out, grad_out, lse, grad_qkv, THE_SHAPE);
+}
+KERNEL(256, FIT) attention_backward_queries(READ qkv, READ out, READ grad_out, STATS lse, float* __restrict__ delta,
+                                            real* __restrict__ grad_qkv, SHAPE) {
+    backward_queries<HEAD_DIM>(qkv, out, grad_out, lse, delta, grad_qkv, THE_SHAPE);
+}
+KERNEL(256, FIT_KEYS) attention_backward_keys(READ qkv, READ grad_out, STATS lse, STATS delta, real* __restrict__ grad_qkv, SHAPE) {
+    backward_keys<HEAD_DIM>(qkv, grad_out, lse, delta, grad_qkv, THE_SHAPE);
+}

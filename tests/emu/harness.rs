@@ -115,9 +115,9 @@ fn execute_product(p: &Product, address: Resolve) {
 }
 
 fn library(module: Module, real: Real) -> &'static Library {
-    static LIBRARIES: Mutex<Option<HashMap<(&str, Real), &'static Library>>> = Mutex::new(None);
+    static LIBRARIES: Mutex<Option<HashMap<(String, Real), &'static Library>>> = Mutex::new(None);
     let mut libraries = LIBRARIES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    libraries.get_or_insert_default().entry((module.name, real)).or_insert_with(|| {
+    libraries.get_or_insert_default().entry((module.describe(), real)).or_insert_with(|| {
         let path = compile(module, real);
         // SAFETY: the library runs no code when it is loaded.
         let library = unsafe { Library::new(&path) }.expect("the compiled kernels load");
@@ -131,7 +131,7 @@ fn compile(module: Module, real: Real) -> PathBuf {
     let is_sanitized = std::env::var_os("SCALEDOWN_EMU_ASAN").is_some();
     // From the folder, not from the library: a kernel can be edited and tested without building the library again.
     let kernel = std::fs::read_to_string(root.join("kernels").join(format!("{}.cu", module.name))).expect("kernels/ is here");
-    let mut source = String::new();
+    let mut source = module.prefix();
     if real == Real::Bf16 {
         source.push_str("#define REAL_BF16\n");
     }

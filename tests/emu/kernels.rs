@@ -32,7 +32,7 @@ files!(activation, adafactor, adamw, attention, contrastive, elementwise, embedd
 
 #[test]
 fn every_kernel_file_is_checked() {
-    for module in scaledown::trainer::backend::cuda::MODULES {
+    for module in scaledown::trainer::backend::cuda::modules() {
         let prefix = format!("{}::", module.name);
         assert!(KERNELS.iter().any(|(name, _)| name.starts_with(&prefix)), "nothing checks kernels/{}.cu", module.name);
     }

@@ -58,6 +58,26 @@ pub struct Module {
     pub name: &'static str,
     /// Its text.
     pub source: &'static str,
+    /// A macro that it is compiled with, and its value: one of the sizes that a file has kernels for.
+    pub define: Option<(&'static str, u32)>,
+}
+
+impl Module {
+    /// A file that is compiled as it is.
+    #[must_use]
+    pub const fn new(name: &'static str, source: &'static str) -> Self {
+        Self { name, source, define: None }
+    }
+    /// What is compiled: the macro, where there is one, as a line before the text.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        self.define.map_or_else(String::new, |(name, value)| format!("#define {name} {value}\n"))
+    }
+    /// Name for messages.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.define.map_or_else(|| self.name.to_string(), |(name, value)| format!("{} ({name} {value})", self.name))
+    }
 }
 
 /// An argument of a kernel; pointers say how they are used, so that buffers can share memory when their lives do not meet.

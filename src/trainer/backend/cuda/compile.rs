@@ -153,10 +153,10 @@ pub fn version() -> Result<(i32, i32), TrainerError> {
     Ok((major, minor))
 }
 
-/// The text that is compiled: headers first, include lines blanked; messages keep each file's own line numbers.
+/// The text that is compiled: the module's macro, headers, include lines blanked; messages keep each file's own line numbers.
 fn assemble(module: &Module) -> String {
     let name = format!("{}.cu", module.name);
-    let mut text = String::new();
+    let mut text = module.prefix();
     for (name, part) in HEADERS.into_iter().chain([(name.as_str(), module.source)]) {
         text.push_str(&format!("#line 1 \"{name}\"\n"));
         for line in part.lines() {
@@ -239,7 +239,7 @@ fn supported() -> Result<Vec<Architecture>, TrainerError> {
 }
 
 fn compile_error(module: &Module, log: String) -> TrainerError {
-    TrainerError::Compile { module: module.name.into(), log }
+    TrainerError::Compile { module: module.describe(), log }
 }
 
 fn refused(operation: &'static str) -> impl FnOnce(NvrtcError) -> TrainerError {
@@ -276,7 +276,7 @@ fn number_before(line: &str, text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const MODULE: Module = Module { name: "double", source: "#include \"common.cuh\"\n// y\nKERNEL(32) f() {}\n" };
+    const MODULE: Module = Module::new("double", "#include \"common.cuh\"\n// y\nKERNEL(32) f() {}\n");
 
     #[test]
     fn the_log_gives_registers_shared_memory_and_spills_of_each_kernel() {

@@ -24,7 +24,7 @@ use super::ring::Ring;
 use super::tune::Tuner;
 use crate::run::Precision;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::launch::{Real, Section};
+use crate::trainer::ops::launch::{Node, Real, Section};
 
 /// A GPU.
 pub struct CudaDevice {
@@ -221,6 +221,8 @@ impl Device for CudaDevice {
             let stream = self.context.new_stream().map_err(failed("making a stream"))?;
             self.lanes.push(Lane::new(stream, &self.context, &mut self.memory)?);
         }
+        let nodes = sections.iter().flat_map(|section| &section.branches).flatten();
+        self.kernels.compile_all(nodes.filter_map(|node| if let Node::Launch(launch) = node { Some(launch) } else { None }))?;
         let mut resolved = Vec::with_capacity(sections.len());
         for section in sections {
             let mut resolve = |nodes: &Vec<_>| resolve(nodes, addresses, &mut self.kernels, &mut self.products);

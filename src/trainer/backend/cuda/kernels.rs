@@ -11,7 +11,7 @@ use cudarc::driver::{CudaContext, CudaFunction, CudaModule, DriverError};
 use cudarc::nvrtc::Ptx;
 
 use super::cache::Cache;
-use super::compile::{Architecture, Target, compile};
+use super::compile::{Architecture, Compiled, Target, compile};
 use crate::trainer::TrainerError;
 use crate::trainer::ops::launch::{Launch, Module, Real};
 
@@ -21,8 +21,17 @@ pub(super) struct Kernels {
     real: Real,
     target: Target,
     cache: Cache,
-    modules: HashMap<&'static str, Arc<CudaModule>>,
-    functions: HashMap<(&'static str, &'static str), CudaFunction>,
+    /// Not loaded yet.
+    compiled: HashMap<ModuleKey, Compiled>,
+    modules: HashMap<ModuleKey, Arc<CudaModule>>,
+    functions: HashMap<(ModuleKey, &'static str), CudaFunction>,
+}
+
+/// What tells modules apart.
+type ModuleKey = (&'static str, Option<(&'static str, u32)>);
+
+fn key(module: &Module) -> ModuleKey {
+    (module.name, module.define)
 }
 
 impl Kernels {
@@ -31,8 +40,8 @@ impl Kernels {
         let (major, minor) = context.compute_capability().map_err(failed("reading the compute capability"))?;
         let architecture = Architecture { major: major.unsigned_abs(), minor: minor.unsigned_abs() };
         let target = Target::for_device(architecture)?;
-        let (modules, functions) = Default::default();
-        Ok(Self { context: context.clone(), real, target, cache, modules, functions })
+        let (compiled, modules, functions) = Default::default();
+        Ok(Self { context: context.clone(), real, target, cache, compiled, modules, functions })
     }
 
     /// The compute type.
@@ -40,16 +49,40 @@ impl Kernels {
         self.real
     }
 
+    /// Compiles what launches need and what is not loaded yet, side by side: the first step on a new GPU waits for the slowest file
+    /// alone. The results are found in the cache, or kept here until they are loaded.
+    pub(super) fn compile_all<'a>(&mut self, launches: impl Iterator<Item = &'a Launch>) -> Result<(), TrainerError> {
+        let mut missing: HashMap<ModuleKey, &Module> = HashMap::new();
+        for launch in launches.filter(|launch| !self.is_known(&launch.module)) {
+            missing.insert(key(&launch.module), &launch.module);
+        }
+        let (target, real, cache) = (self.target, self.real, &self.cache);
+        let compiled = std::thread::scope(|scope| {
+            let compiling: Vec<_> =
+                missing.iter().map(|(key, module)| (*key, scope.spawn(move || compile(module, target, real, cache)))).collect();
+            let done = compiling.into_iter().map(|(key, thread)| Ok((key, thread.join().expect("compiling does not panic")?)));
+            done.collect::<Result<Vec<_>, TrainerError>>()
+        })?;
+        self.compiled.extend(compiled);
+        Ok(())
+    }
+
+    fn is_known(&self, module: &Module) -> bool {
+        self.modules.contains_key(&key(module)) || self.compiled.contains_key(&key(module))
+    }
+
     /// The function of a launch, with room for its dynamic shared memory.
     pub(super) fn function(&mut self, launch: &Launch) -> Result<CudaFunction, TrainerError> {
-        let name = (launch.module.name, launch.kernel);
+        let name = (key(&launch.module), launch.kernel);
         let function = match self.functions.get(&name) {
             Some(function) => function.clone(),
             None => {
                 let module = self.module(&launch.module)?;
-                let function = module
-                    .load_function(launch.kernel)
-                    .map_err(failed(&format!("loading kernel {} of {}", launch.kernel, launch.module.name)))?;
+                let function = module.load_function(launch.kernel).map_err(failed(&format!(
+                    "loading kernel {} of {}",
+                    launch.kernel,
+                    launch.module.describe()
+                )))?;
                 self.functions.insert(name, function.clone());
                 function
             }
@@ -59,10 +92,10 @@ impl Kernels {
     }
 
     fn module(&mut self, module: &Module) -> Result<Arc<CudaModule>, TrainerError> {
-        if let Some(loaded) = self.modules.get(module.name) {
+        if let Some(loaded) = self.modules.get(&key(module)) {
             return Ok(loaded.clone());
         }
-        let failed = failed(&format!("loading the kernels of {}", module.name));
+        let failed = failed(&format!("loading the kernels of {}", module.describe()));
         let loaded = match (self.load(module, self.target)?, self.target) {
             (Ok(loaded), _) => loaded,
             // A driver may refuse the machine code of a newer compiler and still translate its PTX.
@@ -71,13 +104,16 @@ impl Kernels {
             }
             (Err(refused), Target::Ptx(_)) => return Err(failed(refused)),
         };
-        self.modules.insert(module.name, loaded.clone());
+        self.modules.insert(key(module), loaded.clone());
         Ok(loaded)
     }
 
     /// The module, or the driver's refusal of its code.
-    fn load(&self, module: &Module, target: Target) -> Result<Result<Arc<CudaModule>, DriverError>, TrainerError> {
-        let compiled = compile(module, target, self.real, &self.cache)?;
+    fn load(&mut self, module: &Module, target: Target) -> Result<Result<Arc<CudaModule>, DriverError>, TrainerError> {
+        let compiled = match self.compiled.remove(&key(module)) {
+            Some(compiled) if target == self.target => compiled,
+            _ => compile(module, target, self.real, &self.cache)?,
+        };
         Ok(self.context.load_module(Ptx::from_binary(compiled.image)))
     }
 }

@@ -38,19 +38,22 @@ use crate::trainer::ops::{
     activation, adafactor, adamw, attention, contrastive, elementwise, embedding, layer_norm, normalize, patchify,
 };
 
-/// Every kernel file.
-pub const MODULES: [Module; 10] = [
-    activation::cuda::MODULE,
-    adafactor::cuda::MODULE,
-    adamw::cuda::MODULE,
-    attention::cuda::MODULE,
-    contrastive::cuda::MODULE,
-    elementwise::cuda::MODULE,
-    embedding::cuda::MODULE,
-    layer_norm::cuda::MODULE,
-    normalize::cuda::MODULE,
-    patchify::cuda::MODULE,
-];
+/// Every kernel file, in every size that it is compiled for.
+#[must_use]
+pub fn modules() -> Vec<Module> {
+    let plain = [
+        activation::cuda::MODULE,
+        adafactor::cuda::MODULE,
+        adamw::cuda::MODULE,
+        contrastive::cuda::MODULE,
+        elementwise::cuda::MODULE,
+        embedding::cuda::MODULE,
+        layer_norm::cuda::MODULE,
+        normalize::cuda::MODULE,
+        patchify::cuda::MODULE,
+    ];
+    plain.into_iter().chain(attention::cuda::modules()).collect()
+}
 
 /// The GPU that runs use, if it and every library that they need are there.
 ///

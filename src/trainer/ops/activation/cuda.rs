@@ -4,7 +4,7 @@ use super::super::launch::{Arg, Launch, Module, View, blocks};
 use crate::run::Activation;
 
 /// The kernels.
-pub const MODULE: Module = Module { name: "activation", source: include_str!("../../../../kernels/activation.cu") };
+pub const MODULE: Module = Module::new("activation", include_str!("../../../../kernels/activation.cu"));
 
 /// Elements that a thread handles.
 const PER_THREAD: usize = 8;

@@ -7,7 +7,7 @@ use super::super::launch::{Arg, Launch, Module, Node, View};
 use super::Adafactor;
 
 /// The kernels.
-pub const MODULE: Module = Module { name: "adafactor", source: include_str!("../../../../kernels/adafactor.cu") };
+pub const MODULE: Module = Module::new("adafactor", include_str!("../../../../kernels/adafactor.cu"));
 
 // As in the kernel file.
 const TILE_ROWS: usize = 64;

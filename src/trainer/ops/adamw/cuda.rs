@@ -5,7 +5,7 @@ use super::super::launch::{Arg, Launch, Module, Node};
 use super::AdamW;
 
 /// The kernels.
-pub const MODULE: Module = Module { name: "adamw", source: include_str!("../../../../kernels/adamw.cu") };
+pub const MODULE: Module = Module::new("adamw", include_str!("../../../../kernels/adamw.cu"));
 
 /// Words of [`StepBuffers::table`], uploaded once: the pieces of the views.
 #[must_use]

@@ -3,46 +3,22 @@
 use super::super::launch::{Arg, Launch, Module, Node, Real, View, blocks};
 use super::AttentionShape;
 
-/// The kernels.
-pub const MODULE: Module = Module { name: "attention", source: include_str!("../../../../kernels/attention.cu") };
+/// The kernels of a head size.
+fn module(size: usize) -> Module {
+    let source = include_str!("../../../../kernels/attention.cu");
+    Module { define: Some(("HEAD_DIM", size as u32)), ..Module::new("attention", source) }
+}
+
+/// The kernels of every head size.
+pub fn modules() -> impl Iterator<Item = Module> {
+    SIZES.into_iter().map(module)
+}
 
 /// Channels of a head at most.
 pub const MOST_HEAD_DIM: usize = 128;
 
-/// Head sizes that kernels are compiled for; a smaller head is padded with zeros to the next one.
+/// Head sizes that kernels are compiled for, each by itself; a smaller head is padded with zeros to the next one.
 const SIZES: [usize; 6] = [16, 32, 64, 80, 96, MOST_HEAD_DIM];
-const FORWARD: [&str; 6] = [
-    "attention_forward_16",
-    "attention_forward_32",
-    "attention_forward_64",
-    "attention_forward_80",
-    "attention_forward_96",
-    "attention_forward_128",
-];
-const WHOLE: [&str; 6] = [
-    "attention_backward_16",
-    "attention_backward_32",
-    "attention_backward_64",
-    "attention_backward_80",
-    "attention_backward_96",
-    "attention_backward_128",
-];
-const QUERIES: [&str; 6] = [
-    "attention_backward_queries_16",
-    "attention_backward_queries_32",
-    "attention_backward_queries_64",
-    "attention_backward_queries_80",
-    "attention_backward_queries_96",
-    "attention_backward_queries_128",
-];
-const BY_KEYS: [&str; 6] = [
-    "attention_backward_keys_16",
-    "attention_backward_keys_32",
-    "attention_backward_keys_64",
-    "attention_backward_keys_80",
-    "attention_backward_keys_96",
-    "attention_backward_keys_128",
-];
 
 /// Tokens that one warp owns.
 const ROWS: usize = 16;
@@ -66,7 +42,12 @@ pub fn forward(shape: &AttentionShape, real: Real, samples: usize, qkv: View, ou
     // Registers of two blocks fit a multiprocessor.
     let most = if plan.is_small() { MAX_WARPS } else { WARPS };
     let keys = KEYS.min(shape.tokens.next_multiple_of(ROWS));
-    plan.launch(FORWARD, most, |rows| (rows + 2 * keys) * plan.row_bytes(), vec![Arg::In(qkv), Arg::Out(out), Arg::Out(lse)])
+    plan.launch(
+        "attention_forward",
+        most,
+        |rows| (rows + 2 * keys) * plan.row_bytes(),
+        vec![Arg::In(qkv), Arg::Out(out), Arg::Out(lse)],
+    )
 }
 
 /// Bytes that [`backward`] needs beside its arguments; 0 where one kernel does everything.
@@ -106,18 +87,18 @@ pub fn backward(shape: &AttentionShape, real: Real, samples: usize, views: Backw
     let row_bytes = plan.row_bytes();
     if plan.is_whole() {
         let args = vec![Arg::In(qkv), Arg::In(out), Arg::In(grad_out), Arg::In(lse), Arg::Out(grad_qkv)];
-        return vec![plan.launch(WHOLE, MAX_WARPS, |rows| plan.whole_bytes(rows), args).into()];
+        return vec![plan.launch("attention_backward", MAX_WARPS, |rows| plan.whole_bytes(rows), args).into()];
     }
     // Tiles of the other side, two at a time.
     let step = if plan.size * real.bytes() > 128 { 32 } else { 64 };
     let shared = |rows: usize| (2 * rows + 4 * step) * row_bytes;
     let args = vec![Arg::In(qkv), Arg::In(out), Arg::In(grad_out), Arg::In(lse), Arg::Out(scratch), Arg::Out(grad_qkv)];
     let most = if plan.is_small() { MAX_WARPS } else { WARPS };
-    let queries = plan.launch(QUERIES, most, shared, args);
+    let queries = plan.launch("attention_backward_queries", most, shared, args);
     // The launch before has written the part of dq.
     let args = vec![Arg::In(qkv), Arg::In(grad_out), Arg::In(lse), Arg::In(scratch), Arg::InOut(grad_qkv)];
     let most = if plan.is_small() && plan.size < 64 { MAX_WARPS } else { WARPS };
-    let keys = plan.launch(BY_KEYS, most, |rows| shared(rows) + 16 * step, args);
+    let keys = plan.launch("attention_backward_keys", most, |rows| shared(rows) + 16 * step, args);
     vec![queries.into(), keys.into()]
 }
 
@@ -126,15 +107,14 @@ struct Plan<'a> {
     shape: &'a AttentionShape,
     real: Real,
     samples: usize,
-    /// Index into [`SIZES`], and the padded head size.
-    index: usize,
+    /// The padded head size.
     size: usize,
 }
 
 impl<'a> Plan<'a> {
     fn new(shape: &'a AttentionShape, real: Real, samples: usize) -> Self {
-        let index = SIZES.iter().position(|&size| shape.head_dim <= size).expect("a head has at most 128 channels");
-        Self { shape, real, samples, index, size: SIZES[index] }
+        let size = SIZES.into_iter().find(|size| shape.head_dim <= *size).expect("a head has at most 128 channels");
+        Self { shape, real, samples, size }
     }
 
     fn pairs(&self) -> usize {
@@ -176,7 +156,7 @@ impl<'a> Plan<'a> {
 
     /// A launch whose groups have up to `most` warps, evenly spread over the tiles of a sequence. `shared_bytes` gives a group's
     /// shared memory from the rows of its tile.
-    fn launch(&self, kernels: [&'static str; 6], most: usize, shared_bytes: impl Fn(usize) -> usize, mut args: Vec<Arg>) -> Launch {
+    fn launch(&self, kernel: &'static str, most: usize, shared_bytes: impl Fn(usize) -> usize, mut args: Vec<Arg>) -> Launch {
         let AttentionShape { tokens, heads, head_dim, causal } = *self.shape;
         let owners = tokens.div_ceil(ROWS);
         let tiles = owners.div_ceil(most);
@@ -186,8 +166,8 @@ impl<'a> Plan<'a> {
         args.extend(counts.map(Arg::count));
         args.push(Arg::F32(1.0 / (head_dim as f32).sqrt()));
         Launch {
-            module: MODULE,
-            kernel: kernels[self.index],
+            module: module(self.size),
+            kernel,
             grid: [blocks(self.pairs().div_ceil(groups) * tiles, 1), 1, 1],
             threads: (32 * warps * groups) as u32,
             shared_bytes: (groups * (shared_bytes(warps * ROWS) + self.room_bytes(warps))) as u32,

@@ -4,7 +4,7 @@ use super::super::launch::{Arg, Factor, Launch, Module, Node, Product, Real, Vie
 use super::{Contrastive, Form};
 
 /// The kernels.
-pub const MODULE: Module = Module { name: "contrastive", source: include_str!("../../../../kernels/contrastive.cu") };
+pub const MODULE: Module = Module::new("contrastive", include_str!("../../../../kernels/contrastive.cu"));
 
 const THREADS: usize = 256;
 /// Rows and columns of a tile of similarities.

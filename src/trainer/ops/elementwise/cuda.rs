@@ -3,7 +3,7 @@
 use super::super::launch::{Arg, Launch, Module, Node, Real, View, blocks};
 
 /// The kernels.
-pub const MODULE: Module = Module { name: "elementwise", source: include_str!("../../../../kernels/elementwise.cu") };
+pub const MODULE: Module = Module::new("elementwise", include_str!("../../../../kernels/elementwise.cu"));
 
 const THREADS: usize = 256;
 /// Elements that a block of a cast handles.

@@ -3,7 +3,7 @@
 use super::super::launch::{Arg, Launch, Module, Node, PartSums, View, blocks, pack, slabs};
 
 /// The kernels.
-pub const MODULE: Module = Module { name: "embedding", source: include_str!("../../../../kernels/embedding.cu") };
+pub const MODULE: Module = Module::new("embedding", include_str!("../../../../kernels/embedding.cu"));
 
 const THREADS: usize = 256;
 /// Lanes of a warp: adjacent threads that share a row in the table's gradient.

@@ -4,7 +4,7 @@ use super::super::launch::{Arg, Launch, Module, Node, PartSums, Real, View, bloc
 use super::{EPS, Into};
 
 /// The kernels.
-pub const MODULE: Module = Module { name: "layer_norm", source: include_str!("../../../../kernels/layer_norm.cu") };
+pub const MODULE: Module = Module::new("layer_norm", include_str!("../../../../kernels/layer_norm.cu"));
 
 const THREADS: usize = 128;
 /// Rows of a block where a warp handles one.

@@ -4,7 +4,7 @@ use super::super::launch::{Arg, Launch, Module, View, blocks, pack};
 use super::EPS;
 
 /// The kernels.
-pub const MODULE: Module = Module { name: "normalize", source: include_str!("../../../../kernels/normalize.cu") };
+pub const MODULE: Module = Module::new("normalize", include_str!("../../../../kernels/normalize.cu"));
 
 const THREADS: usize = 128;
 /// Rows of a block.

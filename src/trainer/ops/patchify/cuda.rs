@@ -4,7 +4,7 @@ use super::super::launch::{Arg, Launch, Module, Node, PartSums, Real, View, bloc
 use super::PatchShape;
 
 /// The kernels.
-pub const MODULE: Module = Module { name: "patchify", source: include_str!("../../../../kernels/patchify.cu") };
+pub const MODULE: Module = Module::new("patchify", include_str!("../../../../kernels/patchify.cu"));
 
 const THREADS: usize = 256;
 /// Patches of an image whose draws fit into shared memory without opting in to more.

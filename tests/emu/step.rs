@@ -47,6 +47,13 @@ fn the_loss_curve_follows_the_cpu() {
 }
 
 #[test]
+fn one_batch_has_the_known_losses() {
+    if is_available() {
+        curves::one_batch_has_the_known_losses(&|real, order| Ok(EmulatedDevice::new(real, order)));
+    }
+}
+
+#[test]
 fn too_little_memory_is_an_error_with_numbers_and_the_plan_says_how_much() {
     if !is_available() {
         return;

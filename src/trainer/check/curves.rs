@@ -1,4 +1,4 @@
-//! A longer training on both devices: the loss curves have to stay together.
+//! Trainings: a longer one on both devices, whose loss curves have to stay together, and one batch with known losses.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use crate::trainer::backend::{Step, StepAt, StepBatch};
 use crate::trainer::model::{build, initial_parameters};
 use crate::trainer::ops::launch::Real;
 use crate::trainer::optim::learning_rate;
+use crate::trainer::program::Program;
 
 /// Steps of the check on a GPU.
 pub const STEPS: u64 = 200;
@@ -32,7 +33,7 @@ pub fn follows_the_cpu<D: Device>(open: OpenStep<D>, steps: u64) {
     let cpu = CpuStep::new(program.clone(), parameters.clone(), settings, Some(&config)).expect("threads start");
     let device = open(Real::F32, 0).expect("the device opens");
     let gpu = CudaStep::new(device, program, &parameters, Some(&config), None).expect("memory is there");
-    let (expected, found) = (losses(cpu, &config), losses(gpu, &config));
+    let (expected, found) = (losses(cpu, &config, batch), losses(gpu, &config, batch));
     for (step, (found, expected)) in found.iter().zip(&expected).take(TOGETHER).enumerate() {
         assert!((found / expected - 1.0).abs() <= 1e-3, "step {}: loss {found}, the CPU's {expected}", step + 1);
     }
@@ -44,7 +45,33 @@ pub fn follows_the_cpu<D: Device>(open: OpenStep<D>, steps: u64) {
     assert!(expected < 0.95 * start, "the loss goes from {start} to {expected}: nothing was learnt");
 }
 
-fn losses(mut step: impl Step, config: &TrainConfig) -> Vec<f64> {
+/// Steps done, and the loss of the same 32 pairs then: computed by the f64 backend (the test below repeats it).
+const KNOWN: [(usize, f64); 3] = [(0, 4.706057230), (5, 2.654905105), (11, 1.607935344)];
+
+/// One batch, 12 times over, has the losses that are written down here: in f32 within 1e-3, in bf16 within a twentieth.
+///
+/// # Panics
+/// If it has others.
+pub fn one_batch_has_the_known_losses<D: Device>(open: OpenStep<D>) {
+    let (program, config) = one_batch();
+    for (real, limit) in [(Real::F32, 1e-3), (Real::Bf16, 0.05)] {
+        let device = open(real, 1).expect("the device opens");
+        let parameters = initial_parameters(&program, SEED);
+        let step = CudaStep::new(device, program.clone(), &parameters, Some(&config), None).expect("memory is there");
+        let found = losses(step, &config, |_| batch(0));
+        for (done, known) in KNOWN {
+            let found = found[done];
+            assert!((found / known - 1.0).abs() <= limit, "{real:?}, {done} steps done: loss {found}, known is {known}");
+        }
+    }
+}
+
+fn one_batch() -> (Arc<Program>, TrainConfig) {
+    let config = TrainConfig { batch_size: PAIRS as u64, steps: 12, warmup_steps: 3, lr: 2e-3, ..train(ADAMW, 0.0) };
+    (Arc::new(build(&model(Pooling::ClassToken), 0.0)), config)
+}
+
+fn losses(mut step: impl Step, config: &TrainConfig, batch: impl Fn(u64) -> StepBatch) -> Vec<f64> {
     (0..config.steps)
         .map(|done| {
             let at = StepAt { step: done, lr: learning_rate(config, done), chunks: 1 };
@@ -69,4 +96,19 @@ fn batch(step: u64) -> StepBatch {
         batch.ends.push(4);
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trainer::backend::reference::ReferenceStep;
+
+    #[test]
+    fn the_known_losses_are_those_of_the_f64_backend() {
+        let (program, config) = one_batch();
+        let step = ReferenceStep::new(program.clone(), &initial_parameters(&program, SEED), Some(&config)).expect("it fits");
+        let found = losses(step, &config, |_| batch(0));
+        let is_known = KNOWN.iter().all(|(done, known)| (found[*done] / known - 1.0).abs() < 1e-6);
+        assert!(is_known, "{found:?}");
+    }
 }

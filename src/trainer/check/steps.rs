@@ -35,6 +35,7 @@ pub fn checks<D: Device>() -> Vec<(&'static str, StepCheck<D>)> {
         ("features", features_of_both_encoders_are_those_of_the_cpu),
         ("a held pool", a_held_pool_gives_the_same_bytes_as_written_images),
         ("towers side by side", towers_side_by_side_give_the_bytes_of_towers_in_turn),
+        ("known losses", super::curves::one_batch_has_the_known_losses),
     ]
 }
 

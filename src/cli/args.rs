@@ -205,6 +205,9 @@ pub struct GpuCheck {
     /// Write what was found as JSON
     #[arg(long, value_name = "FILE.json")]
     pub out: Option<PathBuf>,
+    /// Only write the gradients of a few steps there, in f32 and bf16, for benches/torch_gradients.py
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["only", "out"])]
+    pub gradients: Option<PathBuf>,
 }
 
 /// A part of `gpu-check`.

@@ -13,7 +13,7 @@ use crate::run::Precision;
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cuda::CudaDevice;
 use crate::trainer::backend::cuda::devices::{self, DeviceInfo, Driver};
-use crate::trainer::check::{self, Runner, curves, speed, steps};
+use crate::trainer::check::{self, Runner, curves, gradients, speed, steps};
 use crate::trainer::ops::launch::Real;
 
 /// One check and how it ended.
@@ -40,10 +40,20 @@ struct Found {
     did_not_fit: Vec<String>,
 }
 
+/// Batches that gradients are written of.
+const GRADIENT_BATCHES: u64 = 8;
+
 pub(super) fn run(args: &GpuCheck, out: &mut dyn Write) -> Result<u8, Error> {
     let Driver { cuda_version, devices } = devices::driver()?;
     let DeviceInfo { name, memory_bytes, capability } = devices[0].clone();
     writeln!(out, "{name}, {} MiB, compute capability {}.{}", memory_bytes >> 20, capability.0, capability.1)?;
+    if let Some(folder) = &args.gradients {
+        for (batch, [f32, bf16]) in gradients::write(folder, GRADIENT_BATCHES, &|real, _| open(real))?.into_iter().enumerate() {
+            writeln!(out, "batch {batch}: loss {f32:.6} in f32, {bf16:.6} in bf16")?;
+        }
+        writeln!(out, "gradients are in {}", folder.display())?;
+        return Ok(exit::OK);
+    }
     let mut found = Found {
         program: env!("CARGO_PKG_VERSION"),
         commit: option_env!("SCALEDOWN_COMMIT"),

@@ -6,8 +6,8 @@ use scaledown::run::Pooling;
 use scaledown::trainer::TrainerError;
 use scaledown::trainer::backend::Step as _;
 use scaledown::trainer::backend::cuda::{CudaStep, planned_bytes};
-use scaledown::trainer::check::curves;
 use scaledown::trainer::check::steps::{self, ADAMW, batch, model, train};
+use scaledown::trainer::check::{curves, gradients};
 use scaledown::trainer::model::{build, initial_parameters};
 use scaledown::trainer::ops::launch::Real;
 
@@ -50,6 +50,20 @@ fn the_loss_curve_follows_the_cpu() {
 fn one_batch_has_the_known_losses() {
     if is_available() {
         curves::one_batch_has_the_known_losses(&|real, order| Ok(EmulatedDevice::new(real, order)));
+    }
+}
+
+#[test]
+fn gradients_are_written_for_a_comparison_outside() {
+    if !is_available() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let losses = gradients::write(folder.path(), 1, &|real, order| Ok(EmulatedDevice::new(real, order))).expect("it is written");
+    assert!(losses.len() == 1 && (losses[0][1] / losses[0][0] - 1.0).abs() < 0.01, "{losses:?}");
+    for (name, tensors) in [("parameters", 86), ("0/gradients-f32", 86), ("0/gradients-bf16", 86), ("0/batch", 3)] {
+        let bytes = std::fs::read(folder.path().join(format!("{name}.safetensors"))).expect("the file is there");
+        assert_eq!(safetensors::SafeTensors::deserialize(&bytes).expect("it is whole").len(), tensors, "{name}");
     }
 }
 

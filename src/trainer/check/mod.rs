@@ -13,6 +13,7 @@ pub mod curves;
 mod elementwise;
 mod embedding;
 mod flat;
+pub mod gradients;
 mod lab;
 mod layer_norm;
 mod normalize;

@@ -136,6 +136,41 @@ fn a_recording_replays_in_order_on_what_is_in_memory_then() -> Outcome {
 }
 
 #[test]
+fn branches_fork_and_join_and_a_failure_in_one_leaves_the_device_usable() -> Outcome {
+    let Some(folder) = in_children("host::branches_fork_and_join_and_a_failure_in_one_leaves_the_device_usable")? else {
+        return Ok(());
+    };
+    let mut device = CudaDevice::new(0, Precision::F32)?;
+    let addresses = (0..4).map(|_| device.allocate(64)).collect::<Result<Vec<_>, _>>()?;
+    let copy = |from, to| Node::Copy { from: view(from, 0), to: view(to, 0), bytes: 64 };
+    let sections = |last: Vec<Node>| {
+        [
+            Section { branches: vec![vec![copy(0, 1)], vec![copy(0, 2)], vec![]] },
+            Section::serial([copy(1, 3)]),
+            Section { branches: vec![last, vec![Node::Zero { view: view(3, 32), bytes: 32 }]] },
+        ]
+    };
+    // The driver refuses a launch without blocks, here in the middle of a capture.
+    let refused = Launch { grid: [0, 1, 1], ..elementwise::cuda::cast(4, view(1, 0), view(2, 0)) };
+    let outcome = device.prepare(&sections(vec![refused.into()]), &addresses).and_then(|graph| device.run(&graph));
+    assert!(matches!(outcome, Err(TrainerError::Cuda { .. })), "{outcome:?}");
+    let graph = device.prepare(&sections(vec![copy(1, 2)]), &addresses)?;
+    for round in 1..3_u8 {
+        device.write(addresses[0], &[round; 64])?;
+        device.run(&graph)?;
+        let mut found = [[0; 64]; 2];
+        device.read(addresses[2], &mut found[0])?;
+        device.read(addresses[3], &mut found[1])?;
+        assert_eq!(found[0], [round; 64]);
+        assert_eq!((&found[1][..32], &found[1][32..]), (&[round; 32][..], &[0; 32][..]));
+    }
+    drop(device);
+    drop(graph);
+    assert_eq!(live(&folder)?, 0, "objects were not given back");
+    Ok(())
+}
+
+#[test]
 fn what_cannot_be_done_is_a_typed_error_and_the_device_goes_on() -> Outcome {
     let Some(_) = in_children("host::what_cannot_be_done_is_a_typed_error_and_the_device_goes_on")? else { return Ok(()) };
     assert!(matches!(CudaDevice::new(1, Precision::F32), Err(TrainerError::NoCuda { reason, .. }) if reason.contains("GPU 1")));

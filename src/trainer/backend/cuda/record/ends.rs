@@ -43,7 +43,8 @@ impl Recorder<'_> {
     pub fn patch_embed(&mut self, block: &PatchEmbed, samples: usize, inputs: &Inputs) -> (View, PatchSaved) {
         let (rows, width) = (samples * block.kept, block.width);
         let total = samples * block.tokens();
-        let patches = self.cut(block, samples, inputs.pixels, inputs.keep);
+        let pixels = inputs.pixels.expect("an image tower reads images");
+        let patches = self.cut(block, samples, pixels, inputs.keep);
         let embedded = self.floats("patch rows", rows * width);
         self.forward(block.weight, rows, patches, Out::Floats(embedded), None, None);
         let tokens = self.floats("tokens", total * width);
@@ -51,7 +52,7 @@ impl Recorder<'_> {
         let positions = self.param(block.positions);
         let shape = token_shape(block, samples);
         self.push([patchify::cuda::place(&shape, embedded, inputs.keep, class, positions, tokens)]);
-        let saved = |normed| PatchSaved { pixels: inputs.pixels, keep: inputs.keep, normed };
+        let saved = |normed| PatchSaved { pixels, keep: inputs.keep, normed };
         let Some((gain, bias)) = block.norm else { return (tokens, saved(None)) };
         let (mean, rstd) = (self.floats("mean", total), self.floats("rstd", total));
         let y = self.floats("normed tokens", total * width);

@@ -17,6 +17,8 @@ use crate::trainer::program::{Program, Tower};
 /// Where the images of a step are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Images {
+    /// Nowhere: texts alone are encoded.
+    None,
     /// Written with every batch, augmented already.
     Written,
     /// In a pool that lies on the device; a batch is a list of indices.
@@ -90,7 +92,8 @@ pub(in super::super) struct Pixels {
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct Inputs {
     pub samples: usize,
-    pub pixels: Pixels,
+    /// Absent where texts alone are encoded.
+    pub pixels: Option<Pixels>,
     pub keep: Option<View>,
     pub tokens: View,
     pub ends: View,
@@ -146,7 +149,7 @@ pub fn encode(program: &Program, layout: &Layout, session: &Session, real: Real,
     let shape = StepShape {
         samples,
         chunks: 1,
-        images: Images::Written,
+        images: if tower == Tower::Image { Images::Written } else { Images::None },
         masking: Masking::None,
         has_gradient: false,
         has_update: false,
@@ -186,8 +189,8 @@ impl Recorder<'_> {
     fn batch(&mut self, shape: &StepShape) -> Batch {
         let (samples, tokens) = (shape.samples, self.program.token_embed().tokens);
         let (side, kept) = (self.program.patch_embed().shape.image_size, self.program.patch_embed().kept);
-        let has_index = shape.images != Images::Written;
-        let pixels = (!has_index).then(|| self.buffers.add("pixels", samples * side * side * 3, Life::Kept));
+        let has_index = matches!(shape.images, Images::Pool | Images::PoolCropped);
+        let pixels = (shape.images == Images::Written).then(|| self.buffers.add("pixels", samples * side * side * 3, Life::Kept));
         // The buffer that is added when all its parts are known.
         let written = View { buffer: self.buffers.next(), offset: 0 };
         let mut bytes = 0;
@@ -226,11 +229,11 @@ impl Recorder<'_> {
         let embed = self.program.patch_embed();
         let image = embed.shape.image_size * embed.shape.image_size * 3;
         let pixels = match (pixels, batch.pixels) {
-            (Some(Pixels { bytes, index: Some(index) }), _) => Pixels { bytes, index: Some(index.at(4 * part.start)) },
+            (Some(Pixels { bytes, index: Some(index) }), _) => Some(Pixels { bytes, index: Some(index.at(4 * part.start)) }),
             (Some(Pixels { bytes, index: None }), _) | (None, Some(bytes)) => {
-                Pixels { bytes: bytes.at(image * part.start), index: None }
+                Some(Pixels { bytes: bytes.at(image * part.start), index: None })
             }
-            (None, None) => unreachable!("images are written or lie in a pool"),
+            (None, None) => None,
         };
         debug_assert!(shape.masking == Masking::None || keep.is_some());
         Inputs {

@@ -79,6 +79,11 @@ fn every_kernel_file_has_its_op_and_says_what_it_computes() -> Outcome {
         assert!(text.is_ascii(), "kernels/{name}.cu is not ASCII");
         assert!(!text.contains("asm"), "kernels/{name}.cu has inline PTX: it belongs in ptx.cuh");
     }
+    for path in files(Path::new("kernels"), "cuh")? {
+        let text = std::fs::read_to_string(&path)?;
+        assert!(text.starts_with("// ") && text.is_ascii(), "{} does not say what it is", path.display());
+        assert!(path.ends_with("ptx.cuh") || !text.contains("asm"), "{} has inline PTX: it belongs in ptx.cuh", path.display());
+    }
     Ok(())
 }
 
@@ -110,7 +115,7 @@ fn every_experiment_parses() -> Outcome {
 #[test]
 fn files_stay_readable() -> Outcome {
     let mut long = Vec::new();
-    for path in files(Path::new("src"), "rs")? {
+    for path in files(Path::new("src"), "rs")?.into_iter().chain(files(Path::new("kernels"), "cu")?) {
         let lines = std::fs::read_to_string(&path)?.lines().count();
         if lines > 600 {
             long.push(format!("{}: {lines} lines", path.display()));

@@ -142,7 +142,13 @@ fn compile(module: Module, real: Real) -> PathBuf {
     }
     let mut digest = blake3::Hasher::new();
     digest.update(source.as_bytes()).update(&[u8::from(is_sanitized)]);
-    for header in ["kernels/ptx.cuh", "kernels/common.cuh", "tests/emu/emu.h"] {
+    for header in [
+        "kernels/ptx.cuh",
+        "kernels/common.cuh",
+        "kernels/attention_blocks.cuh",
+        "kernels/contrastive_tiles.cuh",
+        "tests/emu/emu.h",
+    ] {
         digest.update(&std::fs::read(root.join(header)).expect("the headers are in the repository"));
     }
     let name = format!("emu-{}-{}", module.name, &digest.finalize().to_hex()[..16]);

@@ -51,7 +51,7 @@ impl Real {
     }
 }
 
-/// A kernel file: compiled once for each [`Real`] in use, with `ptx.cuh` and `common.cuh` before it.
+/// A kernel file: compiled once for each [`Real`] in use, with its headers put in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Module {
     /// Name of the file in `kernels/` without `.cu`.

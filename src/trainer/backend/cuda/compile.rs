@@ -1,9 +1,9 @@
 //! Kernel files to machine code, by NVRTC.
 //!
 //! Input: a [`Module`], an architecture, a compute type. Output: a CUBIN (or PTX where the compiler or the driver is too old for
-//! the device) and what each kernel uses of the machine. Invariants: a kernel is self-contained text, `ptx.cuh` and `common.cuh`
-//! before it, so no header is needed at run time; the same text, options and compiler give the same entry in the [`Cache`]. Must
-//! not know a device or a driver.
+//! the device) and what each kernel uses of the machine. Invariants: a kernel is self-contained text, its headers put in, so no
+//! file is needed at run time; the same text, options and compiler give the same entry in the [`Cache`]. Must not know a device or
+//! a driver.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -16,9 +16,12 @@ use super::libraries::Library;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::launch::{Module, Real};
 
-/// What every kernel file builds on, in order.
-const HEADERS: [(&str, &str); 2] =
-    [("ptx.cuh", include_str!("../../../../kernels/ptx.cuh")), ("common.cuh", include_str!("../../../../kernels/common.cuh"))];
+macro_rules! headers {
+    ($($name:literal),*) => { [$(($name, include_str!(concat!("../../../../kernels/", $name)))),*] };
+}
+
+/// What kernel files may include.
+const HEADERS: [(&str, &str); 4] = headers!["ptx.cuh", "common.cuh", "attention_blocks.cuh", "contrastive_tiles.cuh"];
 
 /// A compute capability.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,20 +156,34 @@ pub fn version() -> Result<(i32, i32), TrainerError> {
     Ok((major, minor))
 }
 
-/// The text that is compiled: the module's macro, headers, include lines blanked; messages keep each file's own line numbers.
+/// The text that is compiled: the module's macro, then the file with its headers in the place of include lines, each once; messages
+/// keep each file's own line numbers.
 fn assemble(module: &Module) -> String {
-    let name = format!("{}.cu", module.name);
     let mut text = module.prefix();
-    for (name, part) in HEADERS.into_iter().chain([(name.as_str(), module.source)]) {
-        text.push_str(&format!("#line 1 \"{name}\"\n"));
-        for line in part.lines() {
-            let directive = line.trim_start().strip_prefix('#').map(str::trim_start);
-            let is_dropped = directive.is_some_and(|rest| rest.starts_with("include") || rest.starts_with("pragma once"));
-            text.push_str(if is_dropped { "" } else { line });
-            text.push('\n');
+    append(&mut text, &format!("{}.cu", module.name), module.source, &mut Vec::new());
+    text
+}
+
+fn append(text: &mut String, name: &str, part: &str, included: &mut Vec<&'static str>) {
+    text.push_str(&format!("#line 1 \"{name}\"\n"));
+    for (idx, line) in part.lines().enumerate() {
+        let directive = line.trim_start().strip_prefix('#').map_or("", str::trim_start);
+        let wanted = directive.strip_prefix("include").map(|rest| rest.trim().trim_matches('"'));
+        let header = wanted.and_then(|wanted| HEADERS.iter().find(|(header, _)| *header == wanted));
+        match header {
+            Some((header, part)) if !included.contains(header) => {
+                included.push(header);
+                append(text, header, part, included);
+                text.push_str(&format!("#line {} \"{name}\"\n", idx + 2));
+            }
+            // One that is in, or the emulator's, which is for another compiler.
+            _ if wanted.is_some() => text.push('\n'),
+            _ => {
+                text.push_str(if directive.starts_with("pragma once") { "" } else { line });
+                text.push('\n');
+            }
         }
     }
-    text
 }
 
 /// Name of the cache entry.
@@ -293,10 +310,13 @@ mod tests {
     }
 
     #[test]
-    fn sources_are_joined_without_include_lines_and_keep_their_line_numbers() {
-        let text = assemble(&MODULE);
-        assert!(!text.contains("#include") && !text.contains("#pragma once"));
-        assert!(text.ends_with("#line 1 \"double.cu\"\n\n// y\nKERNEL(32) f() {}\n"), "{text}");
+    fn headers_stand_in_the_place_of_include_lines_once_and_lines_keep_their_numbers() {
+        let twice = Module::new("double", "#include \"common.cuh\"\n#include \"ptx.cuh\"\n// y\nKERNEL(32) f() {}\n");
+        let text = assemble(&Module { define: Some(("SIZE", 3)), ..twice });
+        assert!(!text.contains("#pragma once") && !text.contains("#include"));
+        assert!(text.starts_with("#define SIZE 3\n#line 1 \"double.cu\"\n#line 1 \"common.cuh\"\n"));
+        assert_eq!(text.matches("#line 1 \"ptx.cuh\"").count(), 1);
+        assert!(text.ends_with("#line 2 \"double.cu\"\n\n// y\nKERNEL(32) f() {}\n"), "{text}");
     }
 
     #[test]

@@ -11,7 +11,6 @@
 
 #define PER_THREAD 8
 
-#define LOG2E 1.44269504f
 
 // f(x) and, in `slope`, its derivative.
 DEV float activate(int kind, float x, float& slope) {

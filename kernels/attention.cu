@@ -22,7 +22,6 @@
 
 // Keys of a tile in the forward kernel.
 #define KEYS 64
-#define LOG2_E 1.44269504f
 // A score that no maximum takes.
 #define HIDDEN -1e30f
 
@@ -237,7 +236,7 @@ template <int D> DEV void forward(const real* qkv, real* out, float* lse, const 
         copy_async_commit();
         if (seen)
 #pragma unroll
-            for (int h = 0; h < 2; h++) softmax<D>(p, o, largest[h], sum[h], h, seen, s.scale * LOG2_E);
+            for (int h = 0; h < 2; h++) softmax<D>(p, o, largest[h], sum[h], h, seen, s.scale * LOG2E);
         // v has arrived; k of the next tile is under way.
         copy_async_wait<1>();
         __syncthreads();
@@ -339,7 +338,7 @@ DEV void add_queries(Keys<D>& own, float (&ds)[2][4], const real* q, const real*
         Two lse_pair = *(const Two*)(lse + first), delta_pair = *(const Two*)(delta + first);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            float probability = exp2_fast(p[n][i] * (s.scale * LOG2_E) - lse_pair.at[i % 2]);
+            float probability = exp2_fast(p[n][i] * (s.scale * LOG2E) - lse_pair.at[i % 2]);
             p[n][i] = first + i % 2 >= from[i / 2] ? probability : 0.0f;
             ds[n][i] = p[n][i] * (ds[n][i] - delta_pair.at[i % 2]);
         }
@@ -377,7 +376,7 @@ DEV void backward_whole(const real* qkv, const real* out, const real* grad_out, 
     int own = 16 * w.warp;
     Pieces<D> pieces;
     read_pieces(pieces, out, own, w);
-    if (w.thread < rows) lse_rows[w.thread] = w.thread < w.tokens ? lse[w.stats + w.thread] * LOG2_E : 0.0f;
+    if (w.thread < rows) lse_rows[w.thread] = w.thread < w.tokens ? lse[w.stats + w.thread] * LOG2E : 0.0f;
     copy_async_wait<0>();
     __syncthreads();
     float row_delta = delta_of(pieces, g + own * stride, w.lane);
@@ -451,7 +450,7 @@ DEV void backward_queries(const real* qkv, const real* out, const real* grad_out
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         int row = w.lane / 4 + 8 * h;
-        row_lse[h] = row < there ? lse[w.stats + own + row] * LOG2_E : 0.0f;
+        row_lse[h] = row < there ? lse[w.stats + own + row] * LOG2E : 0.0f;
         row_delta[h] = __shfl_sync(0xffffffffu, sum, 2 * row);
     }
     int end = s.causal ? min(s.tokens, w.first + rows) : s.tokens;
@@ -474,7 +473,7 @@ DEV void backward_queries(const real* qkv, const real* out, const real* grad_out
                 for (int i = 0; i < 4; i++) {
                     int key = first + 16 * b + block_column(w.lane, n, i);
                     bool hidden = key >= w.tokens || (s.causal && key > own + block_row(w.lane, i));
-                    float probability = hidden ? 0.0f : exp2_fast(p[n][i] * (s.scale * LOG2_E) - row_lse[i / 2]);
+                    float probability = hidden ? 0.0f : exp2_fast(p[n][i] * (s.scale * LOG2E) - row_lse[i / 2]);
                     ds[n][i] = probability * (ds[n][i] - row_delta[i / 2]);
                 }
             block_by_rows<D>(dq, ds, k, room, w.lane);
@@ -501,7 +500,7 @@ DEV void backward_keys(const real* qkv, const real* grad_out, const float* lse, 
         float* two = stats + 2 * turn * STEP;
         for (int i = w.thread; i < STEP; i += w.threads) {
             bool there = first + i < w.tokens;
-            two[i] = there ? lse[w.stats + first + i] * LOG2_E : 0.0f;
+            two[i] = there ? lse[w.stats + first + i] * LOG2E : 0.0f;
             two[STEP + i] = there ? delta[w.stats + first + i] : 0.0f;
         }
     };

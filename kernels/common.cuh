@@ -5,6 +5,8 @@
 #pragma once
 #include "ptx.cuh"
 
+#define LOG2E 1.44269504f
+
 struct bf16 {
     u16 bits;
 };

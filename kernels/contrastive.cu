@@ -26,7 +26,6 @@
 #include "contrastive_tiles.cuh"
 
 #define LOWEST (-3e38f)
-#define LOG2E 1.44269504f
 #define LN2 0.69314718f
 
 // ---- Log-sum-exp in two parts -----------------------------------------------------------------------------------------------

@@ -142,14 +142,13 @@ fn compile(module: Module, real: Real) -> PathBuf {
     }
     let mut digest = blake3::Hasher::new();
     digest.update(source.as_bytes()).update(&[u8::from(is_sanitized)]);
-    for header in [
-        "kernels/ptx.cuh",
-        "kernels/common.cuh",
-        "kernels/attention_blocks.cuh",
-        "kernels/contrastive_tiles.cuh",
-        "tests/emu/emu.h",
-    ] {
-        digest.update(&std::fs::read(root.join(header)).expect("the headers are in the repository"));
+    let kernels =
+        std::fs::read_dir(root.join("kernels")).expect("kernels/ is here").map(|entry| entry.expect("it is readable").path());
+    let mut headers: Vec<PathBuf> = kernels.filter(|path| path.extension().is_some_and(|kind| kind == "cuh")).collect();
+    headers.push(root.join("tests/emu/emu.h"));
+    headers.sort();
+    for header in headers {
+        digest.update(&std::fs::read(header).expect("the headers are in the repository"));
     }
     let name = format!("emu-{}-{}", module.name, &digest.finalize().to_hex()[..16]);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));

@@ -173,7 +173,7 @@ fn uses(buffers: &Buffers, sections: &[Section]) -> Vec<Option<Use>> {
         assert_no_race(buffers, section);
         for (branch_idx, branch) in section.branches.iter().enumerate() {
             for (place, node) in branch.iter().enumerate() {
-                for (view, is_written_first) in accesses(node) {
+                for Access { view, is_read, .. } in accesses(node) {
                     let idx = view.buffer.0 as usize;
                     let buffer = &buffers.list[idx];
                     assert!(view.offset <= buffer.bytes, "a view beyond buffer `{}`", buffer.name);
@@ -183,7 +183,7 @@ fn uses(buffers: &Buffers, sections: &[Section]) -> Vec<Option<Use>> {
                     match &mut uses[idx] {
                         Some(life) => life.extend(section_idx, branch_idx, place),
                         None => {
-                            assert!(is_written_first, "buffer `{}` is read before it is written: {node:?}", buffer.name);
+                            assert!(!is_read, "buffer `{}` is read before it is written: {node:?}", buffer.name);
                             uses[idx] = Some(Use::new(section_idx, branch_idx, place));
                         }
                     }
@@ -200,7 +200,7 @@ fn assert_no_race(buffers: &Buffers, section: &Section) {
     // The branch that touched a place first, and whether any branch has written it.
     let mut touched: HashMap<(BufferIdx, usize), (usize, bool)> = HashMap::new();
     for (branch_idx, branch) in section.branches.iter().enumerate() {
-        for (view, is_written) in branch.iter().flat_map(touches) {
+        for Access { view, is_written, .. } in branch.iter().flat_map(accesses) {
             let buffer = &buffers.list[view.buffer.0 as usize];
             let place = if buffer.life == Life::Kept { view.offset } else { 0 };
             let (first, was_written) = touched.entry((view.buffer, place)).or_insert((branch_idx, false));
@@ -210,40 +210,45 @@ fn assert_no_race(buffers: &Buffers, section: &Section) {
     }
 }
 
-/// The places that a node touches, and whether it writes them before it reads them.
-fn accesses(node: &Node) -> Vec<(View, bool)> {
-    match node {
-        Node::Launch(launch) => {
-            // Reads come first: an argument that is read as well as written must have been written by an earlier node.
-            let mut views: Vec<_> = launch.args.iter().filter_map(access).collect();
-            views.sort_by_key(|(_, is_written_first)| *is_written_first);
-            views
+/// What a node does at a place.
+struct Access {
+    view: View,
+    is_read: bool,
+    is_written: bool,
+}
+
+impl Access {
+    fn read(view: View) -> Self {
+        Self { view, is_read: true, is_written: false }
+    }
+    fn write(view: View) -> Self {
+        Self { view, is_read: false, is_written: true }
+    }
+
+    fn of(arg: &Arg) -> Option<Self> {
+        match arg {
+            Arg::In(view) => Some(Self::read(*view)),
+            Arg::Out(view) => Some(Self::write(*view)),
+            Arg::InOut(view) => Some(Self { view: *view, is_read: true, is_written: true }),
+            Arg::Null | Arg::U32(_) | Arg::F32(_) => None,
         }
-        Node::Product(p) => {
-            let reads = [Some(p.a.view), Some(p.b.view), p.addend, p.bias].into_iter().flatten();
-            reads.map(|view| (view, false)).chain([(p.out, true)]).collect()
-        }
-        Node::Zero { view, .. } => vec![(*view, true)],
-        Node::Copy { from, to, .. } => vec![(*from, false), (*to, true)],
     }
 }
 
-/// The places that a node touches, and whether it writes them.
-fn touches(node: &Node) -> Vec<(View, bool)> {
-    let Node::Launch(launch) = node else { return accesses(node) };
-    let touch = |arg: &Arg| match arg {
-        Arg::In(view) => Some((*view, false)),
-        Arg::Out(view) | Arg::InOut(view) => Some((*view, true)),
-        Arg::Null | Arg::U32(_) | Arg::F32(_) => None,
-    };
-    launch.args.iter().filter_map(touch).collect()
-}
-
-fn access(arg: &Arg) -> Option<(View, bool)> {
-    match arg {
-        Arg::In(view) | Arg::InOut(view) => Some((*view, false)),
-        Arg::Out(view) => Some((*view, true)),
-        Arg::Null | Arg::U32(_) | Arg::F32(_) => None,
+/// The places that a node touches. Reads come first: what is read as well as written must have been written by an earlier node.
+fn accesses(node: &Node) -> Vec<Access> {
+    match node {
+        Node::Launch(launch) => {
+            let mut accesses: Vec<_> = launch.args.iter().filter_map(Access::of).collect();
+            accesses.sort_by_key(|access| !access.is_read);
+            accesses
+        }
+        Node::Product(p) => {
+            let reads = [Some(p.a.view), Some(p.b.view), p.addend, p.bias].into_iter().flatten();
+            reads.map(Access::read).chain([Access::write(p.out)]).collect()
+        }
+        Node::Zero { view, .. } => vec![Access::write(*view)],
+        Node::Copy { from, to, .. } => vec![Access::read(*from), Access::write(*to)],
     }
 }
 

@@ -1,9 +1,10 @@
 //! A GPU as a [`Device`]: memory, copies, and recordings replayed as CUDA graphs.
 //!
 //! Input: a device's number and a precision. Output: prepared recordings that run by one call. Everything happens on one stream
-//! of its own, never the default one; the branches of a section fork from it and join it again. A recording is made concrete first (kernels compiled and loaded, products planned and tried
-//! once) and only then captured, since a capture must neither allocate nor wait. `SCALEDOWN_CUDA_REPLAY` may be `graph` (the
-//! default), `eager` (node by node) or `checked` (node by node, waiting after each, so that an error names its node).
+//! of its own, never the default one; the branches of a section fork from it and join it again. A recording is made concrete
+//! first (kernels compiled and loaded, products planned and tried once) and only then captured, since a capture must neither
+//! allocate nor wait. `SCALEDOWN_CUDA_REPLAY` may be `graph` (the default), `eager` (node by node) or `checked` (node by node,
+//! waiting after each, so that an error names its node).
 //!
 //! Invariants: device memory is freed with the device, after all work; no call here panics without CUDA. Must not know a program.
 
@@ -74,15 +75,8 @@ enum Replay {
 
 impl Replay {
     fn from_environment() -> Result<Self, TrainerError> {
-        match std::env::var("SCALEDOWN_CUDA_REPLAY").as_deref() {
-            Err(_) | Ok("" | "graph") => Ok(Self::Graph),
-            Ok("eager") => Ok(Self::Eager),
-            Ok("checked") => Ok(Self::Checked),
-            Ok(other) => {
-                let expected = "expected `graph`, `eager` or `checked`";
-                Err(TrainerError::Input(format!("SCALEDOWN_CUDA_REPLAY is `{other}`, {expected}")))
-            }
-        }
+        let choices = [("graph", Self::Graph), ("eager", Self::Eager), ("checked", Self::Checked)];
+        super::environment_choice("SCALEDOWN_CUDA_REPLAY", choices)
     }
 }
 
@@ -252,8 +246,10 @@ impl Device for CudaDevice {
 
 impl Drop for CudaDevice {
     fn drop(&mut self) {
-        // Work under way uses what the fields free. Binds the context for them, too.
-        let _ = self.stream().synchronize();
+        // Work under way uses what the fields free, also in a branch that a failure kept from joining. Binds the context, too.
+        for lane in &self.lanes {
+            let _ = lane.stream.synchronize();
+        }
     }
 }
 

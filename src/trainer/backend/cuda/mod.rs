@@ -66,6 +66,18 @@ pub fn usable() -> Result<DeviceInfo, TrainerError> {
     Ok(driver.devices[0].clone())
 }
 
+/// The choice that an environment variable names; the first where it is not set.
+fn environment_choice<T: Copy>(name: &str, choices: [(&str, T); 3]) -> Result<T, TrainerError> {
+    let value = std::env::var(name).unwrap_or_default();
+    let [(first, default), (second, _), (third, _)] = choices;
+    if value.is_empty() {
+        return Ok(default);
+    }
+    let found = choices.into_iter().find(|(choice, _)| *choice == value);
+    let unknown = || TrainerError::Input(format!("{name} is `{value}`, expected `{first}`, `{second}` or `{third}`"));
+    found.map(|(_, choice)| choice).ok_or_else(unknown)
+}
+
 /// The type that products read and write in a precision.
 #[must_use]
 pub fn real_of(precision: Precision) -> Real {

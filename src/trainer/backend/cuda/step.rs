@@ -55,15 +55,8 @@ pub enum Towers {
 impl Towers {
     /// `SCALEDOWN_CUDA_TOWERS`, by size where it is not set.
     fn from_environment() -> Result<Self, TrainerError> {
-        match std::env::var("SCALEDOWN_CUDA_TOWERS").as_deref() {
-            Err(_) | Ok("" | "by-size") => Ok(Self::BySize),
-            Ok("in-turn") => Ok(Self::InTurn),
-            Ok("side-by-side") => Ok(Self::SideBySide),
-            Ok(other) => {
-                let expected = "expected `by-size`, `in-turn` or `side-by-side`";
-                Err(TrainerError::Input(format!("SCALEDOWN_CUDA_TOWERS is `{other}`, {expected}")))
-            }
-        }
+        let choices = [("by-size", Self::BySize), ("in-turn", Self::InTurn), ("side-by-side", Self::SideBySide)];
+        super::environment_choice("SCALEDOWN_CUDA_TOWERS", choices)
     }
 
     fn are_side_by_side(self, program: &Program, samples: usize, chunks: usize) -> bool {

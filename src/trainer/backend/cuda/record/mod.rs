@@ -120,6 +120,14 @@ impl<'a> Recorder<'a> {
         self.section().branches[branch].extend(nodes.into_iter().map(Into::into));
     }
 
+    /// As `push` for gradients of parameters: they wait in `list` where they are set aside.
+    fn push_aside(&mut self, list: fn(&mut Aside) -> &mut Vec<Node>, nodes: impl IntoIterator<Item = impl Into<Node>>) {
+        match &mut self.aside {
+            Some(aside) => list(aside).extend(nodes.into_iter().map(Into::into)),
+            None => self.push(nodes),
+        }
+    }
+
     /// A buffer that lives from its first to its last use.
     pub fn temporary(&mut self, name: &str, bytes: usize) -> View {
         self.buffers.add(name, bytes, Life::Planned)
@@ -182,18 +190,12 @@ impl<'a> Recorder<'a> {
         let (a, b) = (Factor::transposed(a, self.real), Factor::plain(b, self.real));
         let addend = accumulate.then_some(out);
         let product = Product { m, n, k: rows, a, b, addend, bias: None, out, out_real: Real::F32 };
-        match &mut self.aside {
-            Some(aside) => aside.products.push(product.into()),
-            None => self.push([product]),
-        }
+        self.push_aside(|aside| &mut aside.products, [product]);
         if let Some(bias) = map.1 {
             let scratch = self.temporary("column sums", elementwise::cuda::column_sums_scratch_bytes(rows, outputs));
             let sums = self.grad(bias);
             let nodes = elementwise::cuda::column_sums(rows, outputs, grad_y, self.real, sums, accumulate, scratch);
-            match &mut self.aside {
-                Some(aside) => aside.sums.extend(nodes),
-                None => self.push(nodes),
-            }
+            self.push_aside(|aside| &mut aside.sums, nodes);
         }
     }
 
@@ -202,10 +204,7 @@ impl<'a> Recorder<'a> {
         let scratch = self.temporary("norm scratch", layer_norm::cuda::backward_scratch_bytes(args.rows, args.width));
         let [rows, sums] = layer_norm::cuda::backward(args, scratch);
         self.push([rows]);
-        match &mut self.aside {
-            Some(aside) => aside.products.push(sums),
-            None => self.push([sums]),
-        }
+        self.push_aside(|aside| &mut aside.products, [sums]);
     }
 
     fn weight(&self, weight: ParamIdx, transposed: bool) -> Factor {

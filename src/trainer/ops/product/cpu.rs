@@ -1,7 +1,5 @@
 //! The order in which tiles are computed, and the two ways a product is called: with B packed before, or with nothing packed.
 
-use gemm::Parallelism;
-
 use super::super::Scratch;
 use super::super::simd::{self, Path, dispatch};
 #[cfg(target_arch = "x86_64")]
@@ -114,7 +112,7 @@ pub(crate) fn multiply(dims: Dims, a: Mat, b: Mat, start: Start, c: Target, scra
         return unsafe { amx::multiply(engine, dims, a, b, start, c, scratch) };
     }
     match simd::path() {
-        Path::Portable(_) => by_gemm(dims, a, b, start, c),
+        Path::Portable(_) => by_matrixmultiply(dims, a, b, start, c),
         #[cfg(target_arch = "x86_64")]
         _ => on_path(dims, a, b, start, c, scratch),
     }
@@ -201,36 +199,32 @@ impl Start<'_> {
     }
 }
 
-fn by_gemm(dims: Dims, a: Mat, b: Mat, start: Start, c: Target) {
+fn by_matrixmultiply(dims: Dims, a: Mat, b: Mat, start: Start, c: Target) {
     let Dims { m, n, k } = dims;
     if let Start::Bias(bias) = start {
         for row in 0..m {
             c.data[row * c.stride..][..n].copy_from_slice(bias);
         }
     }
+    let beta = if matches!(start, Start::Zero) { 0.0 } else { 1.0 };
     // SAFETY: `multiply` has checked that every element addressed by the strides lies in its slice, and rows of C do not
     // overlap because `n <= stride`.
     unsafe {
-        gemm::gemm(
+        matrixmultiply::sgemm(
             m,
-            n,
             k,
-            c.data.as_mut_ptr(),
-            1,
-            c.stride as isize,
-            !matches!(start, Start::Zero),
+            n,
+            1.0,
             a.data.as_ptr(),
-            a.col_stride as isize,
             a.row_stride as isize,
+            a.col_stride as isize,
             b.data.as_ptr(),
-            b.col_stride as isize,
             b.row_stride as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
+            b.col_stride as isize,
+            beta,
+            c.data.as_mut_ptr(),
+            c.stride as isize,
+            1,
         );
     }
 }

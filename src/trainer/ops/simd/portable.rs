@@ -12,9 +12,22 @@ type V = [f32; LANES];
 /// 1.5 * 2^23: adding it to a small number leaves an integer in the low bits, on any CPU and without a conversion.
 const SHIFT: f32 = 12_582_912.0;
 
+/// A vector by its lanes. A plain loop: `std::array::from_fn` and `map` are many nested functions, and this is inlined
+/// thousands of times.
+#[inline(always)]
+fn lanes(f: impl Fn(usize) -> f32) -> V {
+    let mut v = [0.0; LANES];
+    let mut i = 0;
+    while i < LANES {
+        v[i] = f(i);
+        i += 1;
+    }
+    v
+}
+
 #[inline(always)]
 fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
-    std::array::from_fn(|i| f(a[i], b[i]))
+    lanes(|i| f(a[i], b[i]))
 }
 
 impl Simd for Portable {
@@ -44,15 +57,15 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn sqrt(self, a: V) -> V {
-        a.map(f32::sqrt)
+        lanes(|i| a[i].sqrt())
     }
     #[inline(always)]
     fn mul_add(self, a: V, b: V, c: V) -> V {
-        std::array::from_fn(|i| fused(a[i], b[i], c[i]))
+        lanes(|i| fused(a[i], b[i], c[i]))
     }
     #[inline(always)]
     fn neg_mul_add(self, a: V, b: V, c: V) -> V {
-        std::array::from_fn(|i| fused(-a[i], b[i], c[i]))
+        lanes(|i| fused(-a[i], b[i], c[i]))
     }
     #[inline(always)]
     fn max(self, a: V, b: V) -> V {
@@ -64,7 +77,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn round(self, a: V) -> V {
-        a.map(|a| (a + SHIFT) - SHIFT)
+        lanes(|i| (a[i] + SHIFT) - SHIFT)
     }
     #[inline(always)]
     fn scale_by_power(self, m: V, n: V) -> V {
@@ -73,7 +86,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn where_positive(self, x: V, a: V, b: V) -> V {
-        std::array::from_fn(|i| if x[i].is_sign_negative() { b[i] } else { a[i] })
+        lanes(|i| if x[i].is_sign_negative() { b[i] } else { a[i] })
     }
     #[inline(always)]
     fn sum(self, a: V) -> f32 {
@@ -86,16 +99,16 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn keep(self, v: V, mask: usize) -> V {
-        std::array::from_fn(|i| if i < mask { v[i] } else { 0.0 })
+        lanes(|i| if i < mask { v[i] } else { 0.0 })
     }
     #[inline(always)]
     fn drop(self, v: V, mask: usize) -> V {
-        std::array::from_fn(|i| if i < mask { 0.0 } else { v[i] })
+        lanes(|i| if i < mask { 0.0 } else { v[i] })
     }
     #[inline(always)]
     fn split(self, a: V) -> (V, V) {
-        let m = a.map(|a| f32::from_bits(a.to_bits() & 0x007f_ffff | 0x3f80_0000));
-        (m, a.map(|a| (a.to_bits() >> 23) as i32 as f32 - 127.0))
+        let m = lanes(|i| f32::from_bits(a[i].to_bits() & 0x007f_ffff | 0x3f80_0000));
+        (m, lanes(|i| (a[i].to_bits() >> 23) as i32 as f32 - 127.0))
     }
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> V {

@@ -7,10 +7,16 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use rustix::time::{ClockId, clock_gettime};
-use scaledown::executor::{FakeWorker, Options, Shutdown, execute};
+use scaledown::executor::{Options, Shutdown, execute};
 use scaledown::plan::{Plan, PlannedRun, build};
 use scaledown::run::RunConfig;
 use scaledown::store::Store;
+
+#[expect(dead_code, reason = "the benchmark scripts no failures")]
+#[path = "../tests/support/fake.rs"]
+mod fake;
+
+use fake::FakeWorker;
 
 fn plan(num_runs: u64) -> Plan {
     let base: RunConfig = serde_json::from_str(include_str!("../tests/fixtures/run.json")).expect("the fixture is a run");

@@ -50,7 +50,7 @@ const MILLION_SHARED: &str = "  grid:
 
 fn expand(text: &str) -> grid::Expansion {
     let options = spec::LoadOptions { cost: &|_, _| 10.0, ..spec::LoadOptions::default() };
-    grid::expand(&spec::load_str(Path::new("bench.yaml"), text, &options).unwrap())
+    grid::expand(&spec::load_str(Path::new("bench.yaml"), text, &options).unwrap(), &grid::Digests::default())
 }
 
 fn grids(criterion: &mut Criterion) {

@@ -29,6 +29,9 @@ pub enum Error {
     /// Data.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Sources of an experiment that cannot be read.
+    #[error("{}", lines(.0))]
+    Sources(Vec<DataError>),
     /// The trainer.
     #[error(transparent)]
     Trainer(#[from] TrainerError),
@@ -71,6 +74,9 @@ impl Error {
         match self {
             Self::Store(error) => error.hint(),
             Self::Data(error) => error.hint(),
+            Self::Sources(errors) => errors.iter().find_map(DataError::hint),
+            Self::Plan(error) => error.hint(),
+            Self::Executor(error) => error.hint(),
             Self::Trainer(error) => error.hint(),
             Self::Record(error) => error.hint(),
             Self::Tables(error) => error.hint(),
@@ -78,7 +84,7 @@ impl Error {
                 hint.clone()
             }
             // A spec prints the hints of each of its problems itself.
-            Self::Spec(_) | Self::Plan(_) | Self::Executor(_) | Self::Job(_) | Self::File { .. } | Self::Print(_) => None,
+            Self::Spec(_) | Self::Job(_) | Self::File { .. } | Self::Print(_) => None,
         }
     }
 
@@ -88,11 +94,20 @@ impl Error {
         match self {
             Self::Spec(_) => exit::SPEC,
             Self::Usage { .. } => exit::USAGE,
-            Self::Store(_) | Self::Data(_) | Self::Record(_) | Self::File { .. } | Self::Trainer(_) => exit::ENVIRONMENT,
-            Self::Job(JobError::Environment { .. }) => exit::ENVIRONMENT,
-            Self::Executor(_) | Self::Plan(_) | Self::Tables(_) | Self::Job(_) | Self::Print(_) => exit::INTERNAL,
+            Self::Store(_) | Self::Data(_) | Self::Sources(_) | Self::Record(_) | Self::File { .. } | Self::Trainer(_) => {
+                exit::ENVIRONMENT
+            }
+            Self::Job(JobError::Environment { .. }) | Self::Plan(PlanError::Fingerprint { .. }) | Self::Executor(_) => {
+                exit::ENVIRONMENT
+            }
+            Self::Plan(PlanError::RunIdTwice { .. }) | Self::Tables(_) | Self::Job(_) | Self::Print(_) => exit::INTERNAL,
         }
     }
+}
+
+/// One error a line, as each would be shown alone.
+fn lines(errors: &[DataError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\nerror: ")
 }
 
 /// Exit codes.

@@ -7,7 +7,7 @@ use assert_cmd::Command;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-/// Four runs that the stand-in worker does in a moment.
+/// Four runs that are trained in a moment.
 const SMALL: &str = "\
 experiment: small
 data:
@@ -83,10 +83,13 @@ fn a_sweep_trains_measures_and_judges_and_the_second_time_has_nothing_to_do() ->
     // Another store and one thread: the same bytes.
     let other = place.scaledown(&["run", "small.yaml", "--store", "other", "--threads", "1", "-q"])?;
     assert_eq!((other.status.code(), text(&other.stderr)), (Some(0), String::new()));
+    assert_eq!(text(&other.stdout), "", "quiet is quiet");
     assert_eq!(written, place.results()?);
-    // Tables that were lost come back from the records.
+    // Tables that were lost come back from the records, and only where that is asked for.
     std::fs::remove_dir_all(place.path().join("results/small/tables"))?;
     std::fs::remove_file(place.path().join("results/small/claims.csv"))?;
+    let printed = place.scaledown(&["table", "small.yaml"])?;
+    assert!(text(&printed.stdout).contains("| 1e-3 |") && !place.path().join("results/small/tables").exists());
     assert_eq!(place.scaledown(&["table", "--from", "results/small"])?.status.code(), Some(0));
     assert_eq!(written, place.results()?);
     let check = place.scaledown(&["check", "small.yaml", "--against", "results/small"])?;
@@ -114,16 +117,12 @@ fn two_programs_on_one_store_both_end_with_the_whole_results() -> Outcome {
 #[test]
 fn a_check_fails_where_a_verdict_is_not_the_expected_one_or_a_table_drifted() -> Outcome {
     let place = Place::new(&SMALL.replace("limit: 100", "limit: -1"))?;
-    assert_eq!(
-        place.scaledown(&["run", "small.yaml", "--fake", "-q"])?.status.code(),
-        Some(0),
-        "run exits 0 whatever the verdicts"
-    );
-    assert_eq!(place.scaledown(&["run", "small.yaml", "--fake", "-q", "--check"])?.status.code(), Some(5));
+    assert_eq!(place.scaledown(&["run", "small.yaml", "-q"])?.status.code(), Some(0), "run exits 0 whatever the verdicts");
+    assert_eq!(place.scaledown(&["run", "small.yaml", "-q", "--check"])?.status.code(), Some(5));
     assert_eq!(place.scaledown(&["check", "small.yaml"])?.status.code(), Some(5));
 
     let place = Place::new(SMALL)?;
-    assert_eq!(place.scaledown(&["run", "small.yaml", "--fake", "-q"])?.status.code(), Some(0));
+    assert_eq!(place.scaledown(&["run", "small.yaml", "-q"])?.status.code(), Some(0));
     let committed = place.path().join("committed/tables");
     std::fs::create_dir_all(&committed)?;
     let table = text(&std::fs::read(place.path().join("results/small/tables/zeroshot.csv"))?);
@@ -222,7 +221,7 @@ fn what_needs_no_experiment_works_anywhere() -> Outcome {
 #[test]
 fn explain_says_what_differs_from_the_nearest_finished_run() -> Outcome {
     let place = Place::new(SMALL)?;
-    place.scaledown(&["run", "small.yaml", "--fake", "-q"])?;
+    place.scaledown(&["run", "small.yaml", "-q"])?;
     let changed = ["plan", "small.yaml", "--format", "json", "--set", "train.batch_size=25"];
     let json: serde_json::Value = serde_json::from_slice(&place.scaledown(&changed)?.stdout)?;
     let run = json["runs"][0]["run_id"].as_str().unwrap_or_default().to_string();
@@ -263,5 +262,206 @@ fn data_is_packed_and_inspected_without_training() -> Outcome {
     let shown = text(&place.scaledown(&["data", "inspect", "small.yaml", "--sheets", "sheets", "--samples", "12"])?.stdout);
     assert!(shown.contains("200 samples of 16x16 pixels") && shown.contains("80 classes"), "{shown}");
     assert!(std::fs::read_dir(place.path().join("sheets"))?.count() >= 2);
+    Ok(())
+}
+
+/// A tar shard of these files.
+fn shard_of(path: &Path, files: &[(&str, &[u8])]) -> Outcome {
+    let mut tar = tar::Builder::new(std::fs::File::create(path)?);
+    for (name, bytes) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        tar.append_data(&mut header, name, *bytes)?;
+    }
+    Ok(tar.finish()?)
+}
+
+/// A tar shard of pictures with captions, made of these numbers.
+fn shard(path: &Path, numbers: std::ops::Range<u8>) -> Outcome {
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    for number in numbers {
+        let shade = |x: u32, y: u32| image::Rgb([(x * u32::from(number)) as u8, (y * 13) as u8, number.wrapping_mul(7)]);
+        let mut png = std::io::Cursor::new(Vec::new());
+        image::RgbImage::from_fn(16, 16, shade).write_to(&mut png, image::ImageFormat::Png)?;
+        files.push((format!("{number:03}.png"), png.into_inner()));
+        files.push((format!("{number:03}.txt"), format!("a picture number {number}").into_bytes()));
+    }
+    let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+    shard_of(path, &files)
+}
+
+fn run_ids(place: &Place) -> Result<Vec<String>, std::io::Error> {
+    let runs = std::fs::read_to_string(place.path().join("results/small/runs.csv"))?;
+    Ok(runs.lines().skip(1).filter_map(|line| line.split(',').next()).map(str::to_owned).collect())
+}
+
+#[test]
+fn runs_are_known_by_the_content_of_their_data_and_records_do_not_tell_where_it_lay() -> Outcome {
+    let source = "{ dataset: webdataset, shards: \"${DATA}/t.tar\" }";
+    let place = Place::new(&SMALL.replace("{ dataset: scenes, size: 200 }", source))?;
+    for name in ["a", "b"] {
+        std::fs::create_dir(place.path().join(name))?;
+        shard(&place.path().join(name).join("t.tar"), 1..25)?;
+    }
+    let run = |data: &str| -> Result<Output, Box<dyn std::error::Error>> {
+        let mut command = Command::cargo_bin("scaledown")?;
+        let command = command.current_dir(place.path()).env_remove("SCALEDOWN_STORE").env("DATA", place.path().join(data));
+        Ok(command.args(["run", "small.yaml", "--device", "cpu"]).output()?)
+    };
+    let first = run("a")?;
+    assert_eq!(first.status.code(), Some(0), "{}", text(&first.stderr));
+    let (here, ids) = (place.results()?, run_ids(&place)?);
+    let moved = run("b")?;
+    assert!(text(&moved.stderr).contains("nothing to do"), "{}", text(&moved.stderr));
+    assert_eq!(here, place.results()?, "the same bytes of data in another folder");
+    let provenance = std::fs::read_to_string(place.path().join("results/small/provenance.json"))?;
+    assert!(provenance.contains("${DATA}/t.tar") && !provenance.contains(&place.path().display().to_string()), "{provenance}");
+
+    shard(&place.path().join("b/t.tar"), 1..24)?;
+    assert_eq!(run("b")?.status.code(), Some(0));
+    let changed = run_ids(&place)?;
+    assert!(changed.len() == ids.len() && changed.iter().all(|id| !ids.contains(id)), "other data are other runs");
+    Ok(())
+}
+
+#[test]
+fn a_diverged_scorer_fails_what_stands_on_it_and_nothing_else() -> Outcome {
+    let quality = "  quality: { keep: 50%, by: { similarity: { scorer: scorer.yaml } } }\n";
+    let file = SMALL
+        .replace("  tokenizer:", &format!("{quality}  tokenizer:"))
+        .replace("grid: { train.lr: [1e-3, 2e-3] }", "grid: { data.quality.keep: [50%, 100%] }")
+        .replace("rows: train.lr", "rows: data.quality.keep")
+        .replace("{ train.lr: all }", "{ data.quality.keep: 100% }");
+    let place = Place::new(&file)?;
+    let scorer = SMALL.split("evaluate:").next().unwrap_or_default().replace("experiment: small\n", "");
+    std::fs::write(place.path().join("scorer.yaml"), scorer.replace("lr: 1e-3", "lr: 1e30\n  warmup: 0\n  grad_clip_norm: none"))?;
+    let run = place.scaledown(&["run", "small.yaml", "-q", "--device", "cpu"])?;
+    assert_eq!(run.status.code(), Some(4), "{}", text(&run.stderr));
+    let runs = std::fs::read_to_string(place.path().join("results/small/runs.csv"))?;
+    let failed: Vec<&str> = runs.lines().filter(|line| line.contains(",failed,")).collect();
+    assert!(failed.len() == 2 && failed.iter().all(|row| row.contains("the scorer diverged: ")), "{runs}");
+    assert_eq!(runs.matches(",finished,").count(), 2, "{runs}");
+    let status = text(&place.scaledown(&["status", "small.yaml", "--device", "cpu"])?.stdout);
+    assert!(status.contains("the scorer diverged") && status.contains("4 runs: 2 finished, 0 running, 2 failed"), "{status}");
+    Ok(())
+}
+
+#[test]
+fn a_run_whose_one_evaluation_failed_keeps_the_others() -> Outcome {
+    let place = Place::new(&SMALL.replace("{ retrieval: scenes, samples: 80 }", "{ retrieval: x, folder: ev }"))?;
+    // A set that can be planned, and not be packed: its pictures are none.
+    std::fs::create_dir_all(place.path().join("ev/test"))?;
+    for (name, bytes) in [("test/nshards.txt", "1"), ("dataset_type.txt", "retrieval")] {
+        std::fs::write(place.path().join("ev").join(name), bytes)?;
+    }
+    let shard = place.path().join("ev/test/0.tar");
+    shard_of(&shard, &[("0.png", b"no picture"), ("0.txt", b"a caption")])?;
+    let run = place.scaledown(&["run", "small.yaml", "--device", "cpu"])?;
+    assert_eq!(run.status.code(), Some(4), "{}", text(&run.stderr));
+    let table = std::fs::read_to_string(place.path().join("results/small/tables/zeroshot.csv"))?;
+    assert!(table.lines().skip(1).all(|row| row.contains(",2,0")), "every cell has its two seeds: {table}");
+    let runs = std::fs::read_to_string(place.path().join("results/small/runs.csv"))?;
+    assert_eq!(runs.matches(",failed,").count(), 4, "{runs}");
+    Ok(())
+}
+
+#[test]
+fn good_results_are_not_replaced_by_less_and_bad_places_are_found_before_any_work() -> Outcome {
+    let place = Place::new(SMALL)?;
+    assert_eq!(place.scaledown(&["run", "small.yaml", "-q", "--device", "cpu"])?.status.code(), Some(0));
+    std::fs::write(place.path().join("results/small/notes.txt"), "mine")?;
+    let good = place.results()?;
+    std::fs::write(place.path().join("file"), "x")?;
+    for (store, results) in [("file/below", "results"), ("/proc/nowhere", "results"), (".scaledown2", "file")] {
+        let run = place.scaledown(&["run", "small.yaml", "--device", "cpu", "--store", store, "--results", results])?;
+        assert_eq!(run.status.code(), Some(6), "{store} {results}: {}", text(&run.stderr));
+        assert!(text(&run.stderr).contains("hint: "), "{}", text(&run.stderr));
+        assert_eq!(good, place.results()?);
+    }
+    // Every run fails at once: another store, and no time.
+    let args = ["run", "small.yaml", "--device", "cpu", "--store", "other", "--time-limit", "0.000001s", "--max-failures", "1"];
+    let run = place.scaledown(&args)?;
+    assert_eq!(run.status.code(), Some(4), "{}", text(&run.stderr));
+    assert!(text(&run.stderr).contains("results/small is left as it is"), "{}", text(&run.stderr));
+    assert_eq!(good, place.results()?);
+    assert_eq!(std::fs::read_to_string(place.path().join("results/small/notes.txt"))?, "mine");
+    Ok(())
+}
+
+#[test]
+fn a_stopped_run_is_known_by_its_step_and_its_timings_are_those_of_all_its_steps() -> Outcome {
+    let file = SMALL.replace("steps: 6", "steps: 3000").replace("grid: { train.lr: [1e-3, 2e-3] }", "grid: { train.lr: [1e-3] }");
+    let place = Place::new(&file.replace("seeds: 2", "seeds: 1"))?;
+    let flags = ["--device", "cpu", "--threads", "1", "--set", "train.checkpoint_every=5%"];
+    let stopped = place.scaledown(&[&["run", "small.yaml", "--time-limit", "0.4s", "-q"][..], &flags].concat())?;
+    if stopped.status.code() == Some(4) {
+        let status = text(&place.scaledown(&["status", "small.yaml", "--device", "cpu"])?.stdout);
+        assert!(status.contains("failed: time limit of 0.4 s") || status.contains("stopped at step"), "{status}");
+        let plan = text(&place.scaledown(&["plan", "small.yaml", "--device", "cpu"])?.stdout);
+        assert!(plan.contains(" at step ") && plan.contains(" of 3000"), "{plan}");
+    } else {
+        println!("skipped: this machine trains it in less than the time limit");
+    }
+    let run = place.scaledown(&[&["run", "small.yaml", "-q"][..], &flags].concat())?;
+    assert_eq!(run.status.code(), Some(0), "{}", text(&run.stderr));
+    let timings = std::fs::read_to_string(place.path().join("results/small/timings.csv"))?;
+    let row: Vec<&str> = timings.lines().find(|line| line.contains(",train ")).unwrap_or_default().split(',').collect();
+    let (wall_s, rate): (f64, f64) = (row[2].parse()?, row[5].parse()?);
+    let samples = wall_s * rate;
+    assert!((samples / 60_000.0 - 1.0).abs() < 0.02, "{samples} samples by {timings}");
+    Ok(())
+}
+
+#[test]
+fn the_model_of_a_run_is_found_by_its_id() -> Outcome {
+    let place = Place::new(SMALL)?;
+    let json: serde_json::Value = serde_json::from_slice(&place.scaledown(&["plan", "small.yaml", "--format", "json"])?.stdout)?;
+    let id = json["runs"][0]["run_id"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(place.scaledown(&["path", &id, "small.yaml"])?.status.code(), Some(2), "it is not trained yet");
+    place.scaledown(&["run", "small.yaml", "-q"])?;
+    let path = text(&place.scaledown(&["path", &id[..8], "small.yaml"])?.stdout);
+    assert!(path.ends_with("model.safetensors\n") && place.path().join(path.trim()).is_file(), "{path}");
+    let status = place.scaledown(&["status", "small.yaml", "--format", "json"])?;
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout)?;
+    assert_eq!(status["runs"][0]["model"].as_str(), Some(path.trim()));
+    Ok(())
+}
+
+#[test]
+fn nothing_but_training_makes_a_record_and_no_name_in_records_leads_out_of_their_folder() -> Outcome {
+    let place = Place::new(SMALL)?;
+    assert_eq!(place.scaledown(&["run", "small.yaml", "--fake"])?.status.code(), Some(2));
+    assert_eq!(place.scaledown(&["run", "small.yaml", "-q"])?.status.code(), Some(0));
+    let path = place.path().join("results/small/provenance.json");
+    let provenance = std::fs::read_to_string(&path)?;
+    std::fs::write(&path, provenance.replace("\"name\": \"zeroshot\"", "\"name\": \"../../../x\""))?;
+    let table = place.scaledown(&["table", "--from", "results/small"])?;
+    assert_eq!(table.status.code(), Some(2), "{}", text(&table.stderr));
+    assert!(text(&table.stderr).contains("is not a file name"), "{}", text(&table.stderr));
+    assert!(!place.path().join("x.csv").exists() && !place.path().join("../x.csv").exists());
+    Ok(())
+}
+
+#[test]
+fn results_name_the_commit_of_the_program_that_wrote_them() -> Outcome {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let git = |args: &[&str]| {
+        let output = std::process::Command::new("git").arg("-C").arg(root).args(args).output().ok()?;
+        output.status.success().then(|| text(&output.stdout).trim().to_owned())
+    };
+    let commit = scaledown::record::COMMIT;
+    if git(&["rev-parse", "--show-toplevel"]).is_some_and(|top| Path::new(&top) == Path::new(root)) {
+        let head = git(&["rev-parse", "HEAD"]).unwrap_or_default();
+        assert!(commit.is_some_and(|commit| commit.starts_with(&head)), "{commit:?}, expected {head}");
+    } else {
+        println!("skipped: these sources are in no repository of their own");
+    }
+    let place = Place::new(SMALL)?;
+    place.scaledown(&["run", "small.yaml", "-q"])?;
+    let provenance = std::fs::read(place.path().join("results/small/provenance.json"))?;
+    let provenance: serde_json::Value = serde_json::from_slice(&provenance)?;
+    assert_eq!(provenance["provenance"]["commit"].as_str(), commit);
     Ok(())
 }

@@ -30,7 +30,7 @@ pub struct Global {
     /// Folder of results, one folder an experiment
     #[arg(long, global = true, default_value = "results", value_name = "DIR")]
     pub results: PathBuf,
-    /// Say less: errors only
+    /// Say less: errors only, no progress, no warnings, and from `run` no tables
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
     /// Say more
@@ -59,6 +59,17 @@ pub enum Format {
     Human,
     /// For programs.
     Json,
+}
+
+/// A file of a trained run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RunFile {
+    /// The trained model.
+    Model,
+    /// The loss curve.
+    Curve,
+    /// The folder of both.
+    Folder,
 }
 
 /// How a plan is printed.
@@ -134,9 +145,6 @@ pub struct Execution {
     /// Exit with 5 where a claim's verdict is not the expected one
     #[arg(long)]
     pub check: bool,
-    /// Do jobs with a stand-in that trains nothing and invents metrics
-    #[arg(long, hide = true)]
-    pub fake: bool,
 }
 
 /// What to do.
@@ -173,7 +181,18 @@ pub enum Command {
         #[command(flatten)]
         experiment: Experiment,
     },
-    /// Print the tables of an experiment, rebuilt from its records
+    /// Print where the model of a trained run lies
+    Path {
+        /// Run id, or its beginning
+        #[arg(value_name = "RUN")]
+        run: String,
+        #[command(flatten)]
+        experiment: Experiment,
+        /// Which file
+        #[arg(long, value_enum, default_value_t = RunFile::Model)]
+        what: RunFile,
+    },
+    /// Print the tables of an experiment from its records, or rebuild a results folder
     Table(Table),
     /// Judge claims: exit 5 where a verdict is not the expected one or a table drifted
     Check(Check),
@@ -224,7 +243,7 @@ pub enum GpuCheckPart {
 /// Options of `table`.
 #[derive(Debug, Args)]
 pub struct Table {
-    /// Experiment file, or with --from none
+    /// Experiment file whose tables are printed; nothing is written
     #[arg(value_name = "EXPERIMENT.yaml", required_unless_present = "from")]
     pub file: Option<PathBuf>,
     /// Results folder to rebuild: its tables and claims.csv are written again from its records

@@ -36,7 +36,9 @@ fn make(global: &Global, experiment: &Experiment, threads: Option<NonZero<usize>
     let progress = super::progress(global);
     let outcome = execute(&plan, &store, &worker, &options, &|event| progress.handle(&event), &shutdown)?;
     progress.finish();
-    show(&plan, &store, out)?;
+    if !global.quiet {
+        show(&plan, &store, out)?;
+    }
     for failure in &outcome.failed {
         writeln!(std::io::stderr().lock(), "failed: {}: {}", plan.label(failure.job), failure.reason)?;
     }

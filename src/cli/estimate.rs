@@ -29,7 +29,8 @@ const CALIBRATION: Duration = Duration::from_millis(150);
 /// Estimates the training that is to do: from the speed of this plan's finished trainings, else from a short calibration.
 pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64]) -> Estimate {
     let runs = loaded.plan.runs().iter().zip(gmacs);
-    let to_do: f64 = runs.filter(|(run, _)| !finished.contains(&loaded.plan.job(run.train).key)).map(|(_, gmacs)| gmacs).sum();
+    let unfinished = runs.filter(|(run, _)| !finished.contains(&loaded.plan.job(run.train).key));
+    let to_do: f64 = unfinished.map(|(run, gmacs)| gmacs - checkpointed(loaded, store, run.train)).sum();
     if to_do == 0.0 {
         return Estimate { seconds: Some(0.0), source: "every training is finished".into() };
     }
@@ -53,6 +54,15 @@ pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, 
     }
 }
 
+/// Forward GMACs of a training that lie behind its newest checkpoint.
+fn checkpointed(loaded: &Loaded, store: &Store, train: usize) -> f64 {
+    let JobSpec::Train(spec) = &loaded.plan.job(train).spec else { return 0.0 };
+    match loaded.steps_done(store, train) {
+        0 => 0.0,
+        steps => gmacs_of_steps(&spec.model, &spec.train, steps),
+    }
+}
+
 /// Forward GMACs a second of finished trainings, and how many there were.
 fn recorded(loaded: &Loaded, store: &Store, finished: &HashSet<Key>) -> Option<(f64, usize)> {
     let (mut work, mut time, mut count) = (0.0, 0.0, 0);
@@ -60,7 +70,11 @@ fn recorded(loaded: &Loaded, store: &Store, finished: &HashSet<Key>) -> Option<(
     for job in trains {
         let JobSpec::Train(spec) = &job.spec else { continue };
         let Some(timings) = store.timings(&job.key) else { continue };
-        let gmacs = gmacs_of_steps(&spec.model, &spec.train, spec.train.steps);
+        // Where the time of an earlier attempt is not known, the pairs of the last one are what its time was spent on.
+        let Some(samples) = timings.samples else { continue };
+        #[expect(clippy::cast_precision_loss, reason = "sample counts below 2^53")]
+        let share = samples as f64 / spec.train.samples_seen().max(1) as f64;
+        let gmacs = gmacs_of_steps(&spec.model, &spec.train, spec.train.steps) * share;
         (work, time, count) = (work + gmacs, time + timings.wall_s, count + 1);
         if count == LOOKED_AT {
             break;

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use super::args::{Arithmetic, Device, Experiment, Global};
 use crate::data;
 use crate::error::Error;
-use crate::grid::{Expansion, expand};
+use crate::grid::{self, Digests, Expansion, expand};
 use crate::jobs::{ReportInputs, Statements};
-use crate::plan::{self, Plan, PlannedRun, ReportInput, Source};
-use crate::record::{PointView, Provenance};
-use crate::run::{DataSource, DeviceKind, EvalSource, Precision, RunConfig};
-use crate::spec::{self, LoadOptions, ValidSpec};
+use crate::plan::{self, Plan, PlanRun, PlannedRun, ReportInput};
+use crate::record::{self, PointView, Provenance};
+use crate::run::{DataSource, DeviceKind, EvalSource, Precision, RunConfig, Source};
+use crate::spec::{self, LoadOptions, ValidSpec, Written};
+use crate::store::Store;
 use crate::trainer::backend::cuda;
+use crate::trainer::checkpoint::Checkpoint;
 use crate::trainer::cost::gmacs_per_sample;
 use crate::trainer::strategy::check_support;
 
@@ -74,18 +76,13 @@ impl Loaded {
     /// Loads, expands and plans an experiment.
     pub fn new(global: &Global, experiment: &Experiment) -> Result<Self, Error> {
         let spec = load_spec(&experiment.file, &experiment.set, placement(experiment.device, experiment.precision)?)?;
-        let expansion = expand(&spec);
+        let (digests, fingerprints) = digests(&spec, &global.store.join("fingerprints.json"))?;
+        let expansion = expand(&spec, &digests);
         super::warn(global, expansion.warnings());
-        let mut fingerprints = BTreeMap::new();
-        let cache = global.store.join("fingerprints.json");
-        let report = ReportInput { experiment: spec.experiment.clone(), statements: statements_digest(&expansion) };
+        let report = ReportInput { experiment: spec.experiment.clone(), statements: report_digest(&expansion) };
         let runs = (0..expansion.runs().len())
             .map(|run| PlannedRun { run_id: expansion.runs()[run].id.to_string(), config: expansion.config(run) });
-        let plan = plan::build(runs, Some(&report), |source| {
-            let (name, digest) = fingerprint(source, &cache)?;
-            fingerprints.insert(name, digest.clone());
-            Ok(digest)
-        })?;
+        let plan = plan::build(runs, Some(&report), |source| Ok(digests.get(source).unwrap_or_default().to_owned()))?;
         Ok(Self { expansion, plan, fingerprints, file: experiment.file.clone(), set: experiment.set.clone() })
     }
 
@@ -155,7 +152,7 @@ impl Loaded {
         let set: String = self.set.iter().map(|set| format!(" --set '{set}'")).collect();
         let provenance = Provenance {
             version: env!("CARGO_PKG_VERSION").into(),
-            commit: option_env!("SCALEDOWN_COMMIT").map(str::to_string),
+            commit: record::COMMIT.map(str::to_owned),
             experiment: spec.experiment.clone(),
             experiment_digest: digest.finalize().to_hex().to_string(),
             device: spec.resolved.device,
@@ -172,9 +169,29 @@ impl Loaded {
         }
     }
 
-    /// The config of every run, in plan order.
+    /// The config of every run, in plan order, with paths as the user wrote them: the form that stands in records.
     pub fn configs(&self) -> Vec<RunConfig> {
-        (0..self.expansion.runs().len()).map(|run| self.expansion.config(run)).collect()
+        (0..self.expansion.runs().len()).map(|run| self.spec().written.config(&self.expansion.config(run))).collect()
+    }
+
+    /// The only run whose id begins with this text.
+    pub fn find_run(&self, run: &str) -> Result<&PlanRun, Error> {
+        let matching: Vec<_> = self.plan.runs().iter().filter(|planned| planned.run_id.starts_with(run)).collect();
+        let [planned] = matching.as_slice() else {
+            let message = match matching.len() {
+                0 => format!("no run `{run}` in {}", self.spec().experiment),
+                count => format!("{count} runs begin with `{run}`"),
+            };
+            return Err(Error::Usage { message, hint: Some("`scaledown plan` lists the runs of an experiment".into()) });
+        };
+        Ok(planned)
+    }
+
+    /// Steps of an unfinished training that its newest checkpoint holds.
+    pub fn steps_done(&self, store: &Store, train: usize) -> u64 {
+        let key = self.plan.job(train).key;
+        // A checkpoint that cannot be read is none: the training begins anew.
+        Checkpoint::load_newest(&store.work_dir(&key), &key.to_string()).ok().flatten().map_or(0, |checkpoint| checkpoint.step)
     }
 
     /// Forward multiply-accumulates of all distinct runs, in units of 1e9.
@@ -213,32 +230,72 @@ fn statements_digest(expansion: &Expansion) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// Name and content digest of a source.
-fn fingerprint(source: Source<'_>, cache: &Path) -> Result<(String, String), plan::FingerprintError> {
-    Ok(match source {
-        Source::Data(DataSource::Declared { samples }) => (format!("declared {samples}"), String::new()),
-        Source::Data(source) => (data_name(source), data::fingerprint(source, cache)?),
-        Source::Eval(source) => (eval_name(source), data::fingerprint_eval(source, cache)?),
-        Source::Vocabulary(path) => {
-            let bytes = std::fs::read(path).map_err(|error| format!("cannot read the vocabulary {path}: {error}"))?;
-            (format!("vocabulary {path}"), blake3::hash(&bytes).to_hex().to_string())
-        }
-    })
+/// Digest of all that a report is made of besides its runs: the statements, and the paths of its configs as they are written.
+fn report_digest(expansion: &Expansion) -> String {
+    let (resolved, written) = (expansion.resolved(), &expansion.spec().written);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(statements_digest(expansion).as_bytes());
+    for source in sources(resolved) {
+        hasher.update(name_of(source, written).as_bytes()).update(b"\n");
+    }
+    hasher.finalize().to_hex().to_string()
 }
 
-fn data_name(source: &DataSource) -> String {
+/// Every source with files of an experiment, in the order of its sections; one that several sections read, several times.
+fn sources(resolved: &spec::Resolved) -> Vec<Source<'_>> {
+    let mut found: Vec<Source<'_>> = resolved.data.iter().flat_map(|data| grid::sources(data, &[])).collect();
+    let sets = resolved.evaluates.iter().flatten().flat_map(|config| &config.sets);
+    found.extend(sets.map(|set| Source::Eval(&set.source)).filter(|source| source.has_files()));
+    found
+}
+
+/// The content digest of every source, and the same by the names that stand in records.
+///
+/// # Errors
+/// Every source that cannot be read.
+fn digests(spec: &ValidSpec, cache: &Path) -> Result<(Digests, BTreeMap<String, String>), Error> {
+    let (mut digests, mut by_name, mut problems) = (Digests::default(), BTreeMap::new(), Vec::new());
+    for source in sources(&spec.resolved) {
+        if digests.get(source).is_some() {
+            continue;
+        }
+        match digest(source, cache) {
+            Ok(digest) => {
+                by_name.insert(name_of(source, &spec.written), digest.clone());
+                digests.insert(source, digest);
+            }
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok((digests, by_name)) } else { Err(Error::Sources(problems)) }
+}
+
+fn digest(source: Source<'_>, cache: &Path) -> data::DataResult<String> {
     match source {
-        DataSource::Scenes { world_seed } => format!("scenes {world_seed}"),
-        DataSource::Webdataset { shards } => format!("shards {}", shards.first().map_or("", String::as_str)),
-        DataSource::Table { file, .. } => format!("table {file}"),
-        DataSource::Declared { samples } => format!("declared {samples}"),
+        Source::Data(source) => data::fingerprint(source, cache),
+        Source::Eval(source) => data::fingerprint_eval(source, cache),
+        Source::Vocabulary(path) => {
+            let path = Path::new(path);
+            let bytes = std::fs::read(path).map_err(|error| data::DataError::io("read the vocabulary", path, error))?;
+            Ok(blake3::hash(&bytes).to_hex().to_string())
+        }
     }
 }
 
-fn eval_name(source: &EvalSource) -> String {
+/// What a source is called in records, by its paths as they are written.
+fn name_of(source: Source<'_>, written: &Written) -> String {
     match source {
-        EvalSource::Scenes { world_seed, variant, samples } => format!("scenes {world_seed} {variant} {samples}"),
-        EvalSource::Folder { path, split } => format!("folder {path} {split}"),
-        EvalSource::Shards { shards, .. } => format!("shards {}", shards.first().map_or("", String::as_str)),
+        Source::Data(source) => match written.data(source) {
+            DataSource::Scenes { world_seed } => format!("scenes {world_seed}"),
+            DataSource::Webdataset { shards } => format!("shards {}", shards.join("::")),
+            DataSource::Table { file, image_column, caption_column } => format!("table {file} {image_column} {caption_column}"),
+            DataSource::Declared { samples } => format!("declared {samples}"),
+        },
+        Source::Eval(source) => match written.eval(source) {
+            EvalSource::Scenes { world_seed, variant, samples } => format!("scenes {world_seed} {variant} {samples}"),
+            EvalSource::Folder { path, split } => format!("folder {path} {split}"),
+            EvalSource::Shards { shards, class_field, .. } => format!("shards {} by {class_field}", shards.join("::")),
+        },
+        Source::Vocabulary(path) => format!("vocabulary {}", written.path(path)),
     }
 }

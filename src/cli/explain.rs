@@ -13,14 +13,7 @@ const COMPARED: usize = 5000;
 
 pub(super) fn run(global: &Global, experiment: &Experiment, run: &str, out: &mut dyn Write) -> Result<(), Error> {
     let loaded = Loaded::new(global, experiment)?;
-    let matching: Vec<_> = loaded.plan.runs().iter().filter(|planned| planned.run_id.starts_with(run)).collect();
-    let [planned] = matching.as_slice() else {
-        let message = match matching.len() {
-            0 => format!("no run `{run}` in {}", loaded.spec().experiment),
-            count => format!("{count} runs begin with `{run}`"),
-        };
-        return Err(Error::Usage { message, hint: Some("`scaledown plan` lists the runs of an experiment".into()) });
-    };
+    let planned = loaded.find_run(run)?;
     let store = Store::open(&global.store)?;
     let finished = store.finished()?;
     writeln!(out, "run {}", planned.run_id)?;
@@ -31,7 +24,7 @@ pub(super) fn run(global: &Global, experiment: &Experiment, run: &str, out: &mut
         }
     }
     // What it stands on first: a new data set is why everything after it runs.
-    let mut jobs: Vec<usize> = ancestors(&loaded, planned.train);
+    let mut jobs: Vec<usize> = loaded.plan.ancestors(planned.train);
     jobs.push(planned.train);
     jobs.extend(&planned.evaluates);
     for job in jobs {
@@ -39,6 +32,9 @@ pub(super) fn run(global: &Global, experiment: &Experiment, run: &str, out: &mut
         let name = format!("{} {}", node.spec.tag(), loaded.plan.label(job));
         if finished.contains(&node.key) {
             writeln!(out, "{name}: finished, will not run ({})", node.key.short())?;
+            if job == planned.train {
+                writeln!(out, "  in {}", store.output_dir(&node.key).display())?;
+            }
             continue;
         }
         writeln!(out, "{name}: will run ({})", node.key.short())?;
@@ -56,21 +52,6 @@ pub(super) fn run(global: &Global, experiment: &Experiment, run: &str, out: &mut
     Ok(())
 }
 
-fn ancestors(loaded: &Loaded, job: usize) -> Vec<usize> {
-    let mut found: Vec<usize> = loaded.plan.parents(job).collect();
-    let mut next = 0;
-    while next < found.len() {
-        for parent in loaded.plan.parents(found[next]) {
-            if !found.contains(&parent) {
-                found.push(parent);
-            }
-        }
-        next += 1;
-    }
-    found.sort_unstable();
-    found
-}
-
 /// The finished job of the same kind with the fewest differing fields.
 fn nearest(
     store: &Store,
@@ -83,7 +64,7 @@ fn nearest(
     let mut compared = 0;
     for key in keys {
         let Some(record) = store.record(key)? else { continue };
-        if record.job.tag() != spec.tag() {
+        if record.job.tag() != spec.tag() || record.is_stand_in() {
             continue;
         }
         let differences = explain(&record.job, spec);

@@ -12,6 +12,7 @@ mod estimate;
 mod experiment;
 mod explain;
 mod gpu_check;
+mod path;
 mod plan;
 mod run;
 mod status;
@@ -58,6 +59,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Error> {
         Command::Plan { experiment, format } => plan::run(global, experiment, *format, out)?,
         Command::Status { experiment, format } => status::run(global, experiment, *format, out)?,
         Command::Explain { run, experiment } => explain::run(global, experiment, run, out)?,
+        Command::Path { run, experiment, what } => path::run(global, experiment, run, *what, out)?,
         Command::Table(args) => table::run(global, args, out)?,
         Command::Check(args) => return check::run(global, args, out),
         Command::Data(args) => return data::run(global, args, out),

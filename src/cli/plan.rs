@@ -47,6 +47,13 @@ fn json(loaded: &Loaded, store: &Store, finished: &HashSet<Key>) -> serde_json::
     value["experiment"] = loaded.spec().experiment.clone().into();
     value["points"] = loaded.expansion.num_points().into();
     value["gmacs"] = gmacs.iter().sum::<f64>().into();
+    if let Some(runs) = value["runs"].as_array_mut() {
+        for (run, planned) in runs.iter_mut().zip(loaded.plan.runs()) {
+            let is_finished = finished.contains(&loaded.plan.job(planned.train).key);
+            let steps = if is_finished { None } else { Some(loaded.steps_done(store, planned.train)) };
+            run["checkpoint_step"] = steps.filter(|steps| *steps > 0).into();
+        }
+    }
     value["estimate"] = serde_json::json!({ "seconds": estimate.seconds, "source": estimate.source });
     value
 }
@@ -88,7 +95,7 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
         None => writeln!(out, "time        {}", estimate.source)?,
     }
     writeln!(out)?;
-    list(loaded, finished, &gmacs, out)
+    list(loaded, store, finished, &gmacs, out)
 }
 
 fn axes(loaded: &Loaded) -> String {
@@ -97,13 +104,19 @@ fn axes(loaded: &Loaded) -> String {
 }
 
 /// The runs, one a line, as many as a screen takes.
-fn list(loaded: &Loaded, finished: &HashSet<Key>, gmacs: &[f64], out: &mut dyn Write) -> Result<(), Error> {
+fn list(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64], out: &mut dyn Write) -> Result<(), Error> {
     const SHOWN: usize = 40;
     let owners = loaded.expansion.owners();
     for (run, owners) in owners.iter().enumerate().take(SHOWN) {
         let id = loaded.expansion.runs()[run].id.to_string();
-        let job = loaded.plan.job(loaded.plan.runs()[run].train);
-        let state = if finished.contains(&job.key) { "finished" } else { "to do" };
+        let train = loaded.plan.runs()[run].train;
+        let state = match finished.contains(&loaded.plan.job(train).key) {
+            true => "finished".to_owned(),
+            false => match loaded.steps_done(store, train) {
+                0 => "to do".to_owned(),
+                step => format!("at step {step} of {}", loaded.expansion.parts(run).train.steps),
+            },
+        };
         let labels = owners.first().map(|point| {
             loaded.expansion.labels(*point as usize).map(|(path, label)| format!("{path}={label}")).collect::<Vec<_>>().join(" ")
         });

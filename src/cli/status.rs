@@ -1,52 +1,134 @@
-//! `status`: where the runs of an experiment stand. Reads the store only.
+//! `status`: where the runs of an experiment stand, and where their files lie. Reads the store only.
 
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use super::args::{Experiment, Format, Global};
 use super::experiment::Loaded;
 use crate::error::Error;
-use crate::store::Store;
+use crate::jobs::MODEL_FILE;
+use crate::plan::{Key, PlanRun};
+use crate::store::{FailureRecord, LeaseInfo, Store};
 
 pub(super) fn run(global: &Global, experiment: &Experiment, format: Format, out: &mut dyn Write) -> Result<(), Error> {
     let loaded = Loaded::new(global, experiment)?;
     let store = Store::open(&global.store)?;
-    let finished = store.finished()?;
     let overview = store.overview()?;
-    let held = |key: &crate::plan::Key| overview.leases.iter().find(|lease| lease.key == *key);
-    let failed = |key: &crate::plan::Key| overview.failures.iter().find(|failure| failure.key == *key);
-    let mut rows = Vec::new();
-    for run in loaded.plan.runs() {
-        let jobs: Vec<usize> = std::iter::once(run.train).chain(run.evaluates.iter().copied()).collect();
-        let keys = jobs.iter().map(|job| &loaded.plan.job(*job).key);
-        let done = keys.clone().filter(|key| finished.contains(*key)).count();
-        let state = if done == jobs.len() {
-            "finished".to_string()
-        } else if let Some(lease) = keys.clone().find_map(held) {
-            format!("running on {}", lease.holder.host)
-        } else if let Some(failure) = keys.clone().find_map(failed) {
-            format!("failed: {}", failure.reason)
-        } else if done > 0 {
-            format!("{done} of {} jobs finished", jobs.len())
-        } else {
-            "waiting".to_string()
-        };
-        rows.push((run.run_id.clone(), state));
+    let standing = Standing {
+        loaded: &loaded,
+        store: &store,
+        finished: store.finished()?,
+        leases: overview.leases.into_iter().map(|lease| (lease.key, lease)).collect(),
+        failures: overview.failures.into_iter().map(|failure| (failure.key, failure)).collect(),
+    };
+    let rows: Vec<Row> = loaded.plan.runs().iter().map(|run| standing.row(run)).collect();
+    match format {
+        Format::Json => {
+            let runs: Vec<_> = rows.iter().map(Row::to_json).collect();
+            writeln!(out, "{:#}", serde_json::json!({ "experiment": loaded.spec().experiment, "runs": runs }))?;
+        }
+        Format::Human => human(&rows, out)?,
     }
-    if format == Format::Json {
-        let runs: Vec<_> = rows.iter().map(|(run, state)| serde_json::json!({ "run_id": run, "state": state })).collect();
-        writeln!(out, "{:#}", serde_json::json!({ "experiment": loaded.spec().experiment, "runs": runs }))?;
-        return Ok(());
-    }
-    for (run, state) in &rows {
-        writeln!(out, "{run}  {state}")?;
-    }
-    let count = |start: &str| rows.iter().filter(|(_, state)| state.starts_with(start)).count();
-    let (done, running, failed) = (count("finished"), count("running"), count("failed"));
-    writeln!(
-        out,
-        "{} runs: {done} finished, {running} running, {failed} failed, {} to do",
-        rows.len(),
-        rows.len() - done - running - failed
-    )?;
     Ok(())
+}
+
+/// What the store says of an experiment's jobs.
+struct Standing<'a> {
+    loaded: &'a Loaded,
+    store: &'a Store,
+    finished: HashSet<Key>,
+    leases: HashMap<Key, LeaseInfo>,
+    failures: HashMap<Key, FailureRecord>,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Finished,
+    Running,
+    Failed,
+    ToDo,
+}
+
+struct Row {
+    run_id: String,
+    state: State,
+    text: String,
+    /// Folder of the trained model, where there is one.
+    folder: Option<std::path::PathBuf>,
+}
+
+impl Row {
+    fn to_json(&self) -> serde_json::Value {
+        let model = self.folder.as_ref().map(|folder| folder.join(MODEL_FILE)).filter(|path| path.exists());
+        serde_json::json!({ "run_id": self.run_id, "state": self.text, "folder": self.folder, "model": model })
+    }
+}
+
+fn human(rows: &[Row], out: &mut dyn Write) -> Result<(), Error> {
+    for Row { run_id, text, .. } in rows {
+        writeln!(out, "{run_id}  {text}")?;
+    }
+    let count = |wanted: State| rows.iter().filter(|row| row.state == wanted).count();
+    let [done, running, failed, left] = [State::Finished, State::Running, State::Failed, State::ToDo].map(count);
+    writeln!(out, "{} runs: {done} finished, {running} running, {failed} failed, {left} to do", rows.len())?;
+    if done > 0 {
+        writeln!(out, "`scaledown path RUN FILE` prints where the model of a run lies")?;
+    }
+    Ok(())
+}
+
+impl Standing<'_> {
+    fn row(&self, run: &PlanRun) -> Row {
+        let plan = &self.loaded.plan;
+        let own: Vec<usize> = std::iter::once(run.train).chain(run.evaluates.iter().copied()).collect();
+        let is_done = |job: &usize| self.finished.contains(&plan.job(*job).key);
+        let done = own.iter().filter(|job| is_done(job)).count();
+        let (state, text) = if done == own.len() {
+            (State::Finished, "finished".to_owned())
+        } else if let Some(running) = own.iter().find_map(|job| self.running(*job)) {
+            (State::Running, running)
+        } else if let Some(failed) = self.failed(&own) {
+            (State::Failed, failed)
+        } else {
+            (State::ToDo, self.to_do(run.train, done, own.len()))
+        };
+        let key = &plan.job(run.train).key;
+        let folder = self.finished.contains(key).then(|| self.store.output_dir(key));
+        Row { run_id: run.run_id.clone(), state, text, folder }
+    }
+
+    fn running(&self, job: usize) -> Option<String> {
+        let lease = self.leases.get(&self.loaded.plan.job(job).key).filter(|lease| lease.is_alive)?;
+        Some(format!("running on {} (process {})", lease.holder.host, lease.holder.pid))
+    }
+
+    /// The failure that keeps a run from its end: of one of its own jobs, or of one that they stand on.
+    fn failed(&self, own: &[usize]) -> Option<String> {
+        let plan = &self.loaded.plan;
+        let unfinished = own.iter().copied().filter(|job| !self.finished.contains(&plan.job(*job).key));
+        let mut jobs: Vec<usize> = unfinished.clone().collect();
+        jobs.extend(unfinished.flat_map(|job| plan.ancestors(job)));
+        jobs.into_iter().find_map(|job| {
+            let failure = self.failures.get(&plan.job(job).key)?;
+            let of = if own.contains(&job) { String::new() } else { format!("{} {}: ", failure.kind, failure.label) };
+            Some(format!("failed: {of}{}", failure.reason))
+        })
+    }
+
+    fn to_do(&self, train: usize, done: usize, jobs: usize) -> String {
+        if done > 0 {
+            return format!("{done} of {jobs} jobs finished");
+        }
+        let plan = &self.loaded.plan;
+        let steps = match &plan.job(train).spec {
+            crate::plan::JobSpec::Train(spec) => spec.train.steps,
+            _ => 0,
+        };
+        let gone = self.leases.get(&plan.job(train).key).map(|lease| format!(" ({lease} is gone)")).unwrap_or_default();
+        match self.loaded.steps_done(self.store, train) {
+            0 => format!("waiting{gone}"),
+            step => format!("stopped at step {step} of {steps}{gone}"),
+        }
+    }
 }

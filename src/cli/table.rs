@@ -1,4 +1,4 @@
-//! `table`: prints tables, or rebuilds a results folder from its records.
+//! `table`: prints tables, or with `--from` rebuilds a results folder from its records.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,8 +7,8 @@ use super::args::{Global, Table};
 use super::experiment::{STATED, load_spec};
 use crate::claims::{Findings, to_text};
 use crate::error::Error;
-use crate::jobs::{named, publish, rebuild};
-use crate::record;
+use crate::jobs::{publish, rebuild};
+use crate::record::{self, Records};
 
 /// What printing a folder found.
 pub(super) struct Shown {
@@ -22,8 +22,11 @@ pub(super) fn run(global: &Global, args: &Table, out: &mut dyn Write) -> Result<
         (None, Some(file)) => global.results.join(&load_spec(file, &[], STATED)?.experiment),
         (None, None) => unreachable!("clap asks for one of the two"),
     };
-    let rebuilt = rebuilt(&folder)?;
-    publish(&folder, &named(rebuilt.clone()))?;
+    let records = record::read(&folder)?;
+    let rebuilt = of_records(&folder, &records)?;
+    if args.from.is_some() {
+        write_again(&folder, &records, &rebuilt)?;
+    }
     let mut found = false;
     for table in rebuilt.tables.iter().filter(|table| args.name.as_ref().is_none_or(|name| *name == table.name)) {
         found = true;
@@ -44,8 +47,24 @@ pub(super) fn run(global: &Global, args: &Table, out: &mut dyn Write) -> Result<
 
 /// Tables and verdicts of a results folder, from its committed records alone.
 pub(super) fn rebuilt(folder: &Path) -> Result<Findings, Error> {
-    let records = record::read(folder)?;
-    rebuild(&records).map_err(|message| Error::Usage { message: format!("{}: {message}", folder.display()), hint: None })
+    of_records(folder, &record::read(folder)?)
+}
+
+fn of_records(folder: &Path, records: &Records) -> Result<Findings, Error> {
+    rebuild(records).map_err(|message| Error::Usage { message: format!("{}: {message}", folder.display()), hint: None })
+}
+
+/// Puts what was rebuilt beside the records, which stay as they are, byte for byte.
+fn write_again(folder: &Path, records: &Records, rebuilt: &Findings) -> Result<(), Error> {
+    let mut files = Vec::new();
+    for name in record::NAMES {
+        let path = folder.join(name);
+        let bytes = std::fs::read(&path).map_err(|source| Error::File { operation: "read", path, source })?;
+        files.push((name.to_owned(), bytes));
+    }
+    files.extend(rebuilt.files.iter().map(|file| (file.name.clone(), file.bytes.clone())));
+    publish(folder, records, &files)?;
+    Ok(())
 }
 
 /// Prints the tables and verdicts of a results folder as its files hold them.

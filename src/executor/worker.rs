@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{Shutdown, Stage};
 use crate::plan::{Job, Key, Plan};
 use crate::run::Event;
-use crate::store::{JobDir, JobRecord, JobStatus, Store, StoreError};
+use crate::store::{JobDir, JobRecord, JobStatus, Store, StoreError, Timings};
 
 /// Does jobs. One value does all kinds, from several threads at once.
 pub trait Worker: Sync {
@@ -81,6 +81,18 @@ pub struct TrainSummary {
 pub struct EvaluateSummary {
     /// Full metric name to value.
     pub metrics: BTreeMap<String, f64>,
+}
+
+/// Time that a job took, and the pairs that a training saw in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spent {
+    /// Wall time, seconds.
+    pub wall_s: f64,
+    /// CPU time of the process meanwhile, seconds.
+    pub cpu_s: f64,
+    /// Pairs.
+    pub samples: u64,
 }
 
 /// Why a job did not end well.
@@ -159,6 +171,48 @@ pub enum Control {
 
 /// Least time between two progress events of a job.
 const EVENT_INTERVAL: Duration = Duration::from_millis(200);
+/// Least time between two looks at the lease of a running job.
+const LEASE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The clocks of one attempt.
+pub(super) struct Account {
+    begun: Instant,
+    cpu_begun: Duration,
+    /// What the checkpoint cost that this attempt went on from.
+    earlier: Spent,
+    /// Pairs of this attempt, where it trains.
+    samples: Option<u64>,
+    last_event: Option<Instant>,
+    lease_seen: Instant,
+}
+
+impl Account {
+    pub(super) fn begin() -> Self {
+        let begun = Instant::now();
+        Self { begun, cpu_begun: cpu_time(), earlier: Spent::default(), samples: None, last_event: None, lease_seen: begun }
+    }
+
+    fn spent(&self) -> Spent {
+        let Spent { wall_s, cpu_s, samples } = self.earlier;
+        Spent {
+            wall_s: wall_s + self.begun.elapsed().as_secs_f64(),
+            cpu_s: cpu_s + cpu_time().saturating_sub(self.cpu_begun).as_secs_f64(),
+            samples: samples + self.samples.unwrap_or(0),
+        }
+    }
+
+    /// The timings of a job that ends now.
+    pub(super) fn timings(&self, threads: usize) -> Timings {
+        let Spent { wall_s, cpu_s, samples } = self.spent();
+        Timings { wall_s, cpu_s, threads, samples: self.samples.map(|_| samples) }
+    }
+}
+
+/// CPU time of this process so far.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
 
 /// What a worker sees of the world while it does one job.
 pub struct JobContext<'a> {
@@ -171,8 +225,10 @@ pub struct JobContext<'a> {
     pub(super) shutdown: &'a Shutdown,
     pub(super) deadline: Option<Instant>,
     pub(super) over_time: AtomicBool,
+    /// Whether another program took the lease.
+    pub(super) lost: AtomicBool,
     pub(super) events: &'a (dyn Fn(Event) + Sync),
-    pub(super) last_event: Mutex<Option<Instant>>,
+    pub(super) account: Mutex<Account>,
     pub(super) missing: &'a [(usize, String)],
 }
 
@@ -248,9 +304,29 @@ impl JobContext<'_> {
         self.missing
     }
 
+    /// Says what it cost to come to the checkpoint that this attempt goes on from.
+    pub fn goes_on_from(&self, earlier: Spent) {
+        self.account().earlier = earlier;
+    }
+
+    /// What the job cost so far, earlier attempts up to their checkpoints included, once this attempt has seen so many pairs.
+    pub fn spent(&self, samples: u64) -> Spent {
+        let mut account = self.account();
+        account.samples = Some(samples);
+        account.spent()
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        // Numbers are whole between any two statements.
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What to do now. Cheap: to be asked at every step.
     #[must_use]
     pub fn control(&self) -> Control {
+        if self.is_taken_over() {
+            return Control::Abort;
+        }
         match self.shutdown.stage() {
             Stage::Running | Stage::Draining => {}
             Stage::Stopping => return Control::Stop,
@@ -283,12 +359,24 @@ impl JobContext<'_> {
     }
 
     fn is_due(&self) -> bool {
-        let mut last = self.last_event.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut account = self.account();
         let now = Instant::now();
-        let is_due = last.is_none_or(|last| now.duration_since(last) >= EVENT_INTERVAL);
+        let is_due = account.last_event.is_none_or(|last| now.duration_since(last) >= EVENT_INTERVAL);
         if is_due {
-            *last = Some(now);
+            account.last_event = Some(now);
         }
         is_due
+    }
+
+    /// Whether this program slept so long that another one took the job.
+    fn is_taken_over(&self) -> bool {
+        let mut account = self.account();
+        if account.lease_seen.elapsed() >= LEASE_INTERVAL {
+            account.lease_seen = Instant::now();
+            if !self.dir.is_held() {
+                self.lost.store(true, Ordering::Release);
+            }
+        }
+        self.lost.load(Ordering::Acquire)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::identity::{Fragments, PointHasher, PointSections, RunId};
+use super::identity::{Digests, Fragments, PointHasher, PointSections, RunId};
 use crate::run::{DataConfig, EvalConfig, ModelConfig, RunConfig, TrainConfig};
 use crate::spec::{Resolved, SectionIds, ValidSpec};
 
@@ -53,11 +53,12 @@ pub struct RunParts<'a> {
     pub sections: SectionIds,
 }
 
-/// Expands an experiment: every point, every seed, equal configs once.
+/// Expands an experiment: every point, every seed, equal configs once. `digests` hold the content of every source with files;
+/// one that is not there is known by its paths.
 #[must_use]
-pub fn expand(spec: &ValidSpec) -> Expansion {
+pub fn expand(spec: &ValidSpec, digests: &Digests) -> Expansion {
     let Resolved { data, models, trains, evaluates, device, precision, points, .. } = spec.resolved.as_ref();
-    let fragments = Fragments::new(data, models, evaluates, *device, *precision);
+    let fragments = Fragments::new(data, models, evaluates, *device, *precision, digests);
     let seeds = &spec.sweep.seeds;
     let hash_chunk = |chunk: &[SectionIds]| {
         let (mut hasher, mut ids) = (PointHasher::default(), Vec::with_capacity(chunk.len() * seeds.len()));

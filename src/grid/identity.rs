@@ -1,10 +1,14 @@
-//! What a run is called.
+//! What a run is called: the digest of its content.
 
+use std::collections::HashMap;
 use std::fmt;
 
-use crate::run::{DataConfig, DeviceKind, EvalConfig, ModelConfig, Precision, RunConfig};
+use crate::run::{
+    DataConfig, DataSource, DeviceKind, EvalConfig, EvalSource, ModelConfig, Precision, QualityBy, QualityConfig, RunConfig,
+    Source, TokenizerConfig,
+};
 
-/// Content digest of a run's config.
+/// Digest of what a run is, content of its data included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunId(pub [u8; 32]);
 
@@ -15,10 +19,98 @@ impl fmt::Display for RunId {
     }
 }
 
-/// The identity of a config: BLAKE3 of its JSON, fields in the order of the struct.
+/// Content digests of the sources that runs read. Paths of a source are in no identity where its digest is here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Digests {
+    by_source: HashMap<Vec<u8>, String>,
+}
+
+impl Digests {
+    /// Notes the digest of everything that is read from a source.
+    pub fn insert(&mut self, source: Source<'_>, digest: impl Into<String>) {
+        self.by_source.insert(source.to_bytes(), digest.into());
+    }
+
+    /// The digest of a source; `None` where none was noted.
+    #[must_use]
+    pub fn get(&self, source: Source<'_>) -> Option<&str> {
+        self.by_source.get(&source.to_bytes()).map(String::as_str)
+    }
+
+    /// What stands for the paths of a source in an identity.
+    fn content(&self, source: Source<'_>) -> Option<String> {
+        self.get(source).map(|digest| format!("content {digest}"))
+    }
+}
+
+/// The sources with files of a run, those of its scorer included, in the order of its config; not each once.
 #[must_use]
-pub fn run_id(config: &RunConfig) -> RunId {
-    RunId(*blake3::hash(&json(config)).as_bytes())
+pub fn sources<'a>(data: &'a DataConfig, evaluate: &'a [EvalConfig]) -> Vec<Source<'a>> {
+    let mut found = vec![Source::Data(&data.source)];
+    if let TokenizerConfig::ClipBpe { file } = &data.tokenizer {
+        found.push(Source::Vocabulary(file));
+    }
+    if let Some(QualityConfig { by: QualityBy::Similarity { scorer }, .. }) = &data.quality {
+        found.extend(sources(&scorer.data, &scorer.evaluate));
+    }
+    found.extend(evaluate.iter().flat_map(|config| &config.sets).map(|set| Source::Eval(&set.source)));
+    found.retain(|source| source.has_files());
+    found
+}
+
+/// The identity of a config: BLAKE3 of its JSON, fields in the order of the struct, with the content of every source in
+/// place of its paths. Data that move keep the identity of their runs; data that change do not.
+#[must_use]
+pub fn run_id(config: &RunConfig, digests: &Digests) -> RunId {
+    RunId(*blake3::hash(&json(&by_content(config, digests))).as_bytes())
+}
+
+fn by_content(config: &RunConfig, digests: &Digests) -> RunConfig {
+    let RunConfig { data, model, train, evaluate, seed, device, precision } = config;
+    RunConfig {
+        data: data_by_content(data, digests),
+        model: model.clone(),
+        train: train.clone(),
+        evaluate: evaluate_by_content(evaluate, digests),
+        seed: *seed,
+        device: *device,
+        precision: *precision,
+    }
+}
+
+fn data_by_content(config: &DataConfig, digests: &Digests) -> DataConfig {
+    let mut config = config.clone();
+    let content = digests.content(Source::Data(&config.source));
+    match (&mut config.source, content) {
+        (DataSource::Webdataset { shards }, Some(content)) => *shards = vec![content],
+        (DataSource::Table { file, image_column: _, caption_column: _ }, Some(content)) => *file = content,
+        (DataSource::Webdataset { .. } | DataSource::Table { .. }, None) => {}
+        (DataSource::Scenes { .. } | DataSource::Declared { .. }, _) => {}
+    }
+    if let TokenizerConfig::ClipBpe { file } = &mut config.tokenizer
+        && let Some(content) = digests.content(Source::Vocabulary(file))
+    {
+        *file = content;
+    }
+    if let Some(QualityConfig { by: QualityBy::Similarity { scorer }, .. }) = &mut config.quality {
+        **scorer = by_content(scorer, digests);
+    }
+    config
+}
+
+fn evaluate_by_content(configs: &[EvalConfig], digests: &Digests) -> Vec<EvalConfig> {
+    let mut configs = configs.to_vec();
+    for set in configs.iter_mut().flat_map(|config| &mut config.sets) {
+        let content = digests.content(Source::Eval(&set.source));
+        match (&mut set.source, content) {
+            (EvalSource::Folder { path, split: _ }, Some(content)) => *path = content,
+            (EvalSource::Shards { shards, class_field: _, classnames, templates }, Some(content)) => {
+                (*shards, *classnames, *templates) = (vec![content], String::new(), String::new());
+            }
+            (EvalSource::Folder { .. } | EvalSource::Shards { .. }, None) | (EvalSource::Scenes { .. }, _) => {}
+        }
+    }
+    configs
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Vec<u8> {
@@ -49,9 +141,10 @@ impl Fragments {
         evaluates: &[Vec<EvalConfig>],
         device: DeviceKind,
         precision: Precision,
+        digests: &Digests,
     ) -> Self {
         let around = |before: &str, middle: Vec<u8>, after: &str| [before.as_bytes(), &middle, after.as_bytes()].concat();
-        let start = |config: &DataConfig| match around("{\"data\":", json(config), ",\"model\":") {
+        let start = |config: &DataConfig| match around("{\"data\":", json(&data_by_content(config, digests)), ",\"model\":") {
             text if text.len() <= LONG => Data::Short(text),
             text => {
                 let mut hasher = blake3::Hasher::new();
@@ -67,7 +160,10 @@ impl Fragments {
         Self {
             data: data.iter().map(start).collect(),
             models: models.iter().map(|m| around("", json(m), ",\"train\":")).collect(),
-            evaluates: evaluates.iter().map(|e| around(",\"evaluate\":", json(e), ",\"seed\":")).collect(),
+            evaluates: evaluates
+                .iter()
+                .map(|e| around(",\"evaluate\":", json(&evaluate_by_content(e, digests)), ",\"seed\":"))
+                .collect(),
             tail: tail.into_bytes(),
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::{Expansion, expand, run_id};
+use super::{Digests, Expansion, expand, run_id};
 use crate::spec::{LoadOptions, load_str};
 
 const SMALL: &str = "experiment: t
@@ -16,7 +16,8 @@ evaluate: [zeroshot/scenes, retrieval/scenes]
 
 fn expansion(sweep: &str) -> Expansion {
     let options = LoadOptions { cost: &|_, _| 0.5, ..LoadOptions::default() };
-    expand(&load_str(Path::new("t.yaml"), &format!("{SMALL}{sweep}"), &options).unwrap_or_else(|e| panic!("{sweep}\n{e}")))
+    let spec = load_str(Path::new("t.yaml"), &format!("{SMALL}{sweep}"), &options).unwrap_or_else(|e| panic!("{sweep}\n{e}"));
+    expand(&spec, &Digests::default())
 }
 
 /// The labels of every point, joined.
@@ -141,11 +142,60 @@ fn ids_are_the_digest_of_the_whole_config() {
     assert_eq!(found.runs().len(), 48);
     for (idx, run) in found.runs().iter().enumerate() {
         let config = found.config(idx);
-        assert_eq!(run_id(&config), run.id, "run {idx}");
+        assert_eq!(run_id(&config, &Digests::default()), run.id, "run {idx}");
         assert_eq!(config.model.text_encoder.vocab_size, config.data.tokenizer.vocab_size() as usize);
         let json = serde_json::to_string(&config).unwrap();
         assert_eq!(serde_json::from_str::<crate::run::RunConfig>(&json).unwrap(), config);
     }
+}
+
+/// A run that reads files in every place that has any, from a folder.
+fn reading(folder: &str) -> crate::run::RunConfig {
+    let text = format!(
+        "experiment: t
+data:
+  train: {{ dataset: webdataset, shards: \"{folder}/train/{{0..3}}.tar\", size: 4k }}
+  quality: {{ keep: 50%, by: {{ similarity: {{ scorer: scorer.yaml }} }} }}
+  tokenizer: {{ name: clip_bpe, file: {folder}/bpe.gz }}
+model: {{ image_encoder: vit-xs/8, text_encoder: text-xxs, embed_dim: 64, image_size: 32 }}
+train: {{ strategy: clip, batch_size: 100, lr: 1e-3, budget: {{ samples_seen: 8k }} }}
+evaluate:
+  - {{ zeroshot: a, folder: {folder}/eval }}
+  - {{ zeroshot: b, shards: {folder}/held.tar, class_field: c, classnames: {folder}/c.txt, templates: {folder}/t.txt }}
+"
+    );
+    let scorer = format!("data: {{ train: {{ dataset: table, file: {folder}/t.csv, image_column: a, caption_column: b }} }}\n");
+    let scorer = scorer + SMALL.split_once("model:").map(|(_, rest)| rest).map(|rest| format!("model:{rest}")).unwrap().as_str();
+    let scorer = scorer.split("evaluate:").next().unwrap().to_owned();
+    let read = move |path: &Path| match path.to_str() {
+        Some("scorer.yaml") => Ok(scorer.clone()),
+        _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
+    };
+    let options = LoadOptions { cost: &|_, _| 0.5, read: &read, pool_size: &|_| Some(8000), ..LoadOptions::default() };
+    let spec = load_str(Path::new("t.yaml"), &text, &options).unwrap_or_else(|e| panic!("{text}\n{e}"));
+    expand(&spec, &Digests::default()).config(0)
+}
+
+/// Digests of all sources of a run: `one` for each but the one at a position, which has `other`.
+fn digests(config: &crate::run::RunConfig, changed: Option<usize>) -> Digests {
+    let mut digests = Digests::default();
+    for (idx, source) in super::sources(&config.data, &config.evaluate).into_iter().enumerate() {
+        digests.insert(source, if changed == Some(idx) { "other" } else { "one" });
+    }
+    digests
+}
+
+#[test]
+fn runs_keep_their_id_where_data_move_and_change_it_where_data_change() {
+    let (here, there) = (reading("/a"), reading("/elsewhere/b"));
+    let id = |config: &crate::run::RunConfig, changed| run_id(config, &digests(config, changed));
+    assert_eq!(id(&here, None), id(&there, None), "the same content in another folder");
+    assert_ne!(run_id(&here, &Digests::default()), run_id(&there, &Digests::default()), "paths are all there is without digests");
+    let sources = super::sources(&here.data, &here.evaluate).len();
+    assert_eq!(sources, 5, "shards, vocabulary, the scorer's table, a folder, held-out shards");
+    let ids: BTreeSet<String> = (0..sources).map(|idx| id(&here, Some(idx)).to_string()).collect();
+    assert_eq!(ids.len(), sources, "each source is in the identity");
+    assert!(!ids.contains(&id(&here, None).to_string()));
 }
 
 #[test]

@@ -6,12 +6,15 @@
 mod dataset;
 mod evaluate;
 mod report;
+mod results;
 mod scores;
 mod subset;
 mod tokenizer;
 mod train;
 
-pub use report::{ReportInputs, Statements, named, publish, publish_partial, rebuild};
+pub use files::{CURVE as CURVE_FILE, MODEL as MODEL_FILE};
+pub use report::{ReportInputs, Statements, rebuild};
+pub use results::{Published, publish, publish_partial, sync};
 
 use crate::data::DataError;
 use crate::executor::{JobContext, JobError, JobOutput, Worker};
@@ -19,7 +22,7 @@ use crate::plan::{Job, JobSpec};
 use crate::trainer::TrainerError;
 
 /// File names inside job folders that other jobs read.
-pub(crate) mod files {
+mod files {
     /// A trained model, under `open_clip`'s names.
     pub const MODEL: &str = "model.safetensors";
     /// A loss curve.
@@ -60,16 +63,30 @@ fn with_hint(error: JobError, hint: Option<String>) -> JobError {
     }
 }
 
+/// A failure with a path: the machine's fault where no other job could write either.
+fn of_io(error: &std::io::Error, reason: String, hint: Option<String>) -> JobError {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem => JobError::Environment { reason, hint },
+        _ => with_hint(JobError::failed(reason), hint),
+    }
+}
+
 impl From<DataError> for JobError {
     fn from(error: DataError) -> Self {
-        with_hint(Self::failed(error.to_string()), error.hint())
+        let (reason, hint) = (error.to_string(), error.hint());
+        match &error {
+            DataError::Io { source, .. } => of_io(source, reason, hint),
+            _ => with_hint(Self::failed(reason), hint),
+        }
     }
 }
 
 impl From<TrainerError> for JobError {
     fn from(error: TrainerError) -> Self {
         let (reason, hint) = (error.to_string(), error.hint());
-        match error {
+        match &error {
+            TrainerError::Io { source, .. } => of_io(source, reason, hint),
             // No other job that needs a GPU would fare better.
             TrainerError::NoCuda { .. } => Self::Environment { reason, hint },
             _ => with_hint(Self::failed(reason), hint),
@@ -84,7 +101,7 @@ fn read(path: &std::path::Path) -> Result<Vec<u8>, JobError> {
 
 /// Writes a file of this job.
 fn write(path: &std::path::Path, bytes: &[u8]) -> Result<(), JobError> {
-    std::fs::write(path, bytes).map_err(|error| JobError::failed(format!("cannot write {}: {error}", path.display())))
+    std::fs::write(path, bytes).map_err(|error| JobError::io("write", path, error))
 }
 
 /// The spec of a train job that this job builds on.

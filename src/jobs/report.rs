@@ -1,7 +1,8 @@
-//! Writes down what an experiment found: records of runs, tables and verdicts, into the store and the results folder.
+//! Writes down what an experiment found: records of runs, tables and verdicts.
 //!
 //! Input: records of the plan's train and evaluate jobs. Output: `runs.csv`, `curves.csv`, `provenance.json`, `tables/` and
-//! `claims.csv`. Invariant: everything but the first three is rebuilt from them byte for byte ([`rebuild`]).
+//! `claims.csv`, in the store; `results` brings them into the results folder. Invariant: everything but the first three is
+//! rebuilt from them byte for byte ([`rebuild`]).
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput, TrainSum
 use crate::plan::{Plan, PlanRun};
 use crate::record::{self, PointView, Provenance, Records};
 use crate::run::{CurvePoint, RunConfig, RunRecord, RunStatus};
-use crate::store::{JobStatus, Store, write_atomic};
-use crate::tables::{TableInput, TableSpec};
+use crate::store::{JobStatus, Store};
+use crate::tables::{TableInput, TableSpec, is_file_name};
 
 /// What a report is about.
 #[derive(Debug, Clone)]
@@ -45,10 +46,14 @@ pub struct Statements {
 /// Builds tables and verdicts from records alone.
 ///
 /// # Errors
-/// If the records' statements are of another version, or a table cannot be built; the message names it.
+/// If the records' statements are of another version, a table's name is no file name, or a table cannot be built; the message
+/// names it.
 pub fn rebuild(records: &Records) -> Result<Findings, String> {
     let Statements { tables, claims } = serde_json::from_value(records.statements.clone())
         .map_err(|error| format!("provenance.json: the statements of tables and claims do not read: {error}"))?;
+    if let Some(table) = tables.iter().find(|table| !is_file_name(&table.name)) {
+        return Err(format!("provenance.json: the name of table `{}` is not a file name", table.name));
+    }
     let input = TableInput::new(&records.points, &records.runs);
     findings(&tables, &claims, &input).map_err(|error| error.to_string())
 }
@@ -61,77 +66,31 @@ pub(super) fn run(inputs: Option<&ReportInputs>, ctx: &JobContext<'_>) -> Result
     for (name, bytes) in &files {
         let path = ctx.out().join(name);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| JobError::failed(format!("cannot create {}: {error}", folder.display())))?;
+            std::fs::create_dir_all(folder).map_err(|error| JobError::io("create", folder, error))?;
         }
         write(&path, bytes)?;
     }
-    publish(&inputs.results, &files)?;
     Ok(JobOutput::finished(&serde_json::json!({ "runs": records.runs.len() })))
 }
 
-/// Writes what there is of an experiment that did not come to its report: `missing` says why jobs have no record.
-///
-/// # Errors
-/// If the store cannot be read or the results folder not written.
-pub fn publish_partial(
-    inputs: &ReportInputs,
-    plan: &Plan,
-    store: &Store,
-    missing: &HashMap<usize, String>,
-) -> Result<(), JobError> {
-    let records = assemble(inputs, plan, store, missing)?;
-    publish(&inputs.results, &all_files(&records).map_err(JobError::failed)?)
-}
-
 /// Every file of a results folder but `timings.csv`.
-fn all_files(records: &Records) -> Result<Vec<(String, Vec<u8>)>, String> {
+pub(super) fn all_files(records: &Records) -> Result<Vec<(String, Vec<u8>)>, String> {
     let mut files: Vec<(String, Vec<u8>)> = record::files(records)
         .map_err(|error| error.to_string())?
         .into_iter()
         .map(|file| (file.name.to_string(), file.bytes))
         .collect();
-    files.extend(named(rebuild(records)?));
+    files.extend(rebuild(records)?.files.into_iter().map(|file| (file.name, file.bytes)));
     Ok(files)
 }
 
-/// The files of findings by name.
-#[must_use]
-pub fn named(findings: Findings) -> Vec<(String, Vec<u8>)> {
-    findings.files.into_iter().map(|file| (file.name, file.bytes)).collect()
-}
-
-/// Writes the files that are not there with these bytes, each atomically.
-///
-/// # Errors
-/// If the folder cannot be written.
-pub fn publish(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), JobError> {
-    for (name, bytes) in files {
-        let path = folder.join(name);
-        if std::fs::read(&path).is_ok_and(|found| found == *bytes) {
-            continue;
-        }
-        write_atomic(&path, bytes)?;
-    }
-    remove_stale_tables(folder, files)
-}
-
-/// Tables that the experiment no longer states are removed, so that the folder holds what the file asks for.
-fn remove_stale_tables(folder: &Path, files: &[(String, Vec<u8>)]) -> Result<(), JobError> {
-    let Ok(entries) = std::fs::read_dir(folder.join("tables")) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let name = format!("tables/{}", entry.file_name().to_string_lossy());
-        let is_table = name.ends_with(".csv") || name.ends_with(".md");
-        if is_table && !files.iter().any(|(known, _)| *known == name) {
-            std::fs::remove_file(entry.path())
-                .map_err(|error| JobError::failed(format!("cannot remove {}: {error}", entry.path().display())))?;
-        }
-    }
-    Ok(())
-}
-
 /// The records of every run of the plan; a run without a finished training is a row with its reason.
-fn assemble(inputs: &ReportInputs, plan: &Plan, store: &Store, missing: &HashMap<usize, String>) -> Result<Records, JobError> {
+pub(super) fn assemble(
+    inputs: &ReportInputs,
+    plan: &Plan,
+    store: &Store,
+    missing: &HashMap<usize, String>,
+) -> Result<Records, JobError> {
     let runs = plan.runs().iter().zip(&inputs.configs);
     let runs = runs.map(|(run, config)| run_record(run, config, plan, store, missing)).collect::<Result<_, _>>()?;
     let statements = serde_json::to_value(&inputs.statements).expect("statements are plain structs with text keys");
@@ -170,28 +129,39 @@ fn run_record(
     found.curve = curve(&store.output_dir(&key).join(files::CURVE))?;
     (found.status, found.reason) = match train.status {
         JobStatus::Finished => (RunStatus::Finished, None),
-        JobStatus::Diverged => (RunStatus::Diverged, train.reason),
+        JobStatus::Diverged => (RunStatus::Diverged, train.reason.clone()),
     };
+    let mut reasons = Vec::new();
     for evaluate in &run.evaluates {
         match store.record(&plan.job(*evaluate).key)? {
             Some(record) => found.metrics.extend(summary::<EvaluateSummary>(&record.summary, *evaluate, plan)?.metrics),
-            None if found.status == RunStatus::Finished => {
-                (found.status, found.reason) = match missing.get(evaluate) {
-                    Some(reason) => (RunStatus::Failed, Some(format!("{}: {reason}", plan.label(*evaluate)))),
-                    None => (RunStatus::Interrupted, Some(format!("{}: not measured yet", plan.label(*evaluate)))),
-                };
+            None if train.status == JobStatus::Diverged => {}
+            None => {
+                let reason = missing.get(evaluate);
+                let is_worse = reason.is_some() || found.status == RunStatus::Finished;
+                if is_worse {
+                    found.status = if reason.is_some() { RunStatus::Failed } else { RunStatus::Interrupted };
+                }
+                reasons.push(format!("{}: {}", plan.label(*evaluate), reason.map_or("not measured yet", String::as_str)));
             }
-            None => {}
         }
+    }
+    if !reasons.is_empty() {
+        found.reason = Some(reasons.join("; "));
     }
     Ok(found)
 }
 
 fn summary<T: serde::de::DeserializeOwned>(value: &serde_json::Value, job: usize, plan: &Plan) -> Result<T, JobError> {
-    T::deserialize(value).map_err(|error| JobError::failed(format!("the record of {} does not read: {error}", plan.label(job))))
+    let unreadable = |error| {
+        let reason = format!("the record of {} does not read: {error}", plan.label(job));
+        let hint = Some(format!("remove the folder of job {} from the store: it is done again", plan.job(job).key));
+        JobError::Environment { reason, hint }
+    };
+    T::deserialize(value).map_err(unreadable)
 }
 
-/// A training's curve; a worker that writes none (the fake one) leaves an empty one.
+/// A training's curve; empty where none was written.
 fn curve(path: &Path) -> Result<Vec<CurvePoint>, JobError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,

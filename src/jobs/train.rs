@@ -1,12 +1,15 @@
 //! Trains one run: packed pool, subset and tokenizer in; model and loss curve out.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::{files, write};
 use crate::data::{BatchSource, Pack, Tokenizer, read_subset};
-use crate::executor::{Control, JobContext, JobError, JobOutput, TrainSummary};
+use crate::executor::{Control, JobContext, JobError, JobOutput, Spent, TrainSummary};
 use crate::plan::{Key, TrainSpec};
+use crate::store::write_atomic;
 use crate::trainer::checkpoint::save_model;
 use crate::trainer::cost::gmacs_of_steps;
 use crate::trainer::model::build;
@@ -24,17 +27,24 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
     let captions = tokenizer.encode_all(&captions, spec.model.text_encoder.context_length);
     let augmentation = spec.train.strategy.augmentation;
     let batches = BatchSource::new(Arc::new(pool), Arc::new(captions), subset, augmentation, spec.seed)?;
-    let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(ctx.keep()?), checkpoint_every };
+    let kept = ctx.keep()?;
+    let mut ledger = Ledger::open(&kept);
+    let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(kept), checkpoint_every };
     let (device, precision) = (spec.device, spec.precision);
     let setup = TrainSetup { model: &spec.model, train: &spec.train, seed: spec.seed, device, precision };
     let mut rate = Rate::default();
     let trained = train(&setup, &batches, &options, &mut |done| {
         ctx.step(done.step, spec.train.steps, done.loss, rate.after(done.batch));
-        match ctx.control() {
+        ledger.step(done.step, done.batch, ctx);
+        let command = match ctx.control() {
             Control::Continue => Command::Continue,
             Control::Stop => Command::Stop,
             Control::Abort => Command::Abandon,
+        };
+        if command == Command::Stop || checkpoint_every > 0 && done.step.is_multiple_of(checkpoint_every) {
+            ledger.note(done.step, ctx);
         }
+        command
     })?;
     let samples_seen = trained.step * spec.train.effective_batch();
     let gmacs = gmacs_of_steps(&spec.model, &spec.train, trained.step);
@@ -51,6 +61,54 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
             let program = build(&spec.model, 0.0);
             save_model(&ctx.out().join(files::MODEL), &program, &trained.parameters)?;
             Ok(JobOutput::finished(&summary))
+        }
+    }
+}
+
+/// What it cost to come to each checkpoint, kept beside them, so that the timings of a run that was stopped are those of all
+/// its steps. In no result.
+struct Ledger {
+    path: PathBuf,
+    /// By steps done.
+    known: BTreeMap<u64, Spent>,
+    /// Pairs of this attempt.
+    samples: u64,
+    is_begun: bool,
+}
+
+impl Ledger {
+    /// Entries kept: there are two checkpoints at most, and one that a kill may have cut off.
+    const KEPT: usize = 4;
+
+    /// A ledger that cannot be read is an empty one: the timings are then those of the last attempt alone.
+    fn open(folder: &Path) -> Self {
+        let path = folder.join("spent.json");
+        let known = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        Self { path, known, samples: 0, is_begun: false }
+    }
+
+    /// A step was done; the first one of an attempt tells which checkpoint it went on from.
+    fn step(&mut self, step: u64, batch: u64, ctx: &JobContext<'_>) {
+        if !self.is_begun {
+            self.is_begun = true;
+            if let Some(earlier) = self.known.get(&(step - 1)) {
+                ctx.goes_on_from(*earlier);
+            }
+        }
+        self.samples += batch;
+        ctx.spent(self.samples);
+    }
+
+    /// A checkpoint after this step is about to be written.
+    fn note(&mut self, step: u64, ctx: &JobContext<'_>) {
+        self.known.insert(step, ctx.spent(self.samples));
+        while self.known.len() > Self::KEPT {
+            self.known.pop_first();
+        }
+        let text = serde_json::to_vec(&self.known).expect("numbers by numbers");
+        if let Err(error) = write_atomic(&self.path, &text) {
+            // The checkpoint itself is what matters, and says so if the disk is full.
+            ctx.warn(format!("the time that this run took so far is not kept: {error}"));
         }
     }
 }

@@ -16,7 +16,9 @@ use super::job::{
     TokenizerSpec, TrainSpec,
 };
 use super::{Key, PlanError, canonical};
-use crate::run::{DataConfig, DataSource, EvalConfig, EvalSource, EvalTask, QualityBy, QualityConfig, RunConfig, TokenizerConfig};
+use crate::run::{
+    DataConfig, DataSource, EvalConfig, EvalSource, EvalTask, QualityBy, QualityConfig, RunConfig, Source, TokenizerConfig,
+};
 
 /// A run to be planned.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,17 +36,6 @@ pub struct ReportInput {
     pub experiment: String,
     /// Digest of its tables and claims.
     pub statements: String,
-}
-
-/// Files that a job reads and that no job wrote.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Source<'a> {
-    /// Of a training pool.
-    Data(&'a DataSource),
-    /// Of an evaluation set.
-    Eval(&'a EvalSource),
-    /// A tokenizer's vocabulary file.
-    Vocabulary(&'a str),
 }
 
 /// Why a source has no digest.
@@ -356,13 +347,14 @@ impl<'a> Builder<'a> {
     }
 
     fn digest(&mut self, source: Source<'_>) -> Result<String, PlanError> {
-        let (memo_key, what) = match source {
-            Source::Data(DataSource::Scenes { .. } | DataSource::Declared { .. }) | Source::Eval(EvalSource::Scenes { .. }) => {
-                return Ok(String::new());
-            }
-            Source::Data(source) => (json(&("data", source)), data_in_words(source)),
-            Source::Eval(source) => (json(&("eval", source)), eval_in_words(source)),
-            Source::Vocabulary(file) => (json(&("vocabulary", file)), format!("the vocabulary {file}")),
+        if !source.has_files() {
+            return Ok(String::new());
+        }
+        let memo_key = source.to_bytes();
+        let what = match source {
+            Source::Data(source) => data_in_words(source),
+            Source::Eval(source) => eval_in_words(source),
+            Source::Vocabulary(file) => format!("the vocabulary {file}"),
         };
         if let Some(digest) = self.digests.get(&memo_key) {
             return Ok(digest.clone());

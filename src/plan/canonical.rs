@@ -10,6 +10,16 @@ use super::Key;
 use super::job::{DatasetSpec, EvalSetSpec, JobSpec, TokenizerSpec};
 use crate::run::{DataSource, EvalSource, TokenizerConfig};
 
+impl JobSpec {
+    /// Its key.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let mut bytes = Vec::with_capacity(1536);
+        write(self, &mut bytes);
+        Key::of(&bytes)
+    }
+}
+
 #[derive(Serialize)]
 struct Keyed<'a, S> {
     kind: &'a str,

@@ -93,6 +93,23 @@ impl Plan {
         self.graph.neighbors_directed(NodeIndex::new(index), Direction::Outgoing).map(NodeIndex::index)
     }
 
+    /// All jobs that this one stands on, by index.
+    #[must_use]
+    pub fn ancestors(&self, index: usize) -> Vec<usize> {
+        let mut found: Vec<usize> = self.parents(index).collect();
+        let mut next = 0;
+        while next < found.len() {
+            for parent in self.parents(found[next]) {
+                if !found.contains(&parent) {
+                    found.push(parent);
+                }
+            }
+            next += 1;
+        }
+        found.sort_unstable();
+        found
+    }
+
     /// Edges in the graph.
     #[must_use]
     pub fn num_edges(&self) -> usize {

@@ -192,35 +192,35 @@ pub struct ReportSpec {
 // One version a kind, in its key: raised whenever the same spec would give other bytes.
 impl DatasetSpec {
     /// Version of the code that packs a pool.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl EvalSetSpec {
     /// Version of the code that packs an evaluation set.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl TokenizerSpec {
     /// Version of the code that trains a tokenizer.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl ScoresSpec {
     /// Version of the code that scores a pool.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl SubsetSpec {
     /// Version of the code that chooses samples.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl TrainSpec {
     /// Version of the code that trains.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl EvaluateSpec {
     /// Version of the code that evaluates.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl ReportSpec {
     /// Version of the code that writes results.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 
 impl JobSpec {
@@ -289,13 +289,5 @@ impl JobSpec {
             Self::Scores(ScoresSpec { by: ScoreBy::Similarity { device, .. }, .. }) => Some(*device),
             _ => None,
         }
-    }
-
-    /// Its key.
-    #[must_use]
-    pub fn key(&self) -> Key {
-        let mut bytes = Vec::with_capacity(1536);
-        super::canonical::write(self, &mut bytes);
-        Key::of(&bytes)
     }
 }

@@ -20,7 +20,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-pub use build::{FingerprintError, PlannedRun, ReportInput, Source, build, datasets};
+pub use build::{FingerprintError, PlannedRun, ReportInput, build, datasets};
 pub use explain::{FieldDiff, difference, expanded, explain, nearest};
 pub use graph::{Job, Plan, PlanRun, ResourceClass};
 pub use job::{

@@ -96,6 +96,26 @@ impl Board {
         self.running.values().filter(|running| running.total > 0).map(move |running| running.line(now))
     }
 
+    /// How long the running jobs will take yet, the longest first; those that have shown no progress are not known.
+    pub(super) fn time_left(&self, now: Instant) -> String {
+        let left = |running: &Running| (running.eta(now), name(running.kind, &running.label));
+        let mut jobs: Vec<(Option<Duration>, String)> = self.running.values().map(left).collect();
+        jobs.sort_by_key(|(eta, _)| std::cmp::Reverse(*eta));
+        let text = |(eta, name): &(Option<Duration>, String)| match eta {
+            Some(eta) => format!("{name} in about {}", duration(*eta)),
+            None => format!("{name} at a time not known yet"),
+        };
+        match jobs.len() {
+            0 => "nothing is running".to_owned(),
+            1..=4 => jobs.iter().map(text).collect::<Vec<_>>().join(", "),
+            // Where many run, the last one is what is waited for.
+            many => match jobs.iter().filter_map(|(eta, _)| *eta).max() {
+                Some(last) => format!("{many} jobs, the last in about {}", duration(last)),
+                None => format!("{many} jobs at a time not known yet"),
+            },
+        }
+    }
+
     /// The running job's line and its share of the way.
     pub(super) fn line_of(&self, job: usize, now: Instant) -> Option<(String, u64, u64)> {
         self.running.get(&job).map(|running| (running.line(now), running.done, running.total))
@@ -175,6 +195,21 @@ mod tests {
         let lines: Vec<String> = board.running_lines(start + Duration::from_secs(50)).collect();
         assert_eq!(lines, ["train 1f2e  step 250/400  1234 samples/s  loss 2.346  ETA 2m30s"]);
         assert_eq!(board.overall(), "1 done / 1 running / 2 waiting / 0 failed");
+    }
+
+    #[test]
+    fn the_time_that_running_jobs_take_yet_is_told() {
+        let start = Instant::now();
+        let mut board = Board::default();
+        assert_eq!(board.time_left(start), "nothing is running");
+        for (job, label) in [(1, "a1"), (2, "b2")] {
+            board.apply(&Event::Started { job, kind: JobKind::Train, label: label.into(), attempt: 1 }, start);
+        }
+        let step = |job, step| Event::Step { job, step, steps: 100, loss: 1.0, samples_per_s: 1.0 };
+        board.apply(&step(1, 10), start);
+        let later = start + Duration::from_secs(10);
+        board.apply(&step(1, 20), later);
+        assert_eq!(board.time_left(later), "train a1 in about 1m20s, train b2 at a time not known yet");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! **Owns**: what a person sees while jobs run. **In**: [`Event`]s, from any thread. **Out**: text on stderr, or to a
 //! [`Sink`].
 //!
-//! **Invariant**: failures and warnings are shown when they happen, in every mode; everything else is limited in rate, so
-//! that ten thousand short jobs print no more than one long one. Nothing here changes what is computed.
+//! **Invariant**: failures are shown when they happen, in every mode, and warnings in every mode but the quiet one; everything
+//! else is limited in rate, so that ten thousand short jobs print no more than one long one. Nothing here changes what is computed.
 //!
 //! **Must not know**: plans, stores, tensors.
 
@@ -25,9 +25,9 @@ pub use board::{Board, duration};
 /// How much to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Verbosity {
-    /// Failures and warnings.
+    /// Failures alone.
     Quiet,
-    /// Those, and how far everything is.
+    /// Those, warnings, and how far everything is.
     #[default]
     Normal,
     /// Also each start and end.
@@ -114,8 +114,11 @@ impl Progress {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { board, view } = &mut *state;
         // A job that ends is named before the board forgets it.
-        let label = board.label_of(event);
+        let mut label = board.label_of(event);
         board.apply(event, now);
+        if matches!(event, Event::Draining) {
+            label = board.time_left(now);
+        }
         match view {
             View::Lines(lines) => lines.show(event, &label, board, now),
             View::Bars(bars) => bars.show(event, &label, board, now),
@@ -139,10 +142,13 @@ fn notice(event: &Event, label: &str, verbosity: Verbosity, has_color: bool) -> 
     Some(match event {
         Event::Failed { reason, retrying: true, .. } => format!("{}: {label}: {reason}", paint("retrying", "33", has_color)),
         Event::Failed { reason, retrying: false, .. } => format!("{}: {label}: {reason}", paint("failed", "31;1", has_color)),
+        _ if verbosity == Verbosity::Quiet => return None,
         Event::Warning { message } => format!("{}: {message}", paint("warning", "33", has_color)),
-        Event::Draining => "nothing new is started; running jobs finish (interrupt again to stop them at a checkpoint)".into(),
+        Event::Draining => {
+            format!("nothing new is started; what runs finishes: {label} (interrupt again to stop it at a checkpoint)")
+        }
         Event::Stopping => "running jobs stop at their next checkpoint (interrupt again to end at once)".into(),
-        Event::Interrupted { .. } if verbosity > Verbosity::Quiet => format!("interrupted: {label}"),
+        Event::Interrupted { .. } => format!("interrupted: {label}"),
         Event::Started { attempt, .. } if is_verbose && *attempt == 1 => format!("started: {label}"),
         Event::Started { attempt, .. } if is_verbose => format!("started: {label} (attempt {attempt})"),
         Event::Finished { wall_s, .. } if is_verbose => format!("finished: {label} in {wall_s:.2} s"),
@@ -198,9 +204,19 @@ mod tests {
             (0, Event::Warning { message: "one sample is broken".into() }),
             (0, Event::Finished { job: 0, wall_s: 1.0 }),
         ];
-        let expected = ["failed: train run1: no such file\nhint: look", "warning: one sample is broken"];
-        assert_eq!(shown(Verbosity::Quiet, false, &events), expected);
-        assert_eq!(shown(Verbosity::Quiet, true, &events)[1], "\x1b[33mwarning\x1b[0m: one sample is broken");
+        let failed = "failed: train run1: no such file\nhint: look";
+        assert_eq!(shown(Verbosity::Quiet, false, &events), [failed], "errors only");
+        let all = shown(Verbosity::Normal, true, &events);
+        assert!(all.contains(&"\x1b[33mwarning\x1b[0m: one sample is broken".to_owned()), "{all:?}");
+    }
+
+    #[test]
+    fn the_first_interrupt_is_answered_with_how_long_what_runs_will_take() {
+        let step = |step| Event::Step { job: 1, step, steps: 100, loss: 3.0, samples_per_s: 50.0 };
+        let events = [(0, started(1)), (0, step(1)), (10, step(11)), (10, Event::Draining)];
+        let lines = shown(Verbosity::Normal, false, &events);
+        let expected = "nothing new is started; what runs finishes: train run1 in about 1m29s";
+        assert!(lines.iter().any(|line| line.starts_with(expected)), "{lines:?}");
     }
 
     #[test]

@@ -27,6 +27,13 @@ pub use error::RecordError;
 pub use text::number;
 pub use timings::Timing;
 
+/// The commit that this program was built from, with `-modified` where its sources had local changes; `None` where it was not
+/// built from a repository. `build.rs` sets it.
+pub const COMMIT: Option<&str> = option_env!("SCALEDOWN_COMMIT");
+
+/// Names of the committed files of a results folder.
+pub const NAMES: [&str; 3] = [runs::NAME, curves::NAME, provenance::NAME];
+
 /// Version of the layout of a results folder; another version is refused, not guessed at.
 pub const FORMAT: u32 = 1;
 
@@ -46,7 +53,7 @@ pub struct PointView {
 pub struct Provenance {
     /// Version of the program.
     pub version: String,
-    /// Commit it was built from, where known.
+    /// Commit that the program which wrote them was built from, where known, with `-modified` where its sources were changed.
     pub commit: Option<String>,
     /// Name of the experiment, which is its folder under `results/`.
     pub experiment: String,

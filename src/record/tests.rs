@@ -87,6 +87,20 @@ pub(crate) fn point(labels: &[(&str, &str)], run_ids: &[&str]) -> PointView {
     }
 }
 
+/// Where results of tests come from.
+pub(crate) fn provenance() -> Provenance {
+    Provenance {
+        version: "0.1.0".to_owned(),
+        commit: Some("abc123".to_owned()),
+        experiment: "small/data".to_owned(),
+        experiment_digest: "00ff".to_owned(),
+        device: DeviceKind::Cpu,
+        precision: Precision::F32,
+        command: "scaledown run experiments/small/data.yaml".to_owned(),
+        data: BTreeMap::from([("scenes".to_owned(), "11ee".to_owned())]),
+    }
+}
+
 fn curve(scale: f64) -> Vec<CurvePoint> {
     (1..=3)
         .map(|step| CurvePoint {
@@ -129,16 +143,7 @@ fn varied() -> Records {
     }
     runs[3].curve.clear();
     Records {
-        provenance: Provenance {
-            version: "0.1.0".to_owned(),
-            commit: Some("abc123".to_owned()),
-            experiment: "small/data".to_owned(),
-            experiment_digest: "00ff".to_owned(),
-            device: DeviceKind::Cpu,
-            precision: Precision::F32,
-            command: "scaledown run experiments/small/data.yaml".to_owned(),
-            data: BTreeMap::from([("scenes".to_owned(), "11ee".to_owned())]),
-        },
+        provenance: provenance(),
         runs,
         points: vec![point(&[("data.size", "64")], &["a1", "b2"]), point(&[("data.size", "128")], &["d4", "not-there"])],
         statements: serde_json::json!({"tables": [{"name": "t"}], "claims": []}),

@@ -12,9 +12,9 @@ pub struct Timing {
     pub run_id: String,
     /// What a person calls the job.
     pub job: String,
-    /// Wall time, seconds.
+    /// Wall time, seconds, of all attempts as far as their steps were kept.
     pub wall_s: f64,
-    /// Pairs a second, where it trained.
+    /// Pairs a second over that time, where it trained.
     pub samples_per_s: Option<f64>,
     /// CPU time of the process meanwhile, seconds: the job's own where it ran alone.
     pub cpu_s: f64,

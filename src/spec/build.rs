@@ -164,7 +164,7 @@ impl<'b, 'a> Builder<'b, 'a> {
 
     fn resolve(&mut self, part: Part, node: Option<Node>) -> Option<u32> {
         // A scorer is an experiment of its own, read while this one is: what has been read so far moves along.
-        let Loader { options, sources, diagnostics, scorers, scoring: _ } = &mut *self.loader;
+        let Loader { options, sources, diagnostics, scorers, scoring: _, written: _ } = &mut *self.loader;
         let pool_size = options.pool_size;
         let scorer_span = node.as_ref().map(|n| place(n, &["quality", "by", "similarity", "scorer"]).span);
         let mut wanted = None;

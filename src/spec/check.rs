@@ -142,7 +142,9 @@ impl Checker<'_> {
             return if allows(schema, "string") { Ok(text.into()) } else { Ok(Json::Bool(text == "true")) };
         }
         if allows(schema, "string") {
-            return Ok(Json::String(text.to_owned()));
+            // Text or a number: a label, which is written as labels of axes are.
+            let is_label = allows(schema, "number");
+            return Ok(Json::String(if is_label { scalar.label() } else { text }.to_owned()));
         }
         if allows(schema, "number") {
             let value = scalar::parse_quantity(text)?;

@@ -7,7 +7,7 @@ use super::tree::{Node, Tree};
 pub fn label_of(node: &Node) -> String {
     match &node.value {
         Tree::Scalar(_) if node.is_null() => "null".to_owned(),
-        Tree::Scalar(scalar) => scalar.text.clone(),
+        Tree::Scalar(scalar) => scalar.label().to_owned(),
         Tree::Map(entries) => {
             let pairs: Vec<String> = entries.iter().map(|e| format!("{}={}", e.key, inner(&e.value))).collect();
             pairs.join(",")

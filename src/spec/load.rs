@@ -13,9 +13,13 @@ use super::source::{Sources, Span};
 use super::sweep::{self, Sweep};
 use super::tree::Node;
 use super::valid::{Execution, Points, Resolved, ValidSpec, is_above};
+use super::written::Written;
 use super::{LoadOptions, parse, statements};
 use crate::claims::ClaimsFile;
 use crate::run::RunConfig;
+
+/// Longest name of a folder, bytes. **Source**: `NAME_MAX` of Linux and macOS.
+const MAX_NAME: usize = 255;
 
 /// State of one load.
 pub(super) struct Loader<'a> {
@@ -26,6 +30,8 @@ pub(super) struct Loader<'a> {
     pub scorers: HashMap<String, Option<RunConfig>>,
     /// Scorer files that are being read, outermost first.
     pub scoring: Vec<String>,
+    /// Paths of all files as they stand there.
+    pub written: Written,
 }
 
 /// A checked tree, before the texts are sealed.
@@ -72,7 +78,14 @@ pub fn load_claims(path: &Path, options: &LoadOptions<'_>) -> Result<ClaimsFile,
 impl<'a> Loader<'a> {
     fn new(options: &'a LoadOptions<'a>, path: &Path) -> Self {
         let scoring = vec![path.display().to_string()];
-        Self { options, sources: Sources::default(), diagnostics: Diagnostics::default(), scorers: HashMap::new(), scoring }
+        Self {
+            options,
+            sources: Sources::default(),
+            diagnostics: Diagnostics::default(),
+            scorers: HashMap::new(),
+            scoring,
+            written: Written::default(),
+        }
     }
 
     fn composer(&mut self) -> Composer<'_> {
@@ -95,13 +108,27 @@ impl<'a> Loader<'a> {
         let (Draft { sweep, resolved, tree: _, is_sweep_broken: _ }, header, (tables, claims), execution) =
             draft.expect("a file that could not be read is a problem");
         let Header { experiment, question, source, expected } = header;
-        let resolved = Arc::new(resolved);
-        Ok(ValidSpec { experiment, question, source, expected, sweep, tables, claims, execution, warnings, sources, resolved })
+        let (resolved, written) = (Arc::new(resolved), Arc::new(self.written));
+        Ok(ValidSpec {
+            experiment,
+            question,
+            source,
+            expected,
+            sweep,
+            tables,
+            claims,
+            execution,
+            warnings,
+            sources,
+            written,
+            resolved,
+        })
     }
 
     /// Checks a merged tree: its form, its axes, all its points.
     fn draft(&mut self, composed: Composed, is_scorer: bool) -> Draft {
         let Composed { tree, start, overrides } = composed;
+        self.written.note(&tree, &self.sources);
         let before = self.diagnostics.num_errors();
         let (sweep, exclude_spans) = sweep::read(&tree, &mut self.diagnostics);
         let is_sweep_broken = self.diagnostics.num_errors() > before;
@@ -250,6 +277,13 @@ impl Header {
             let message = format!("`experiment`: found {}, expected lower-case letters, digits and `-`", entry.value.describe());
             let problem = Diagnostic::new(Code::Type, entry.value.span, message);
             diagnostics.error(problem.hint("it names the folder of the results; `/` makes folders, as in `small/data-quality`"));
+        }
+        if let (Some(entry), Some(longest)) = (tree.entry("experiment"), experiment.split('/').map(str::len).max())
+            && longest > MAX_NAME
+        {
+            let message = format!("`experiment`: found a name of {longest} letters, expected at most {MAX_NAME} between two `/`");
+            let problem = Diagnostic::new(Code::Type, entry.value.span, message);
+            diagnostics.error(problem.hint("it names the folder of the results, and file systems know no longer names"));
         }
         Self { experiment, question: text("question"), source: text("source"), expected: text("expected") }
     }

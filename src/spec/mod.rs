@@ -30,6 +30,7 @@ mod tests;
 mod tree;
 pub mod types;
 mod valid;
+mod written;
 
 use std::path::Path;
 
@@ -40,6 +41,7 @@ pub use schema::schema;
 pub use source::{FileId, SourceFile, Sources, Span};
 pub use sweep::{ABSENT, Axis, AxisValue, SubGrid, Sweep};
 pub use valid::{Execution, Resolved, SectionIds, ValidSpec};
+pub use written::Written;
 
 use crate::run::{DataSource, DeviceKind, ModelConfig, Precision, StrategyConfig};
 

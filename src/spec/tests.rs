@@ -33,7 +33,7 @@ fn load_files(files: &[(&str, &str)], set: &[&str], env: &[(&str, &str)]) -> Res
 }
 
 fn config_of(spec: &ValidSpec) -> RunConfig {
-    crate::grid::expand(spec).config(0)
+    crate::grid::expand(spec, &crate::grid::Digests::default()).config(0)
 }
 
 /// The only run of `e/main.yaml`, a small experiment with these lines added.
@@ -266,4 +266,49 @@ fn every_key_of_the_schema_says_what_it_is() {
     walk(&schema(), "", &mut silent);
     silent.retain(|p| !p.contains("AxesSpec"));
     assert!(silent.is_empty(), "{silent:#?}");
+}
+
+#[test]
+fn records_hold_paths_as_they_are_written() {
+    let text = "experiment: t
+base: small.yaml
+data:
+  train: { dataset: webdataset, shards: \"${DATA}/{0..2}.tar::own.tar\", size: 8k }
+  tokenizer: { name: clip_bpe, file: ../bpe.gz }
+evaluate: [{ zeroshot: x, folder: \"${DATA}/eval\" }]
+";
+    let at = |data: &str| {
+        let spec = load_files(&[("e/main.yaml", text)], &[], &[("DATA", data)]).unwrap();
+        let config = config_of(&spec);
+        (spec.written.config(&config), config)
+    };
+    let (written, config) = at("/somewhere");
+    let DataSource::Webdataset { shards } = &config.data.source else { panic!("it is one") };
+    assert_eq!(shards, &["/somewhere/0.tar", "/somewhere/1.tar", "/somewhere/2.tar", "e/own.tar"]);
+    let json = serde_json::to_string(&written).unwrap();
+    for path in ["\"${DATA}/{0..2}.tar::own.tar\"", "\"${DATA}/eval\"", "\"../bpe.gz\""] {
+        assert!(json.contains(path), "{path} in {json}");
+    }
+    assert_eq!(at("/elsewhere").0, written);
+}
+
+#[test]
+fn labels_of_paths_do_not_change_with_the_folder() {
+    let text = "experiment: t
+base: small.yaml
+data: { train: { dataset: webdataset, shards: a.tar, size: 8k } }
+sweep: { grid: { data.train.shards: [\"${DATA}/a.tar\", \"${DATA}/b.tar\"] } }
+tables: [{ name: t, rows: data.train.size, where: { data.train.shards: \"${DATA}/a.tar\" }, values: zeroshot/scenes.acc1 }]
+";
+    let spec = load_files(&[("e/main.yaml", text)], &[], &[("DATA", "/somewhere")]).unwrap();
+    assert_eq!(spec.label(0, "data.train.shards").as_deref(), Some("${DATA}/a.tar"));
+}
+
+#[test]
+fn a_name_longer_than_a_folders_can_be_is_refused_at_its_place() {
+    let text = format!("experiment: {}\nbase: small.yaml\n", "x".repeat(300));
+    let error = load_files(&[("e/main.yaml", &text)], &[], &[]).map(|_| ()).unwrap_err();
+    assert!(error.contains("e/main.yaml:1:13: `experiment`: found a name of 300 letters, expected at most 255"), "{error}");
+    let text = format!("experiment: {0}/{0}\nbase: small.yaml\n", "x".repeat(200));
+    assert!(load_files(&[("e/main.yaml", &text)], &[], &[]).is_ok(), "each folder by itself");
 }

@@ -38,6 +38,15 @@ pub struct Scalar {
     pub is_broken: bool,
 }
 
+impl Scalar {
+    /// The text as a label: as written where a variable is the folder of a path (`${DATA}/a.tar`), because a label must not
+    /// change with the folder that data lie in; with its variables replaced otherwise.
+    #[must_use]
+    pub fn label(&self) -> &str {
+        self.template.as_deref().filter(|template| template.contains("}/")).unwrap_or(&self.text)
+    }
+}
+
 /// One key of a map.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {

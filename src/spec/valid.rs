@@ -14,6 +14,7 @@ use super::schema::Document;
 use super::source::Sources;
 use super::sweep::{ABSENT, Axis, Sweep};
 use super::tree::Node;
+use super::written::Written;
 use crate::claims::ClaimSpec;
 use crate::run::{DataConfig, DeviceKind, EvalConfig, ModelConfig, Precision, TrainConfig};
 use crate::tables::TableSpec;
@@ -41,6 +42,8 @@ pub struct ValidSpec {
     pub warnings: Vec<Diagnostic>,
     /// The texts that it was read from.
     pub sources: Arc<Sources>,
+    /// Its paths as they stand there.
+    pub written: Arc<Written>,
     /// Resolved sections and points.
     pub resolved: Arc<Resolved>,
 }

@@ -34,11 +34,21 @@ pub enum StoreError {
         /// The layout of this program.
         expected: &'static str,
     },
-    /// The path of the store is a file.
-    #[error("the store {} is a file, expected a folder", path.display())]
+    /// A file stands where the store or a results folder is to be.
+    #[error("the {what} {} is a file, expected a folder", path.display())]
     NoFolder {
+        /// Which folder: `store`, `results folder`.
+        what: &'static str,
         /// The path.
         path: PathBuf,
+    },
+    /// A name that was read from a file leads out of its folder.
+    #[error("`{name}` is no name of a file in {}", folder.display())]
+    Outside {
+        /// The folder that it was to stand in.
+        folder: PathBuf,
+        /// The name.
+        name: String,
     },
     /// A worker wrote a file under a name that the store keeps for itself.
     #[error("a job wrote {}, a name that the store keeps for itself", path.display())]
@@ -55,13 +65,22 @@ impl StoreError {
         Self::Io { operation, path: path.to_owned(), source }
     }
 
+    /// The same error about another path: the one that the user knows, where it happened on the way there.
+    #[must_use]
+    pub(super) fn about(self, known: &Path) -> Self {
+        match self {
+            Self::Io { operation, path: _, source } => Self::Io { operation, path: known.to_owned(), source },
+            other => other,
+        }
+    }
+
     /// Whether the machine is at fault (disk full, read-only, no permission), so that the next job would fail likewise.
     #[must_use]
     pub fn is_environment(&self) -> bool {
         match self {
             Self::Io { source, .. } => is_environment(source),
             Self::Layout { .. } | Self::NoFolder { .. } => true,
-            Self::Record { .. } | Self::Reserved { .. } => false,
+            Self::Record { .. } | Self::Reserved { .. } | Self::Outside { .. } => false,
         }
     }
 
@@ -72,7 +91,9 @@ impl StoreError {
             Self::Io { source, .. } => hint_for(source)?,
             Self::Record { .. } => "remove the folder of that job: it is done again by the next run",
             Self::Layout { .. } => "give another folder with `--store`, or use the version of the program that made this one",
-            Self::NoFolder { .. } => "give another folder with `--store`",
+            Self::NoFolder { what: "store", .. } => "give another folder with `--store`",
+            Self::NoFolder { .. } => "give another folder with `--results`, or move the file away",
+            Self::Outside { .. } => "the file that states it was not written by this program; do not use it",
             Self::Reserved { .. } => return None,
         };
         Some(hint.to_owned())
@@ -103,7 +124,7 @@ fn hint_for(error: &io::Error) -> Option<&'static str> {
         }
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only: put the store elsewhere with `--store`",
         io::ErrorKind::PermissionDenied => "no permission: check the owner of the store, or put it elsewhere with `--store`",
-        io::ErrorKind::NotADirectory => "a file stands where a folder is expected",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "a file stands where a folder is expected",
         _ => return None,
     })
 }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::atomic::{sync_folder, write_synced};
+use super::atomic::{create_new, sync_folder, write_synced};
 use super::error::Context;
 use super::lease::Acquired;
 use super::record::{self, RECORD_FILE, RECORD_FORMAT, TIMINGS_FILE};
@@ -87,6 +87,13 @@ impl JobDir<'_> {
         Ok(path)
     }
 
+    /// Whether the lease is still ours: a program that slept for minutes may have been taken for dead, and another one does the
+    /// job then.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.store.running_dir().join(&self.lease).exists()
+    }
+
     /// Forgets what was written so far, for another attempt.
     ///
     /// # Errors
@@ -122,7 +129,9 @@ impl JobDir<'_> {
             summary,
         };
         let timings_path = self.out.join(TIMINGS_FILE);
-        fs::write(&timings_path, record::pretty(&timings)).at("write", &timings_path)?;
+        create_new(&timings_path)
+            .and_then(|mut file| file.write_all(record::pretty(&timings).as_bytes()))
+            .at("write", &timings_path)?;
         write_synced(&self.out.join(RECORD_FILE), record::pretty(&record).as_bytes())?;
         if is_dear {
             sync_folder(&self.out)?;

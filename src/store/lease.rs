@@ -7,7 +7,7 @@
 //! after different times. To break a dead one: remove that very name, which two breakers can do at once without harm and
 //! which can never hit the living lease of a third. That is why names are unique and nothing is renamed over.
 
-use std::fs::{self, File};
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW};
 
+use super::atomic::create_new;
 use super::error::Context;
 use super::{Holder, Store, StoreError, list};
 use crate::plan::Key;
@@ -192,7 +193,7 @@ impl Store {
             let mut linked = fs::hard_link(&holder, lease);
             if linked.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
                 // Not made yet, or swept by somebody who took us for dead.
-                File::create(&holder).at("create", &holder)?;
+                make_empty(&holder)?;
                 linked = fs::hard_link(&holder, lease);
             }
             match linked {
@@ -202,12 +203,28 @@ impl Store {
                 other => return other.at("create", lease),
             }
         }
-        File::create(lease).map(drop).at("create", lease)
+        make_empty(lease)
+    }
+
+    /// The living lease of a job, whoever holds it.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn holder_of(&self, key: &Key) -> Result<Option<LeaseInfo>, StoreError> {
+        Ok(self.leases()?.into_iter().find(|lease| lease.key == *key && lease.is_alive))
     }
 
     /// The lease that an output folder in `running/` belongs to.
     pub(super) fn lease_of_out(name: &str) -> Option<&str> {
         name.strip_suffix(OUT_SUFFIX)
+    }
+}
+
+/// Makes an empty file; that it is there already is no error: names of holders and leases are one holder's alone.
+fn make_empty(path: &Path) -> Result<(), StoreError> {
+    match create_new(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map(drop).at("create", path),
     }
 }
 
@@ -221,7 +238,7 @@ fn silence(path: &Path, now: SystemTime) -> Option<Duration> {
 /// the commit finds out.
 fn touch(path: &Path) {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    let _ = rustix::fs::utimensat(CWD, path, &Timestamps { last_access: now, last_modification: now }, AtFlags::empty());
+    let _ = rustix::fs::utimensat(CWD, path, &Timestamps { last_access: now, last_modification: now }, AtFlags::SYMLINK_NOFOLLOW);
 }
 
 /// Whether a file system refuses hard links as such.

@@ -21,6 +21,7 @@
 
 mod atomic;
 mod error;
+mod folder;
 mod gc;
 mod holder;
 mod job_dir;
@@ -37,8 +38,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-pub use atomic::write_atomic;
+pub use atomic::{inside, write_atomic};
 pub use error::StoreError;
+pub use folder::{Replacement, replace_folder, try_folder};
 pub use gc::Swept;
 pub use holder::Holder;
 pub use job_dir::{Begin, JobDir};
@@ -90,7 +92,7 @@ impl Store {
             Ok(text) => return Err(StoreError::Layout { path: root, found: text.trim().into(), expected: LAYOUT.trim() }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if root.exists() && !root.is_dir() {
-                    return Err(StoreError::NoFolder { path: root });
+                    return Err(StoreError::NoFolder { what: "store", path: root });
                 }
             }
             Err(error) => return Err(StoreError::io("read", &format, error)),
@@ -117,6 +119,25 @@ impl Store {
     pub fn with_stale_after(mut self, limit: Duration) -> Self {
         self.stale_after = limit;
         self
+    }
+
+    /// Makes the folders of the store and tries whether something can be written there, before anything depends on it.
+    ///
+    /// # Errors
+    /// Naming what cannot be made or written.
+    pub fn try_writing(&self) -> Result<(), StoreError> {
+        self.prepare()?;
+        for folder in [self.running_dir(), self.root.join("jobs"), self.root.join("work")] {
+            let made = tempfile::Builder::new().prefix("@try-").tempfile_in(&folder);
+            made.and_then(|mut file| io::Write::write_all(&mut file, b"x")).at("write into", &folder)?;
+        }
+        Ok(())
+    }
+
+    /// Where the checkpoints of an unfinished job are kept, whether or not there are any.
+    #[must_use]
+    pub fn work_dir(&self, key: &Key) -> PathBuf {
+        self.root.join("work").join(key.hex())
     }
 
     /// Folder of a finished job, whether or not it is there.
@@ -213,10 +234,6 @@ impl Store {
 
     fn running_dir(&self) -> PathBuf {
         self.root.join("running")
-    }
-
-    fn work_dir(&self, key: &Key) -> PathBuf {
-        self.root.join("work").join(key.hex())
     }
 
     fn failure_path(&self, key: &Key) -> PathBuf {

@@ -75,12 +75,16 @@ pub struct Completion {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Timings {
-    /// Wall time of the attempt that succeeded, seconds.
+    /// Wall time, seconds: of the attempt that succeeded, and of the earlier ones up to the checkpoints that were gone on from.
     pub wall_s: f64,
     /// CPU time of the process meanwhile, seconds: the job's own where it ran alone.
     pub cpu_s: f64,
-    /// Threads it was given.
+    /// Threads that the attempt which succeeded was given.
     pub threads: usize,
+    /// Pairs that a training saw in that time; `None` for other kinds. Fewer than the whole run's where the time of an earlier
+    /// attempt is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u64>,
 }
 
 /// `failed/KEY.json`.
@@ -97,6 +101,14 @@ pub struct FailureRecord {
     pub reason: String,
     /// Attempts made by the program that noted this.
     pub attempts: u32,
+}
+
+impl JobRecord {
+    /// Whether a stand-in of an older program wrote it, which trained nothing: no job of this program writes such a file.
+    #[must_use]
+    pub fn is_stand_in(&self) -> bool {
+        self.outputs.contains_key("output.txt")
+    }
 }
 
 pub(super) fn read(path: &Path) -> Result<Option<JobRecord>, StoreError> {

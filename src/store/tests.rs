@@ -18,7 +18,7 @@ fn job(number: u64) -> (Key, JobSpec) {
 }
 
 fn completion() -> Completion {
-    let timings = Timings { wall_s: 1.5, cpu_s: 1.0, threads: 2 };
+    let timings = Timings { wall_s: 1.5, cpu_s: 1.0, threads: 2, samples: None };
     Completion { status: JobStatus::Finished, reason: None, summary: json!({ "samples": 3 }), timings }
 }
 
@@ -66,7 +66,7 @@ fn a_committed_job_is_finished_and_its_record_names_its_outputs() {
     fs::write(dir.keep().unwrap().join("checkpoint"), b"half").unwrap();
     dir.commit(completion()).unwrap();
     let record = store.record(&key).unwrap().unwrap();
-    assert_eq!((record.job, record.status, record.version), (spec, JobStatus::Finished, 1));
+    assert_eq!((record.job, record.status, record.version), (spec, JobStatus::Finished, DatasetSpec::VERSION));
     let digest = |bytes: &[u8]| FileDigest { blake3: blake3::hash(bytes).to_hex().to_string(), bytes: bytes.len() as u64 };
     let expected = [("index.json", digest(b"{}")), ("shards/0.bin", digest(b"abc"))];
     assert_eq!(record.outputs, BTreeMap::from(expected.map(|(name, digest)| (name.to_owned(), digest))));

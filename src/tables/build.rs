@@ -2,7 +2,7 @@
 //!
 //! Owns [`Table`]. Input: points with their labels and runs, and the records at hand. Invariant: a cell is one point of the
 //! sweep (several points of a cell must be the same runs), so nothing is averaged over but seeds; a run that is not there,
-//! did not finish or lacks the metric is counted as missing. Rows and columns keep the order of the plan.
+//! was not trained to its end or lacks the metric is counted as missing. Rows and columns keep the order of the plan.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -196,10 +196,13 @@ pub const COUNTS: [&str; 4] = ["gmacs", "samples_seen", "steps", "subset_samples
 
 #[expect(clippy::cast_precision_loss, reason = "counts of samples and steps stay far below 2^53")]
 fn value_of(record: &RunRecord, metric: &str) -> Option<f64> {
-    if record.status != RunStatus::Finished {
+    if record.status == RunStatus::Diverged {
         return None;
     }
+    // A run whose one evaluation failed keeps what the others measured.
+    let is_trained = record.steps >= record.config.train.steps;
     let value = record.metrics.get(metric).copied().or(match metric {
+        _ if !is_trained => None,
         "gmacs" => Some(record.gmacs),
         "samples_seen" => Some(record.samples_seen as f64),
         "steps" => Some(record.steps as f64),

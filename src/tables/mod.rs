@@ -17,7 +17,7 @@ pub use drift::{CellData, Drift, DriftKind, TableData, drift};
 pub use error::TablesError;
 pub use label::{Label, OneOrMany, amount, canonical, same_label, sort_labels};
 pub use spec::TableSpec;
-pub use validate::{Problem, TableShape, shape, validate};
+pub use validate::{Problem, TableShape, is_file_name, shape, validate};
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

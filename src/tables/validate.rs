@@ -79,13 +79,24 @@ pub fn shape(spec: &TableSpec, points: &[PointView]) -> TableShape {
     TableShape { columns }
 }
 
+/// Longest name of a table: a file name has 255 bytes at most, and an ending is put behind it.
+const MAX_NAME: usize = 250;
+
+/// Whether a table's name can be that of its files: it stands in one folder and leads out of none.
+#[must_use]
+pub fn is_file_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_plain) && !name.starts_with('.')
+}
+
 /// What is wrong with a table of these points and metrics; empty where it can be made.
 #[must_use]
 pub fn validate(spec: &TableSpec, points: &[PointView], metrics: &[String]) -> Vec<Problem> {
     let TableSpec { name, caption: _, rows, columns, filter, values } = spec;
     let mut problems = Vec::new();
-    if name.is_empty() || name.contains(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c))) || name.starts_with('.') {
-        problems.push(Problem::new("name", format!("`{name}` is not a file name of letters, digits, `-`, `_` and `.`")));
+    if !is_file_name(name) {
+        let what = format!("`{name}` is not a file name of letters, digits, `-`, `_` and `.`, {MAX_NAME} at most");
+        problems.push(Problem::new("name", what));
     }
     let mut axes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (path, label) in points.iter().flat_map(|point| &point.labels) {

@@ -9,12 +9,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use scaledown::executor::{
-    Behaviour, FakeWorker, JobContext, JobError, JobOutput, Options, Outcome, Shutdown, Worker, execute, signals,
-};
+use scaledown::executor::{JobContext, JobError, JobOutput, Options, Outcome, Shutdown, Worker, execute, signals};
 use scaledown::plan::{Job, Plan, PlannedRun, ReportInput, build};
 use scaledown::run::{Event, JobKind, RunConfig};
 use scaledown::store::Store;
+
+use crate::fake::{Behaviour, FakeWorker};
 
 /// `num_runs` runs on two pools, one evaluation each, and a report.
 pub fn plan(num_runs: u64) -> Plan {

@@ -3,12 +3,13 @@
 use std::num::NonZero;
 use std::time::Duration;
 
-use scaledown::executor::{Behaviour, JobState, Options};
+use scaledown::executor::{JobState, Options};
 use scaledown::plan::{Job, JobSpec};
 use scaledown::run::{Event, JobKind};
 use scaledown::store::JobStatus;
 
 use crate::common::{Rig, options, succeed};
+use crate::fake::Behaviour;
 
 /// A script for the train job of one seed; all else succeeds.
 fn seed(wanted: u64, behaviour: Behaviour) -> impl Fn(&Job) -> Behaviour + Send + Sync + 'static {

@@ -5,6 +5,8 @@
 mod common;
 mod disk;
 mod failures;
+#[path = "../support/fake.rs"]
+mod fake;
 mod kill;
 mod resume;
 mod two_programs;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use scaledown::executor::{Behaviour, EvaluateSummary, JobState, Shutdown, Stage, TrainSummary};
+use scaledown::executor::{EvaluateSummary, JobState, Shutdown, Stage, TrainSummary};
 use scaledown::run::{Event, JobKind};
 use scaledown::store::JobStatus;
 
 use crate::common::{Rig, is_empty, options, snapshot, stepping, succeed, times_done};
+use crate::fake::Behaviour;
 
 #[test]
 fn every_job_runs_once_and_a_second_execution_finds_nothing_to_do() {

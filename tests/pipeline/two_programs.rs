@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use scaledown::executor::{Behaviour, JobState, Stage};
+use scaledown::executor::{JobState, Stage};
 use scaledown::run::{Event, JobKind};
 use scaledown::store::{Begin, Store};
 
 use crate::common::{Rig, options, program, snapshot, spawn, stepping, succeed, times_done};
+use crate::fake::Behaviour;
 
 #[test]
 fn two_programs_on_one_store_both_finish_and_no_job_is_done_twice() {
@@ -36,7 +37,7 @@ fn a_job_that_another_program_does_is_waited_for_and_adopted() {
         let Begin::Work(dir) = other.begin(&job.key, &job.spec).unwrap() else { panic!("the store is new") };
         scope.spawn(move || {
             std::thread::sleep(Duration::from_millis(150));
-            let timings = scaledown::store::Timings { wall_s: 0.1, cpu_s: 0.1, threads: 1 };
+            let timings = scaledown::store::Timings { wall_s: 0.1, cpu_s: 0.1, threads: 1, samples: None };
             let status = scaledown::store::JobStatus::Finished;
             let summary = serde_json::json!({});
             dir.commit(scaledown::store::Completion { status, reason: None, summary, timings }).unwrap();
@@ -81,4 +82,44 @@ fn while_another_program_holds_one_job_the_others_are_done() {
         rig.run_with(&options(1), |job| if job.spec.kind() == JobKind::Report { Behaviour::Panic } else { Behaviour::Succeed });
     drop(dir);
     assert_eq!(outcome.waiting, [rig.train(0), rig.plan.runs()[0].evaluates[0], rig.plan.report().unwrap()]);
+}
+
+#[test]
+fn a_job_that_was_taken_over_by_another_program_is_its_result_and_no_failure() {
+    let mut rig = Rig::new(1);
+    let job = rig.plan.job(rig.train(0)).clone();
+    let running = rig.store.path().join("running");
+    let taken = std::sync::atomic::AtomicBool::new(false);
+    let (path, other_job) = (rig.store.path().to_owned(), job.clone());
+    // As a program on another machine would after minutes of silence: it breaks the lease and takes its own.
+    rig.on_event = Box::new(move |event, _| {
+        if !matches!(event, Event::Step { step: 1, .. }) || taken.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        for entry in std::fs::read_dir(&running).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            if name.starts_with(&other_job.key.hex()) {
+                let _ = std::fs::remove_file(entry.path()).or_else(|_| std::fs::remove_dir_all(entry.path()));
+            }
+        }
+        let (path, job) = (path.clone(), other_job.clone());
+        let (ready, taken) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let other = Store::open(&path).unwrap();
+            let Begin::Work(dir) = other.begin(&job.key, &job.spec).unwrap() else { panic!("the lease was broken") };
+            ready.send(()).unwrap();
+            std::thread::sleep(Duration::from_millis(1200));
+            let timings = scaledown::store::Timings { wall_s: 0.1, cpu_s: 0.1, threads: 1, samples: None };
+            let status = scaledown::store::JobStatus::Finished;
+            let summary = serde_json::json!({});
+            dir.commit(scaledown::store::Completion { status, reason: None, summary, timings }).unwrap();
+        });
+        taken.recv().unwrap();
+    });
+    let outcome = rig.run(stepping(200, Duration::from_millis(10)));
+    assert!(outcome.is_complete(), "{outcome:?}");
+    assert_eq!(outcome.states[rig.train(0)], JobState::Adopted);
+    assert!(rig.store.overview().unwrap().failures.is_empty());
+    let told = |event: &Event| matches!(event, Event::Warning { message } if message.contains("was taken over by process "));
+    assert_eq!(rig.count(told), 1, "{:?}", rig.events.lock().unwrap());
 }

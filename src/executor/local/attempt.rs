@@ -1,15 +1,16 @@
 //! One job from its lease to its record: attempts, time limit, panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Execution;
+use crate::executor::worker::Account;
 use crate::executor::{JobContext, JobError, JobOutput, Stage};
-use crate::plan::{Job, JobSpec};
+use crate::plan::JobSpec;
 use crate::run::{Event, JobKind};
 use crate::store::{Begin, Completion, FailureRecord, JobDir, JobStatus, LeaseInfo, StoreError, Timings};
 
@@ -22,6 +23,8 @@ pub(super) enum Settled {
     Adopted,
     /// Another program is at it.
     Held(LeaseInfo),
+    /// Another program took it from this one, which was silent for too long; who, where it is still at it.
+    TakenOver(Option<LeaseInfo>),
     /// It failed for good.
     Failed { reason: String, hint: Option<String>, is_environment: bool },
     /// It stopped as asked.
@@ -54,8 +57,9 @@ impl Fault {
 
 /// How one attempt ended.
 enum Attempt {
-    Done(JobOutput),
+    Done(JobOutput, Timings),
     Stopped,
+    TakenOver,
     Faulty(Fault),
 }
 
@@ -72,26 +76,22 @@ impl Execution<'_> {
         match self.inherited(index) {
             Ok(None) => {}
             Ok(Some(output)) => {
-                return self
-                    .commit(dir, output, Instant::now(), Duration::ZERO)
-                    .unwrap_or_else(|fault| self.give_up(index, 1, fault));
+                let timings = Timings { wall_s: 0.0, cpu_s: 0.0, threads: self.options.threads.get(), samples: None };
+                return self.commit(index, 1, dir, output, timings);
             }
             Err(error) => return self.give_up(index, 1, error.into()),
         }
         let mut attempt = 1;
         loop {
-            let (start, cpu_start) = (Instant::now(), cpu_time());
             let label = self.plan.label(index);
             (self.events)(Event::Started { job: index, kind: job.spec.kind(), label, attempt });
             let missing = if job.spec.kind() == JobKind::Report { self.lock().missing_for(index) } else { Vec::new() };
             let fault = match self.attempt(index, attempt, &dir, &missing) {
                 // A report on less than everything is not what its key promises: it was written, and is not kept.
-                Attempt::Done(_) if !missing.is_empty() => return Settled::Finished { wall_s: start.elapsed().as_secs_f64() },
-                Attempt::Done(output) => {
-                    let cpu = cpu_time().saturating_sub(cpu_start);
-                    return self.commit(dir, output, start, cpu).unwrap_or_else(|fault| self.give_up(index, attempt, fault));
-                }
+                Attempt::Done(_, timings) if !missing.is_empty() => return Settled::Finished { wall_s: timings.wall_s },
+                Attempt::Done(output, timings) => return self.commit(index, attempt, dir, output, timings),
                 Attempt::Stopped => return Settled::Interrupted,
+                Attempt::TakenOver => return self.taken_over(index),
                 Attempt::Faulty(fault) => fault,
             };
             let is_last = !fault.retryable || attempt > self.options.retries || self.shutdown.stage() > Stage::Running;
@@ -117,16 +117,24 @@ impl Execution<'_> {
             shutdown: self.shutdown,
             deadline: self.options.time_limit.and_then(|limit| Instant::now().checked_add(limit)),
             over_time: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             events: self.events,
-            last_event: Mutex::new(None),
+            account: Mutex::new(Account::begin()),
             missing,
         };
         let job = self.plan.job(index);
         // The worker is shared and owns what it changes behind locks; the job's folder is thrown away after a panic.
         let result = catch_unwind(AssertUnwindSafe(|| self.worker.run(job, &ctx)));
         let is_over_time = ctx.over_time.load(Ordering::Acquire);
+        // What it wrote is gone with its lease, so whatever it says about its end is about that.
+        if !dir.is_held() && self.shutdown.stage() < Stage::Stopping {
+            return Attempt::TakenOver;
+        }
         match result {
-            Ok(Ok(output)) => Attempt::Done(output),
+            Ok(Ok(output)) => {
+                let account = ctx.account.into_inner().unwrap_or_else(PoisonError::into_inner);
+                Attempt::Done(output, account.timings(self.options.threads.get()))
+            }
             Ok(Err(JobError::Interrupted)) => self.stopped(is_over_time),
             Ok(Err(JobError::Failed { reason, retryable, hint })) => {
                 Attempt::Faulty(Fault { reason, hint, retryable, is_environment: false })
@@ -156,32 +164,35 @@ impl Execution<'_> {
         }
     }
 
-    fn commit(&self, dir: JobDir<'_>, output: JobOutput, start: Instant, cpu: Duration) -> Result<Settled, Fault> {
-        let wall_s = start.elapsed().as_secs_f64();
-        let timings = Timings { wall_s, cpu_s: cpu.as_secs_f64(), threads: self.options.threads.get() };
+    fn commit(&self, index: usize, attempt: u32, dir: JobDir<'_>, output: JobOutput, timings: Timings) -> Settled {
         let JobOutput { status, reason, summary } = output;
-        dir.commit(Completion { status, reason, summary, timings })?;
-        Ok(Settled::Finished { wall_s })
+        let key = *dir.key();
+        match dir.commit(Completion { status, reason, summary, timings }) {
+            Ok(_) => Settled::Finished { wall_s: timings.wall_s },
+            // Taken over in the last moment: the other one's outputs are as good.
+            Err(_) if self.store.is_finished(&key) => Settled::Adopted,
+            Err(error) => self.give_up(index, attempt, error.into()),
+        }
     }
 
-    /// The end of a job that a diverged one feeds: diverged itself, without being done.
+    /// What becomes of a job whose lease another program has broken: it does the job, or it did.
+    fn taken_over(&self, index: usize) -> Settled {
+        let key = &self.plan.job(index).key;
+        match self.store.holder_of(key) {
+            Ok(holder) => Settled::TakenOver(holder),
+            Err(error) => self.give_up(index, 1, error.into()),
+        }
+    }
+
+    /// The end of an evaluation whose training diverged: it has no model to measure, which is data and no failure. Everything
+    /// else that reads a diverged training (scores by a scorer) fails by itself and says so.
     fn inherited(&self, index: usize) -> Result<Option<JobOutput>, StoreError> {
-        let job = self.plan.job(index);
-        if job.spec.kind() == JobKind::Report {
+        let JobSpec::Evaluate(spec) = &self.plan.job(index).spec else { return Ok(None) };
+        let Some(record) = self.store.record(&spec.train)?.filter(|record| record.status == JobStatus::Diverged) else {
             return Ok(None);
-        }
-        for parent in job.spec.parents() {
-            let can_diverge = self.plan.index_of(&parent).is_some_and(|parent| can_diverge(self.plan.job(parent)));
-            if can_diverge
-                && let Some(record) = self.store.record(&parent)?
-                && record.status == JobStatus::Diverged
-            {
-                let why = record.reason.unwrap_or_else(|| "diverged".into());
-                let summary = if job.spec.kind() == JobKind::Evaluate { json!({ "metrics": {} }) } else { Value::Null };
-                return Ok(Some(JobOutput { status: JobStatus::Diverged, reason: Some(why), summary }));
-            }
-        }
-        Ok(None)
+        };
+        let why = record.reason.unwrap_or_else(|| "diverged".into());
+        Ok(Some(JobOutput::diverged(why, &json!({ "metrics": {} }))))
     }
 
     fn give_up(&self, index: usize, attempts: u32, fault: Fault) -> Settled {
@@ -200,14 +211,4 @@ impl Execution<'_> {
         }
         fault.settled()
     }
-}
-
-fn can_diverge(job: &Job) -> bool {
-    matches!(job.spec, JobSpec::Train(_) | JobSpec::Scores(_) | JobSpec::Subset(_))
-}
-
-/// CPU time of this process so far.
-fn cpu_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -281,8 +281,10 @@ impl<'a> Execution<'a> {
 
     /// Enters what became of a job and tells about what follows from it.
     fn settle(&self, job: usize, settled: Settled) -> MutexGuard<'_, Queue<'a>> {
-        if let Settled::Held(info) = &settled {
-            self.tell_of(info, job);
+        match &settled {
+            Settled::Held(info) => self.tell_of(info, job),
+            Settled::TakenOver(by) => self.tell_of_takeover(by.as_ref(), job),
+            _ => {}
         }
         let mut queue = self.lock();
         let consequences = queue.settle(job, settled, Instant::now());
@@ -304,6 +306,14 @@ impl<'a> Execution<'a> {
                 "{holder} works on this store too (now on {kind} {label}): taking other jobs, or waiting for its results"
             ));
         }
+    }
+
+    fn tell_of_takeover(&self, by: Option<&LeaseInfo>, job: usize) {
+        let (kind, label) = (self.plan.job(job).spec.kind().name(), self.plan.label(job));
+        let by = by.map_or_else(|| "another program".to_owned(), ToString::to_string);
+        self.warn(format!(
+            "{kind} {label} was taken over by {by}: this program showed no sign of life for too long; its result is waited for"
+        ));
     }
 
     fn warn(&self, message: String) {

@@ -123,7 +123,7 @@ impl<'a> Queue<'a> {
         self.classes[self.class(job)].running -= 1;
         let mut events = Vec::new();
         match settled {
-            Settled::Held(_) => {
+            Settled::Held(_) | Settled::TakenOver(_) => {
                 self.hold(job, now);
                 return events;
             }
@@ -170,7 +170,10 @@ impl<'a> Queue<'a> {
             .parents(job)
             .filter_map(|parent| match self.states[parent] {
                 JobState::Failed => Some((parent, reason(parent))),
-                JobState::Blocked { by } => Some((parent, format!("needs {}, which failed: {}", self.plan.label(by), reason(by)))),
+                JobState::Blocked { by } => {
+                    let kind = self.plan.job(by).spec.kind().name();
+                    Some((parent, format!("needs {kind} {}, which failed: {}", self.plan.label(by), reason(by))))
+                }
                 _ => None,
             })
             .collect();

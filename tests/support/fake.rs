@@ -1,15 +1,18 @@
 //! A worker that trains nothing: scripted outcomes, small outputs, and metrics that are a plausible pure function of what a
-//! job is. It puts the whole pipeline to work, from spec to claims, in milliseconds.
+//! job is. It puts the executor and the store to work in milliseconds.
+//!
+//! It belongs to tests and benchmarks alone, which include this file by its path: the library and the program have no worker
+//! but the one that trains.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use super::{Control, EvaluateSummary, JobContext, JobError, JobOutput, TrainSummary, Worker};
-use crate::plan::{EvaluateSpec, Job, JobSpec, Key, TrainSpec};
-use crate::run::{DataSource, EvalTask, ImageEncoderConfig, Keep};
-use crate::store::write_atomic;
+use scaledown::executor::{Control, EvaluateSummary, JobContext, JobError, JobOutput, TrainSummary, Worker};
+use scaledown::plan::{EvaluateSpec, Job, JobSpec, Key, TrainSpec};
+use scaledown::run::{DataSource, EvalTask, ImageEncoderConfig, Keep};
+use scaledown::store::write_atomic;
 
 /// What a scripted job does.
 #[derive(Debug, Clone, PartialEq, Eq)]

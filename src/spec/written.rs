@@ -1,0 +1,122 @@
+//! Paths as the user wrote them: `${DATA}/t.tar`, relative to the file that states it, with its braces.
+//!
+//! Runs need paths that can be opened from where the program was started; records must not depend on where that is. Input: a
+//! composed tree. Output: [`Written`], which turns the paths of a resolved config back into the texts that stand in the file.
+
+use std::collections::HashMap;
+
+use super::brace;
+use super::source::Sources;
+use super::tree::{Node, Scalar, Tree};
+use crate::run::{DataConfig, DataSource, EvalConfig, EvalSource, QualityBy, QualityConfig, RunConfig, TokenizerConfig};
+
+/// The texts behind resolved paths. A path that no file states is its own text.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    paths: HashMap<String, String>,
+    shards: HashMap<Vec<String>, String>,
+}
+
+impl Written {
+    /// Notes every scalar of a tree as the path that it would be.
+    pub(super) fn note(&mut self, tree: &Node, sources: &Sources) {
+        self.descend(tree, sources, false);
+    }
+
+    fn descend(&mut self, node: &Node, sources: &Sources, is_shards: bool) {
+        match &node.value {
+            Tree::List(items) => items.iter().for_each(|item| self.descend(item, sources, is_shards)),
+            Tree::Map(entries) => {
+                for entry in entries {
+                    // A key may be a whole axis path, and the values of an axis stand below it.
+                    let is_shards = is_shards || entry.key.rsplit('.').next() == Some("shards");
+                    self.descend(&entry.value, sources, is_shards);
+                }
+            }
+            Tree::Scalar(Scalar { text, template, .. }) => {
+                let written = template.as_ref().unwrap_or(text);
+                let located = |part: &str| sources.join(node.span.file, part);
+                if is_shards {
+                    let parts: Vec<String> = brace::split_patterns(text).map(located).collect();
+                    if let Ok(paths) = brace::expand(&parts.join("::"), brace::MAX_PATHS) {
+                        self.shards.entry(paths).or_insert_with(|| written.clone());
+                    }
+                } else {
+                    self.paths.entry(located(text)).or_insert_with(|| written.clone());
+                }
+            }
+        }
+    }
+
+    /// The text of a path.
+    #[must_use]
+    pub fn path(&self, path: &str) -> String {
+        self.paths.get(path).map_or(path, String::as_str).to_owned()
+    }
+
+    /// The text of a list of shards, as one pattern where it was written as one.
+    #[must_use]
+    pub fn shards(&self, paths: &[String]) -> Vec<String> {
+        self.shards.get(paths).map_or_else(|| paths.iter().map(|path| self.path(path)).collect(), |text| vec![text.clone()])
+    }
+
+    /// A training source with its paths as written.
+    #[must_use]
+    pub fn data(&self, source: &DataSource) -> DataSource {
+        match source {
+            DataSource::Webdataset { shards } => DataSource::Webdataset { shards: self.shards(shards) },
+            DataSource::Table { file, image_column, caption_column } => DataSource::Table {
+                file: self.path(file),
+                image_column: image_column.clone(),
+                caption_column: caption_column.clone(),
+            },
+            DataSource::Scenes { .. } | DataSource::Declared { .. } => source.clone(),
+        }
+    }
+
+    /// An evaluation source with its paths as written.
+    #[must_use]
+    pub fn eval(&self, source: &EvalSource) -> EvalSource {
+        match source {
+            EvalSource::Folder { path, split } => EvalSource::Folder { path: self.path(path), split: split.clone() },
+            EvalSource::Shards { shards, class_field, classnames, templates } => EvalSource::Shards {
+                shards: self.shards(shards),
+                class_field: class_field.clone(),
+                classnames: self.path(classnames),
+                templates: self.path(templates),
+            },
+            EvalSource::Scenes { .. } => source.clone(),
+        }
+    }
+
+    /// A whole config with its paths as written: the form that stands in records.
+    #[must_use]
+    pub fn config(&self, config: &RunConfig) -> RunConfig {
+        let RunConfig { data, model, train, evaluate, seed, device, precision } = config;
+        let DataConfig { source, size, quality, tokenizer } = data;
+        let quality = quality.as_ref().map(|QualityConfig { keep, by }| QualityConfig {
+            keep: *keep,
+            by: match by {
+                QualityBy::Similarity { scorer } => QualityBy::Similarity { scorer: Box::new(self.config(scorer)) },
+                QualityBy::Random | QualityBy::Field(_) => by.clone(),
+            },
+        });
+        let tokenizer = match tokenizer {
+            TokenizerConfig::ClipBpe { file } => TokenizerConfig::ClipBpe { file: self.path(file) },
+            TokenizerConfig::Bpe { .. } | TokenizerConfig::Unigram { .. } => tokenizer.clone(),
+        };
+        let mut evaluate: Vec<EvalConfig> = evaluate.clone();
+        for set in evaluate.iter_mut().flat_map(|config| &mut config.sets) {
+            set.source = self.eval(&set.source);
+        }
+        RunConfig {
+            data: DataConfig { source: self.data(source), size: *size, quality, tokenizer },
+            model: model.clone(),
+            train: train.clone(),
+            evaluate,
+            seed: *seed,
+            device: *device,
+            precision: *precision,
+        }
+    }
+}

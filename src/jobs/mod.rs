@@ -20,7 +20,7 @@ use crate::trainer::TrainerError;
 
 /// File names inside job folders that other jobs read.
 pub(crate) mod files {
-    /// A trained model, under `open_clip`'s names.
+    /// A trained model.
     pub const MODEL: &str = "model.safetensors";
     /// A loss curve.
     pub const CURVE: &str = "curve.json";

@@ -212,11 +212,11 @@ impl SubsetSpec {
 }
 impl TrainSpec {
     /// Version of the code that trains.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl EvaluateSpec {
     /// Version of the code that evaluates.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl ReportSpec {
     /// Version of the code that writes results.

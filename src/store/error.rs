@@ -40,6 +40,16 @@ pub enum StoreError {
         /// The path.
         path: PathBuf,
     },
+    /// A file of a finished job is not the one that it wrote.
+    #[error("{} is not what its job wrote: {reason}; the job was set aside in {}", path.display(), aside.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How it differs.
+        reason: String,
+        /// Where the job's folder is now.
+        aside: PathBuf,
+    },
     /// A worker wrote a file under a name that the store keeps for itself.
     #[error("a job wrote {}, a name that the store keeps for itself", path.display())]
     Reserved {
@@ -61,7 +71,7 @@ impl StoreError {
         match self {
             Self::Io { source, .. } => is_environment(source),
             Self::Layout { .. } | Self::NoFolder { .. } => true,
-            Self::Record { .. } | Self::Reserved { .. } => false,
+            Self::Record { .. } | Self::Reserved { .. } | Self::Damaged { .. } => false,
         }
     }
 
@@ -73,6 +83,7 @@ impl StoreError {
             Self::Record { .. } => "remove the folder of that job: it is done again by the next run",
             Self::Layout { .. } => "give another folder with `--store`, or use the version of the program that made this one",
             Self::NoFolder { .. } => "give another folder with `--store`",
+            Self::Damaged { .. } => "run the same command again: that job is done anew, and what stands on it goes on",
             Self::Reserved { .. } => return None,
         };
         Some(hint.to_owned())

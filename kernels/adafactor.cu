@@ -2,7 +2,8 @@
 //   g = clip grad; row[i] = d row[i] + (1 - d) mean over j of (g[i, j]^2 + 1e-30); column[j] likewise over i
 //   update[i, j] = g[i, j] / sqrt(row[i] / mean(row)) / sqrt(column[j])
 //   not factored: v = d v + (1 - d) (g^2 + 1e-30); update = g / sqrt(v)
-//   m = b1 m + (1 - b1) update; p = keep p - lr m                      keep is 1 where a matrix has no weight decay
+//   m = b1 m + (1 - b1) update; p = keep p - lr m                      keep is 1 where a matrix has no weight decay, else
+//                                                                      the host's TrainConfig::decay_factor, as for AdamW
 // Arguments: params, grads, momentum float, shadow real or null (p once more, rounded), flat with the same offsets; second float:
 // a matrix has its rows, then its columns, at Matrix.second; controls, report float[8] (common.cuh); scratch float, see Matrix.
 // All start at multiples of 16 bytes, every parameter at a multiple of 64 floats. Tables (Matrix, Tile, Merge, Piece) are made

@@ -1,6 +1,7 @@
 // One step of AdamW over the flat parameters.
 //   g = clip grad; m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2
-//   p = keep p - lr (m unbias1) / (sqrt(v unbias2) + eps)          keep is 1 where a piece has no weight decay
+//   p = keep p - lr (m unbias1) / (sqrt(v unbias2) + eps)          keep is 1 where a piece has no weight decay,
+//                                                                  else the host's TrainConfig::decay_factor
 // Arguments: pieces Piece[gridDim.x] (common.cuh); params, m, v float, grads float, shadow real or null, all flat with the
 // same offsets, first elements at multiples of 16 bytes; controls, report float[8]. shadow is p once more, rounded.
 // Decomposition: a block a piece, 4 adjacent elements a thread and pass. Arithmetic in float, operation by operation as on the

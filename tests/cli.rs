@@ -69,6 +69,60 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Replaces the last values of every model file of a store by what is no number.
+fn spoil_models(store: &Path) -> Result<usize, Box<dyn std::error::Error>> {
+    let mut spoilt = 0;
+    for shard in std::fs::read_dir(store.join("jobs"))? {
+        for job in std::fs::read_dir(shard?.path())? {
+            let path = job?.path().join("model.safetensors");
+            let Ok(mut bytes) = std::fs::read(&path) else { continue };
+            let start = bytes.len() - 64;
+            bytes[start..].chunks_exact_mut(4).for_each(|value| value.copy_from_slice(&f32::NAN.to_le_bytes()));
+            std::fs::write(&path, bytes)?;
+            spoilt += 1;
+        }
+    }
+    Ok(spoilt)
+}
+
+#[test]
+fn a_model_that_was_damaged_on_disk_is_not_measured_and_the_same_command_trains_it_again() -> Outcome {
+    let place = Place::new(SMALL)?;
+    assert_eq!(place.scaledown(&["run", "small.yaml"])?.status.code(), Some(0));
+    // What was measured from now on: another number of images.
+    std::fs::write(
+        place.path().join("small.yaml"),
+        SMALL.replace("zeroshot: scenes, samples: 80", "zeroshot: scenes, samples: 90"),
+    )?;
+    assert_eq!(spoil_models(&place.path().join(".scaledown"))?, 4);
+    let broken = place.scaledown(&["run", "small.yaml"])?;
+    let said = text(&[&broken.stdout[..], &broken.stderr[..]].concat());
+    assert_eq!(broken.status.code(), Some(4), "{said}");
+    assert!(said.contains("model.safetensors is not what its job wrote"), "{said}");
+    let mended = place.scaledown(&["run", "small.yaml"])?;
+    assert_eq!(mended.status.code(), Some(0), "{}", text(&mended.stderr));
+    let whole = Place::new(&std::fs::read_to_string(place.path().join("small.yaml"))?)?;
+    assert_eq!(whole.scaledown(&["run", "small.yaml"])?.status.code(), Some(0));
+    assert_eq!(place.results()?, whole.results()?, "as if nothing had happened");
+    Ok(())
+}
+
+#[test]
+fn a_run_whose_last_update_is_not_finite_has_diverged_and_no_metric() -> Outcome {
+    let text_of =
+        |lr: &str| SMALL.replace("train.lr: [1e-3, 2e-3]", &format!("train.lr: [1e-3, {lr}]")).replace("steps: 6", "steps: 1");
+    for lr in ["3e38", "1e30"] {
+        let place = Place::new(&text_of(lr))?;
+        let out = place.scaledown(&["run", "small.yaml"])?;
+        assert!(text(&out.stderr).contains("`train.lr`: found"), "a warning: {}", text(&out.stderr));
+        let rows = std::fs::read_to_string(place.path().join("results/small/runs.csv"))?;
+        let bad: Vec<&str> = rows.lines().filter(|row| row.contains(",diverged,") || row.contains(",failed,")).collect();
+        assert_eq!(bad.len(), 2, "both seeds: {rows}");
+        assert!(!rows.contains(",100"), "nothing is always right: {rows}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_sweep_trains_measures_and_judges_and_the_second_time_has_nothing_to_do() -> Outcome {
     let place = Place::new(SMALL)?;

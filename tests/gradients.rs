@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use scaledown::data::{Philox, Stream};
 use scaledown::run::{
-    Activation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig, TrainConfig,
-    VitConfig,
+    Activation, DecayScale, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig,
+    TextEncoderConfig, TrainConfig, VitConfig,
 };
 use scaledown::trainer::backend::cpu::{CpuSettings, CpuStep};
 use scaledown::trainer::backend::reference::{ReferenceOptimizer, ReferenceStep};
@@ -206,6 +206,7 @@ fn upstream(program: &Program, samples: usize, side: u64) -> Vec<f64> {
 fn train(optimizer: OptimizerConfig) -> TrainConfig {
     TrainConfig {
         strategy: StrategyConfig::clip(),
+        loss: LossConfig::Contrastive,
         batch_size: 8,
         accumulate: 1,
         steps: 10,
@@ -213,6 +214,7 @@ fn train(optimizer: OptimizerConfig) -> TrainConfig {
         warmup_steps: 2,
         optimizer,
         weight_decay: 0.2,
+        decay_scale: DecayScale::Rate,
         grad_clip_norm: None,
         lanes: 8,
     }
@@ -459,7 +461,8 @@ fn optimisers_make_the_updates_of_the_reference_from_the_same_gradients() {
     let program = CASES[1].program();
     assert!(program.params.iter().any(|view| view.matrix.count == 3 && view.matrix.rows >= 32), "a stack of factored matrices");
     for (optimizer, grad_clip_norm) in [(ADAMW, None), (ADAMW, Some(0.5)), (ADAFACTOR, None), (ADAFACTOR, Some(0.5))] {
-        let config = TrainConfig { grad_clip_norm, ..train(optimizer) };
+        let decay_scale = if grad_clip_norm.is_some() { DecayScale::RelativeRate } else { DecayScale::Rate };
+        let config = TrainConfig { grad_clip_norm, decay_scale, ..train(optimizer) };
         let (mut fast, mut plain) = (Optimizer::new(&program, &config), ReferenceOptimizer::new(&program, &config));
         let mut found = parameters(&program);
         let mut expected = widen(&found);
@@ -493,24 +496,66 @@ fn a_clipped_gradient_has_the_limit_as_its_norm_and_a_short_one_is_left_alone() 
     }
 }
 
+/// CPU against f64, and f64 against the slopes of its loss along scale and bias, on the sigmoid loss.
+#[test]
+fn gradients_on_the_sigmoid_loss_are_those_of_the_reference_and_its_slopes() {
+    for case in CASES {
+        let program = Arc::new(model::build_with(&case.model(), LossConfig::Sigmoid { logit_bias_init: -10.0 }, case.masked));
+        let batch = case.batch(case.batch);
+        let mut parameters = parameters(&program);
+        let [scale, bias] = [program.log_logit_scale, program.logit_bias.expect("a bias")].map(|idx| program.params[idx].offset);
+        for start in [[10_f64.ln(), -10.0], [30_f64.ln(), -0.5]] {
+            (parameters[scale], parameters[bias]) = (start[0] as f32, start[1] as f32);
+            let mut oracle = ReferenceStep::new(program.clone(), &parameters, None).expect("one value a parameter");
+            let mut step = cpu(&program, 2, 8, None);
+            step.set_parameters(&parameters).expect("one value a parameter");
+            let (expected, found) = (oracle.gradient(&batch, 1).expect("never fails"), step.gradient(&batch, 2).expect("memory"));
+            let what = format!("{}, start {start:?}", case.name);
+            assert!((found.loss / expected.loss - 1.0).abs() < 1e-5, "{what}: loss {}, expected {}", found.loss, expected.loss);
+            let found = step.gradients().expect("the CPU can be read");
+            assert_gradients_near(&what, &program, &found, oracle.gradients_f64(), F32_TOLERANCE);
+            for at in [scale, bias] {
+                const H: f64 = 1e-4;
+                let start = oracle.parameters_f64()[at];
+                let mut loss = |moved: f64| {
+                    oracle.parameters_f64_mut()[at] = start + moved;
+                    let loss = oracle.loss(&batch);
+                    oracle.parameters_f64_mut()[at] = start;
+                    loss
+                };
+                let slope = (loss(H) - loss(-H)) / (2.0 * H);
+                let gradient = oracle.gradients_f64()[at];
+                assert!((gradient - slope).abs() <= 1e-6 * slope.abs().max(1e-2), "{what}: {gradient}, slope {slope}");
+            }
+        }
+    }
+}
+
 #[test]
 fn weight_decay_shrinks_matrices_and_nothing_else() {
     let program = CASES[0].program();
     let is_matrix = |name: &str| {
-        let exempt = ["ln_", "bias", "positional_embedding", "class_embedding", "logit_scale"];
+        let exempt = ["ln_", "bias", "positional_embedding", "class_embedding", "logit_"];
         !exempt.iter().any(|part| name.contains(part))
     };
-    // Half of the peak rate: AdamW decays by lr * weight_decay, Adafactor by (lr / peak lr) * weight_decay.
-    for (optimizer, kept) in [(ADAMW, 1.0 - 1e-3 * 0.2), (ADAFACTOR, 1.0 - 0.5 * 0.2)] {
+    // Half of the peak rate, which is 2e-3: the same decay for both optimisers.
+    let scales = [(DecayScale::Rate, 1.0 - 1e-3 * 0.2), (DecayScale::RelativeRate, 1.0 - 0.5 * 0.2)];
+    for (optimizer, (decay_scale, kept)) in [ADAMW, ADAFACTOR].into_iter().flat_map(|by| scales.map(|scale| (by, scale))) {
+        let config = TrainConfig { decay_scale, ..train(optimizer) };
         let start = parameters(&program);
         let mut moved = start.clone();
         let mut gradient = vec![0.0; start.len()];
-        Optimizer::new(&program, &train(optimizer)).update(0, 1e-3, &mut moved, &mut gradient);
+        Optimizer::new(&program, &config).update(0, 1e-3, &mut moved, &mut gradient);
+        let mut oracle = widen(&start);
+        ReferenceOptimizer::new(&program, &config).update(0, 1e-3, &mut oracle, &vec![0.0; start.len()]);
         for view in &program.params {
             assert_eq!(view.decay, is_matrix(&view.name), "{}", view.name);
             let factor = if view.decay { kept } else { 1.0 };
             for (moved, start) in moved[view.range()].iter().zip(&start[view.range()]) {
                 assert!((f64::from(*moved) - factor * f64::from(*start)).abs() < 1e-6, "{optimizer:?}, {}", view.name);
+            }
+            for (moved, start) in oracle[view.range()].iter().zip(&start[view.range()]) {
+                assert!((*moved - factor * f64::from(*start)).abs() < 1e-9, "{optimizer:?} in f64, {}", view.name);
             }
         }
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use scaledown::data::{Philox, Stream};
 use scaledown::run::{
-    Activation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig, TrainConfig,
-    VitConfig,
+    Activation, DecayScale, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig,
+    TextEncoderConfig, TrainConfig, VitConfig,
 };
 use scaledown::trainer::backend::cpu::{CpuSettings, CpuStep};
 use scaledown::trainer::backend::{Step as _, StepBatch};
@@ -51,6 +51,7 @@ fn config(pooling: Pooling) -> ModelConfig {
 fn train(optimizer: OptimizerConfig, lr: f64) -> TrainConfig {
     TrainConfig {
         strategy: StrategyConfig::clip(),
+        loss: LossConfig::Contrastive,
         batch_size: PAIRS as u64,
         accumulate: 1,
         steps: 40,
@@ -58,6 +59,7 @@ fn train(optimizer: OptimizerConfig, lr: f64) -> TrainConfig {
         warmup_steps: 5,
         optimizer,
         weight_decay: 0.0,
+        decay_scale: DecayScale::Rate,
         grad_clip_norm: Some(1.0),
         lanes: 8,
     }

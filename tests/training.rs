@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use scaledown::data::{BatchSource, Pack, Tokenizer, pack_training};
 use scaledown::run::{
-    Activation, Augmentation, DataSource, DeviceKind, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, Precision,
-    StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+    Activation, Augmentation, DataSource, DecayScale, DeviceKind, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig,
+    Pooling, Precision, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
 };
-use scaledown::trainer::step::{Command, Ending, StepDone, TrainOptions, TrainSetup, Trained, train};
+use scaledown::trainer::step::{Command, Ending, StepDone, TrainOptions, TrainSetup, Trained, Watcher, train};
 
 const CONTEXT: usize = 8;
 const SEED: u64 = 3;
@@ -38,6 +38,7 @@ fn model() -> ModelConfig {
 fn flip(unmasked_tuning: f64) -> TrainConfig {
     TrainConfig {
         strategy: StrategyConfig { augmentation: Augmentation::None, masked: 0.5, unmasked_tuning, batch_multiplier: 2, ssl: None },
+        loss: LossConfig::Contrastive,
         batch_size: 8,
         accumulate: 1,
         steps: 12,
@@ -45,6 +46,7 @@ fn flip(unmasked_tuning: f64) -> TrainConfig {
         warmup_steps: 2,
         optimizer: OptimizerConfig::Adamw { beta1: 0.9, beta2: 0.98, eps: 1e-6 },
         weight_decay: 0.1,
+        decay_scale: DecayScale::Rate,
         grad_clip_norm: Some(1.0),
         lanes: 8,
     }
@@ -76,7 +78,7 @@ fn run(config: &TrainConfig, batches: &BatchSource, stops: &[u64]) -> Trained {
         let stopped = train(&setup, batches, &options, &mut until).expect("it trains");
         assert_eq!((stopped.ending, stopped.step), (Ending::Stopped, *stop));
     }
-    train(&setup, batches, &options, &mut |_| Command::Continue).expect("it trains")
+    train(&setup, batches, &options, &mut |_: StepDone| Command::Continue).expect("it trains")
 }
 
 #[test]
@@ -105,4 +107,101 @@ fn a_run_that_diverges_ends_at_its_first_bad_step_with_the_curve_before_it() {
     let Ending::Diverged { what } = &found.ending else { panic!("{:?}", found.ending) };
     assert!(what.contains(&format!("at step {}", found.step)), "{what}");
     assert!(found.step <= 4 && found.curve.len() as u64 == found.step - 1, "{} steps, {:?}", found.step, found.curve);
+}
+
+/// The last update is followed by no loss that could show it: its parameters are looked at.
+#[test]
+fn a_last_update_that_is_not_finite_is_a_divergence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let batches = batches(folder.path());
+    let adafactor = OptimizerConfig::Adafactor { beta1: 0.9, beta2_cap: 0.999 };
+    for optimizer in [flip(0.0).optimizer, adafactor] {
+        let once = TrainConfig { steps: 1, warmup_steps: 0, optimizer, ..flip(0.0) };
+        let cases = [
+            TrainConfig { lr: 3e39, ..once.clone() },
+            TrainConfig { weight_decay: 1e45, ..once.clone() },
+            TrainConfig { weight_decay: 1e45, decay_scale: DecayScale::RelativeRate, ..once.clone() },
+        ];
+        for config in cases {
+            let found = run(&config, &batches, &[]);
+            let Ending::Diverged { what } = &found.ending else { panic!("{config:?}: {:?}", found.ending) };
+            assert!(what.contains("after step 1, the last") && what.starts_with("parameter `"), "{what}");
+        }
+        assert_eq!(run(&once, &batches, &[]).ending, Ending::Finished);
+    }
+}
+
+#[test]
+fn the_sigmoid_loss_is_trained_on_from_its_own_scale_and_bias_and_stops_change_no_byte() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let batches = batches(folder.path());
+    let loss = LossConfig::Sigmoid { logit_bias_init: -10.0 };
+    let config = TrainConfig { loss, steps: 40, lr: 3e-3, ..flip(0.25) };
+    let whole = run(&config, &batches, &[]);
+    assert_eq!(whole.ending, Ending::Finished);
+    let losses: Vec<f64> = whole.curve.iter().map(|point| point.loss).collect();
+    // At the start each of the 16 pairs of a batch is a question answered wrongly by a margin of about the bias.
+    assert!(losses[0] > 2.0 && losses[0] < 25.0, "starts at {}", losses[0]);
+    let (early, late) = (losses[..5].iter().sum::<f64>() / 5.0, losses[35..].iter().sum::<f64>() / 5.0);
+    assert!(late < 0.7 * early, "from {early} to {late}: {losses:.2?}");
+    assert!(run(&config, &batches, &[7, 31]) == whole, "stopped and gone on");
+    let contrastive = run(&TrainConfig { loss: LossConfig::Contrastive, ..config }, &batches, &[]);
+    assert_eq!(whole.parameters.len(), contrastive.parameters.len() + 1, "the bias is a parameter");
+}
+
+/// A watcher that never stops and keeps what it is told.
+#[derive(Default)]
+struct Told {
+    first_step: Option<u64>,
+    warnings: Vec<String>,
+}
+
+impl Watcher for Told {
+    fn step(&mut self, done: StepDone) -> Command {
+        self.first_step.get_or_insert(done.step);
+        Command::Continue
+    }
+    fn warn(&mut self, message: String) {
+        self.warnings.push(message);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_used_is_said_with_where_the_run_goes_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let batches = batches(folder.path());
+    let (config, model) = (flip(0.0), model());
+    let setup = TrainSetup { model: &model, train: &config, seed: SEED, device: DeviceKind::Cpu, precision: Precision::F32 };
+    let whole = run(&config, &batches, &[]);
+    for (damaged, expected) in [(1, "goes on from the checkpoint before it, 4 steps done"), (2, "starts again from step 0")] {
+        let place = tempfile::tempdir().expect("a folder");
+        let checkpoints = Some(place.path().to_path_buf());
+        let options = TrainOptions { run: "a run".into(), threads: 1, checkpoints, checkpoint_every: 4 };
+        let mut until = |done: StepDone| if done.step == 9 { Command::Abandon } else { Command::Continue };
+        train(&setup, &batches, &options, &mut until).expect("it trains");
+        let mut names: Vec<_> =
+            std::fs::read_dir(place.path()).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+        names.sort();
+        assert_eq!(names.len(), 2);
+        names.iter().rev().take(damaged).for_each(|path| std::fs::write(path, b"no checkpoint").expect("it can be written"));
+        let mut told = Told::default();
+        let found = train(&setup, &batches, &options, &mut told).expect("it trains");
+        assert!(found == whole, "the same bytes wherever it goes on");
+        assert_eq!((told.first_step, told.warnings.len()), (Some(if damaged == 1 { 5 } else { 1 }), damaged));
+        for (warning, path) in told.warnings.iter().zip(names.iter().rev()) {
+            assert!(warning.contains(expected) && warning.contains(&path.display().to_string()), "{warning}");
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_is_larger_than_the_subset_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let batches = batches(folder.path());
+    let (config, model) = (TrainConfig { batch_size: 31, ..flip(0.0) }, model());
+    let setup = TrainSetup { model: &model, train: &config, seed: SEED, device: DeviceKind::Cpu, precision: Precision::F32 };
+    let options = TrainOptions { run: "a run".into(), threads: 1, checkpoints: None, checkpoint_every: 0 };
+    let error = train(&setup, &batches, &options, &mut |_: StepDone| Command::Continue).expect_err("62 of 60");
+    assert_eq!(error.to_string(), "a batch of 62 pairs is larger than the subset of 60 samples");
+    assert!(error.hint().is_some_and(|hint| hint.contains("train.batch_size")));
 }

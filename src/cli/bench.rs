@@ -10,8 +10,8 @@ use super::args::{BenchActivation, BenchStep, BenchWhat, Format};
 use crate::data::{Philox, Stream};
 use crate::error::Error;
 use crate::run::{
-    Activation, DeviceKind, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig,
-    TrainConfig, VitConfig,
+    Activation, DecayScale, DeviceKind, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig,
+    TextEncoderConfig, TrainConfig, VitConfig,
 };
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
@@ -206,6 +206,7 @@ fn model(args: &BenchStep) -> ModelConfig {
 fn train(args: &BenchStep) -> TrainConfig {
     TrainConfig {
         strategy: StrategyConfig { masked: args.masked, ..StrategyConfig::clip() },
+        loss: LossConfig::Contrastive,
         batch_size: args.batch as u64,
         accumulate: args.chunks as u64,
         steps: 1_000_000,
@@ -213,6 +214,7 @@ fn train(args: &BenchStep) -> TrainConfig {
         warmup_steps: 0,
         optimizer: OptimizerConfig::Adamw { beta1: 0.9, beta2: 0.999, eps: 1e-8 },
         weight_decay: 0.1,
+        decay_scale: DecayScale::Rate,
         grad_clip_norm: None,
         lanes: 8,
     }

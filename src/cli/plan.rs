@@ -9,6 +9,7 @@ use super::experiment::Loaded;
 use crate::error::Error;
 use crate::plan::{self, Key};
 use crate::progress::duration;
+use crate::run::{DecayScale, LossConfig, OptimizerConfig, TrainConfig};
 use crate::store::Store;
 use crate::trainer::cost::planned_bytes;
 
@@ -86,6 +87,7 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
         let mib = planned_bytes(&loaded.expansion.config(run)) as f64 / 1048576.0;
         writeln!(out, "memory      about {mib:.0} MiB for the largest batch")?;
     }
+    trainings(loaded, out)?;
     let estimate = estimate::estimate(loaded, store, finished, &gmacs);
     match estimate.seconds {
         Some(seconds) => {
@@ -96,6 +98,50 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
     }
     writeln!(out)?;
     list(loaded, store, finished, &gmacs, out)
+}
+
+/// How the runs learn once every default is filled in: optimiser, schedule, decay and loss of each training that differs in them.
+fn trainings(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Error> {
+    const SHOWN: usize = 6;
+    let mut kinds: Vec<String> = Vec::new();
+    for train in &loaded.spec().resolved.trains {
+        let kind = training(train);
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+        if kinds.len() > SHOWN {
+            break;
+        }
+    }
+    for (idx, kind) in kinds.iter().take(SHOWN).enumerate() {
+        writeln!(out, "{:12}{kind}", if idx == 0 { "training" } else { "" })?;
+    }
+    if kinds.len() > SHOWN {
+        writeln!(out, "{:12}... and more", "")?;
+    }
+    Ok(())
+}
+
+/// One training in a line.
+fn training(train: &TrainConfig) -> String {
+    let TrainConfig { loss, steps, lr, warmup_steps, optimizer, weight_decay, decay_scale, grad_clip_norm, .. } = train;
+    let optimizer = match optimizer {
+        OptimizerConfig::Adafactor { beta1, beta2_cap } => format!("adafactor (beta1 {beta1}, beta2 at most {beta2_cap})"),
+        OptimizerConfig::Adamw { beta1, beta2, eps } => format!("adamw (beta1 {beta1}, beta2 {beta2}, eps {eps:e})"),
+    };
+    let decay = match decay_scale {
+        _ if *weight_decay == 0.0 => "no weight decay".to_owned(),
+        DecayScale::Rate => format!("weight decay {weight_decay} x rate"),
+        DecayScale::RelativeRate => format!("weight decay {weight_decay} x rate / peak rate"),
+    };
+    let clip = grad_clip_norm.map_or_else(|| "not clipped".to_owned(), |norm| format!("gradient norm clipped to {norm}"));
+    let loss = match loss {
+        LossConfig::Contrastive => String::new(),
+        LossConfig::Sigmoid { logit_bias_init } => format!(", sigmoid loss from bias {logit_bias_init}"),
+    };
+    format!(
+        "{optimizer}, rate {lr} after {warmup_steps} steps of linear warm-up, cosine to 0 at step {steps}, {decay}, {clip}{loss}"
+    )
 }
 
 fn axes(loaded: &Loaded) -> String {

@@ -1,7 +1,8 @@
 //! Batches of a training run.
 //!
 //! Input: a pack, its encoded captions, a subset, an augmentation and the run's seed. Output: the batch of a step. Invariant:
-//! a pure function of (step, batch size), whatever was asked before and however many threads work: resuming is a seek.
+//! a pure function of (step, batch size), whatever was asked before and however many threads work: resuming is a seek. No batch
+//! holds a sample twice ([`SampleOrder`](super::order::SampleOrder)).
 //! Must not know: tensors, devices, optimiser steps beyond their number.
 
 use std::sync::Arc;
@@ -98,7 +99,10 @@ impl BatchSource {
         self.subset.is_empty()
     }
 
-    /// The batch of a step (from 0): samples `step * batch_size` and on of the order.
+    /// The batch of a step (from 0) of a run with this batch size.
+    ///
+    /// # Panics
+    /// If the batch is larger than the subset: it would hold a sample twice.
     pub fn fill(&self, step: u64, batch_size: usize, batch: &mut Batch) {
         self.fill_captions(step, batch_size, batch);
         self.fill_view(step, 0, &batch.samples, &mut batch.images);
@@ -108,7 +112,7 @@ impl BatchSource {
     fn fill_captions(&self, step: u64, batch_size: usize, batch: &mut Batch) {
         let Batch { images: _, tokens, ends, samples } = batch;
         samples.resize(batch_size, 0);
-        self.order.fill(step * batch_size as u64, samples);
+        self.order.fill(step, samples);
         samples.iter_mut().for_each(|slot| *slot = self.subset[*slot as usize]);
         tokens.resize(batch_size * self.context_length(), 0);
         ends.resize(batch_size, 0);

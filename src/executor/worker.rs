@@ -253,13 +253,24 @@ impl JobContext<'_> {
         self.store.output_dir(key)
     }
 
+    /// Folder of a parent's outputs, after a look whether they are still the ones that its record names. What a job reads is read
+    /// from here.
+    ///
+    /// # Errors
+    /// A file that is not what the parent wrote: the parent is set aside and done again by the next run.
+    pub fn checked_input(&self, key: &Key) -> Result<PathBuf, JobError> {
+        self.store.check_outputs(key)?;
+        Ok(self.input(key))
+    }
+
     /// Record of a parent.
     ///
     /// # Errors
     /// It has none, or it cannot be read.
     pub fn input_record(&self, key: &Key) -> Result<JobRecord, JobError> {
         let record = self.store.record(key)?;
-        record.ok_or_else(|| JobError::failed(format!("job {} has no record in the store", key.short())))
+        let gone = || JobError::failed(format!("job {} has no record in the store any more", key.short()));
+        record.ok_or_else(|| gone().with_hint("run the same command again: that job is done anew"))
     }
 
     /// What a parent (or any other job of the plan) is.

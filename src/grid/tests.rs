@@ -207,7 +207,7 @@ fn scenes_are_evaluated_in_the_world_they_were_trained_in() {
 
 #[test]
 fn a_null_on_an_axis_is_the_default() {
-    let found = expansion("sweep: { grid: { train.weight_decay: [null, 1e-4, 0] } }");
-    assert_eq!(points(&found), ["null", "1e-4", "0"]);
+    let found = expansion("sweep: { grid: { train.weight_decay: [null, { relative: 1e-4 }, 0] } }");
+    assert_eq!(points(&found), ["null", "relative=1e-4", "0"]);
     assert_eq!(found.runs().len(), 2);
 }

@@ -22,8 +22,8 @@ use crate::plan::{Job, JobSpec};
 use crate::trainer::TrainerError;
 
 /// File names inside job folders that other jobs read.
-mod files {
-    /// A trained model, under `open_clip`'s names.
+pub(crate) mod files {
+    /// A trained model.
     pub const MODEL: &str = "model.safetensors";
     /// A loss curve.
     pub const CURVE: &str = "curve.json";

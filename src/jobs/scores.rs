@@ -11,7 +11,7 @@ use crate::trainer::eval::Encoder;
 use crate::trainer::model::build;
 
 pub(super) fn run(spec: &ScoresSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
-    let pack = Pack::open(&ctx.input(&spec.pool))?;
+    let pack = Pack::open(&ctx.checked_input(&spec.pool)?)?;
     let scores = match &spec.by {
         ScoreBy::Field(name) => pack.field_values(name)?,
         ScoreBy::Similarity { scorer, tokenizer, device, precision } => {
@@ -20,8 +20,8 @@ pub(super) fn run(spec: &ScoresSpec, ctx: &JobContext<'_>) -> Result<JobOutput, 
                 return Err(diverged(record.reason.as_deref().unwrap_or("no reason is noted")));
             }
             let train = train_spec(ctx, scorer)?;
-            let parameters = load_model(&ctx.input(scorer).join(files::MODEL), &build(&train.model, 0.0))?;
-            let tokenizer = Tokenizer::load(&ctx.input(tokenizer))?;
+            let parameters = load_model(&ctx.checked_input(scorer)?.join(files::MODEL), &build(&train.model, 0.0))?;
+            let tokenizer = Tokenizer::load(&ctx.checked_input(tokenizer)?)?;
             let placement = Placement { device: *device, precision: *precision, threads: ctx.threads() };
             let scores = Encoder::new(&train.model, parameters, placement)?.similarities(&tokenizer, &pack)?;
             all_finite(&scores)?;

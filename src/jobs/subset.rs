@@ -8,11 +8,11 @@ use crate::run::{QualityBy, QualityConfig};
 
 pub(super) fn run(spec: &SubsetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
     let SubsetSpec { pool, keep, by } = spec;
-    let pack = Pack::open(&ctx.input(pool))?;
+    let pack = Pack::open(&ctx.checked_input(pool)?)?;
     let (by, scores): (_, Option<Vec<f64>>) = match by {
         SubsetBy::Random => (QualityBy::Random, None),
         SubsetBy::Scores(scores) => {
-            let bytes = read(&ctx.input(scores).join(files::SCORES))?;
+            let bytes = read(&ctx.checked_input(scores)?.join(files::SCORES))?;
             let scores = bytes.chunks_exact(8).map(|eight| f64::from_le_bytes(eight.try_into().expect("eight bytes")));
             // Whatever they came from, they are a column of numbers now.
             (QualityBy::Field(files::SCORES.into()), Some(scores.collect()))

@@ -8,7 +8,7 @@ pub(super) fn run(spec: &TokenizerSpec, ctx: &JobContext<'_>) -> Result<JobOutpu
     let TokenizerSpec { config, pool, fingerprint: _ } = spec;
     let tokenizer = match pool {
         Some(pool) => {
-            let pack = Pack::open(&ctx.input(pool))?;
+            let pack = Pack::open(&ctx.checked_input(pool)?)?;
             Tokenizer::train(config, (0..pack.len()).map(|sample| pack.caption(sample)))?
         }
         None => Tokenizer::train(config, std::iter::empty())?,

@@ -12,40 +12,28 @@ use crate::plan::{Key, TrainSpec};
 use crate::store::write_atomic;
 use crate::trainer::checkpoint::save_model;
 use crate::trainer::cost::gmacs_of_steps;
-use crate::trainer::model::build;
-use crate::trainer::step::{Command, Ending, TrainOptions, TrainSetup, train};
+use crate::trainer::model::build_with;
+use crate::trainer::step::{Command, Ending, StepDone, TrainOptions, TrainSetup, Watcher, train};
 
 pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
-    let pool = Pack::open(&ctx.input(&spec.pool))?;
+    let pool = Pack::open(&ctx.checked_input(&spec.pool)?)?;
     let subset = match &spec.subset {
-        Some(subset) => read_subset(&ctx.input(subset).join(files::SUBSET), pool.len())?,
+        Some(subset) => read_subset(&ctx.checked_input(subset)?.join(files::SUBSET), pool.len())?,
         None => (0..u32::try_from(pool.len()).map_err(|_| JobError::failed("a pool holds at most 2^32 samples"))?).collect(),
     };
     let subset_samples = subset.len() as u64;
-    let tokenizer = Tokenizer::load(&ctx.input(&spec.tokenizer))?;
+    let tokenizer = Tokenizer::load(&ctx.checked_input(&spec.tokenizer)?)?;
     let captions: Vec<&str> = (0..pool.len()).map(|sample| pool.caption(sample)).collect();
     let captions = tokenizer.encode_all(&captions, spec.model.text_encoder.context_length);
     let augmentation = spec.train.strategy.augmentation;
     let batches = BatchSource::new(Arc::new(pool), Arc::new(captions), subset, augmentation, spec.seed)?;
     let kept = ctx.keep()?;
-    let mut ledger = Ledger::open(&kept);
+    let ledger = Ledger::open(&kept);
     let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(kept), checkpoint_every };
     let (device, precision) = (spec.device, spec.precision);
     let setup = TrainSetup { model: &spec.model, train: &spec.train, seed: spec.seed, device, precision };
-    let mut rate = Rate::default();
-    let trained = train(&setup, &batches, &options, &mut |done| {
-        ctx.step(done.step, spec.train.steps, done.loss, rate.after(done.batch));
-        ledger.step(done.step, done.batch, ctx);
-        let command = match ctx.control() {
-            Control::Continue => Command::Continue,
-            Control::Stop => Command::Stop,
-            Control::Abort => Command::Abandon,
-        };
-        if command == Command::Stop || checkpoint_every > 0 && done.step.is_multiple_of(checkpoint_every) {
-            ledger.note(done.step, ctx);
-        }
-        command
-    })?;
+    let mut observer = Observer { ctx, steps: spec.train.steps, checkpoint_every, rate: Rate::default(), ledger };
+    let trained = train(&setup, &batches, &options, &mut observer)?;
     let samples_seen = trained.step * spec.train.effective_batch();
     let gmacs = gmacs_of_steps(&spec.model, &spec.train, trained.step);
     let summary = TrainSummary { subset_samples, steps: trained.step, samples_seen, gmacs };
@@ -58,7 +46,7 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
         }
         Ending::Finished => {
             write(&ctx.out().join(files::CURVE), &curve)?;
-            let program = build(&spec.model, 0.0);
+            let program = build_with(&spec.model, spec.train.loss, 0.0);
             save_model(&ctx.out().join(files::MODEL), &program, &trained.parameters)?;
             Ok(JobOutput::finished(&summary))
         }
@@ -110,6 +98,35 @@ impl Ledger {
             // The checkpoint itself is what matters, and says so if the disk is full.
             ctx.warn(format!("the time that this run took so far is not kept: {error}"));
         }
+    }
+}
+
+/// Tells the job's context what the training does, and the training what the executor wants.
+struct Observer<'a, 'c> {
+    ctx: &'a JobContext<'c>,
+    steps: u64,
+    checkpoint_every: u64,
+    rate: Rate,
+    ledger: Ledger,
+}
+
+impl Watcher for Observer<'_, '_> {
+    fn step(&mut self, done: StepDone) -> Command {
+        self.ctx.step(done.step, self.steps, done.loss, self.rate.after(done.batch));
+        self.ledger.step(done.step, done.batch, self.ctx);
+        let command = match self.ctx.control() {
+            Control::Continue => Command::Continue,
+            Control::Stop => Command::Stop,
+            Control::Abort => Command::Abandon,
+        };
+        if command == Command::Stop || self.checkpoint_every > 0 && done.step.is_multiple_of(self.checkpoint_every) {
+            self.ledger.note(done.step, self.ctx);
+        }
+        command
+    }
+
+    fn warn(&mut self, message: String) {
+        self.ctx.warn(message);
     }
 }
 

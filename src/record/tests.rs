@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::run::{
-    Activation, Augmentation, CurvePoint, DataConfig, DataSource, EvalConfig, EvalSet, EvalSource, EvalTask, ImageEncoderConfig,
-    Keep, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, RunStatus, SslConfig,
-    StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+    Activation, Augmentation, CurvePoint, DataConfig, DataSource, DecayScale, EvalConfig, EvalSet, EvalSource, EvalTask,
+    ImageEncoderConfig, Keep, LossConfig, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig,
+    RunStatus, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
 };
 
 /// A small config.
@@ -39,6 +39,7 @@ pub(crate) fn config(size: u64, seed: u64) -> RunConfig {
         },
         train: TrainConfig {
             strategy: StrategyConfig::clip(),
+            loss: LossConfig::Contrastive,
             batch_size: 32,
             accumulate: 1,
             steps: 10,
@@ -46,6 +47,7 @@ pub(crate) fn config(size: u64, seed: u64) -> RunConfig {
             warmup_steps: 2,
             optimizer: OptimizerConfig::Adamw { beta1: 0.9, beta2: 0.98, eps: 1e-6 },
             weight_decay: 0.1,
+            decay_scale: DecayScale::Rate,
             grad_clip_norm: None,
             lanes: 8,
         },

@@ -268,8 +268,11 @@ pub enum Activation {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Views, losses, masking, augmentation.
+    /// Views, masking, augmentation, other losses.
     pub strategy: StrategyConfig,
+    /// What image-text pairs are learnt with.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub loss: LossConfig,
     /// Pairs a step, before the strategy's multiplier.
     pub batch_size: u64,
     /// Chunks that a batch is cut into for memory; the update does not depend on it beyond rounding.
@@ -282,15 +285,53 @@ pub struct TrainConfig {
     pub warmup_steps: u64,
     /// Optimiser.
     pub optimizer: OptimizerConfig,
-    /// Decoupled weight decay, on matrices only (no norms, biases, positions or logit scale).
+    /// Decoupled weight decay, on matrices only (no norms, biases, positions, logit scale or bias).
     pub weight_decay: f64,
+    /// What the decay of a step is proportional to; the same for every optimiser.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub decay_scale: DecayScale,
     /// Global gradient norm is clipped to this.
     pub grad_clip_norm: Option<f64>,
     /// Contiguous parts that a batch is cut into for summing gradients, so that bytes do not depend on threads.
     pub lanes: usize,
 }
 
+/// The loss on image-text pairs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum LossConfig {
+    /// Symmetric InfoNCE over the batch (Radford et al. 2021).
+    #[default]
+    Contrastive,
+    /// A yes-or-no question for every image and text of the batch (Zhai et al. 2023); it learns a bias of the logits.
+    Sigmoid {
+        /// The bias at the start.
+        logit_bias_init: f64,
+    },
+}
+
+/// What the weight decay of a step is proportional to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayScale {
+    /// The learning rate: a step multiplies by 1 - rate * decay (`PyTorch`, `open_clip`).
+    #[default]
+    Rate,
+    /// The learning rate over its peak: a step multiplies by 1 - rate / peak rate * decay (`big_vision`, the paper).
+    RelativeRate,
+}
+
 impl TrainConfig {
+    /// What decayed parameters are multiplied by in a step with this learning rate.
+    #[must_use]
+    pub fn decay_factor(&self, lr: f64) -> f64 {
+        let rate = match self.decay_scale {
+            DecayScale::Rate => lr,
+            DecayScale::RelativeRate if self.lr > 0.0 => lr / self.lr,
+            DecayScale::RelativeRate => 0.0,
+        };
+        1.0 - rate * self.weight_decay
+    }
     /// Pairs that one step really sees.
     #[must_use]
     pub fn effective_batch(&self) -> u64 {
@@ -337,6 +378,36 @@ impl StrategyConfig {
     pub fn clip() -> Self {
         Self { augmentation: Augmentation::None, masked: 0.0, unmasked_tuning: 0.0, batch_multiplier: 1, ssl: None }
     }
+}
+
+/// Patches that are kept of `total` where the share `masked` in [0, 1) is left out: [`whole_patches`], and at least one.
+///
+/// **Source** `open_clip`'s `max(1, int(total * (1 - masked)))`.
+#[must_use]
+pub fn kept_patches(total: usize, masked: f64) -> usize {
+    whole_patches(total, masked).max(1)
+}
+
+/// Whole patches that are left of `total` where the share `masked` in [0, 1) is left out; 0 where that is less than one patch.
+/// The one rounding of shares of patches.
+///
+/// **Source** `open_clip`'s `int(total * (1 - masked))`.
+/// **Differs** a product that misses a whole number by the rounding of the share counts as that number: of 100 patches 90 %
+/// masked 10 stay, where binary fractions give 9.999999999999998.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of a patch count"
+)]
+pub fn whole_patches(total: usize, masked: f64) -> usize {
+    (total as f64 * (1.0 - masked) + 1e-9) as usize
+}
+
+/// What most configs do not state is left out of keys and records.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A share that most strategies do not have is left out of keys and records.
@@ -495,4 +566,36 @@ pub enum EvalSource {
         /// File with one template a line (`{c}` is the class name).
         templates: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_patches_is_rounded_down_to_whole_ones() {
+        // open_clip's int(total * (1 - masked)) for the shares that binary fractions hold.
+        for (total, masked, kept) in [(49, 0.5, 24), (49, 0.75, 12), (196, 0.5, 98), (16, 0.75, 4), (9, 0.5, 4), (4, 0.8, 0)] {
+            assert_eq!(whole_patches(total, masked), kept, "{total} patches, {masked} masked");
+            assert_eq!(kept_patches(total, masked), kept.max(1));
+        }
+        // No share loses a patch to the rounding of its decimal form.
+        for percent in 0..100 {
+            assert_eq!(whole_patches(100, f64::from(percent) / 100.0), 100 - percent as usize, "{percent} %");
+        }
+    }
+
+    #[test]
+    fn the_decay_of_a_step_follows_the_rate_or_the_rate_over_its_peak() {
+        let mut train: TrainConfig = serde_json::from_value(serde_json::json!({
+            "strategy": StrategyConfig::clip(), "batch_size": 8, "accumulate": 1, "steps": 10, "lr": 0.002, "warmup_steps": 2,
+            "optimizer": { "adafactor": { "beta1": 0.9, "beta2_cap": 0.999 } }, "weight_decay": 0.1, "grad_clip_norm": null,
+            "lanes": 8
+        }))
+        .expect("a config without the keys that have defaults");
+        assert_eq!((train.loss, train.decay_scale), (LossConfig::Contrastive, DecayScale::Rate));
+        assert!((train.decay_factor(0.001) - (1.0 - 1e-4)).abs() < 1e-15);
+        train.decay_scale = DecayScale::RelativeRate;
+        assert!((train.decay_factor(0.001) - 0.95).abs() < 1e-15);
+    }
 }

@@ -11,9 +11,9 @@ mod record;
 mod source;
 
 pub use config::{
-    Activation, Augmentation, DataConfig, DataSource, DeviceKind, EvalConfig, EvalSet, EvalSource, EvalTask, ImageEncoderConfig,
-    Keep, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig,
-    TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+    Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, EvalConfig, EvalSet, EvalSource, EvalTask,
+    ImageEncoderConfig, Keep, LossConfig, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig,
+    SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig, kept_patches, whole_patches,
 };
 pub use event::{Event, JobKind};
 pub use record::{CurvePoint, RunRecord, RunStatus};

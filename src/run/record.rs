@@ -67,7 +67,7 @@ pub struct CurvePoint {
     pub step: u64,
     /// Pairs seen after this step.
     pub samples_seen: u64,
-    /// Contrastive loss of this step's batch, nats.
+    /// Loss of this step's batch on its pairs, nats.
     pub loss: f64,
     /// Learning rate of this step.
     pub lr: f64,

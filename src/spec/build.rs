@@ -9,19 +9,21 @@ use std::collections::HashMap;
 use super::LoadOptions;
 use super::diagnostic::{Code, Diagnostic};
 use super::load::Loader;
-use super::parts::{PARTS, Part, PartContext, Variants, place, resolve};
-use super::resolve::{DataPart, Problem, Steps, kept_patches, metrics, steps_of};
+use super::parts::{LANES, PARTS, Part, PartContext, Variants, place, resolve};
+use super::resolve::{DataPart, Problem, SIGMOID_LOGIT_SCALE_INIT, Steps, doubts, metrics, steps_of, whole_patches};
 use super::source::Span;
 use super::sweep::{ABSENT, Axis, SubGrid, Sweep};
 use super::tree::Node;
 use super::types::DataSpec;
 use super::valid::{Resolved, SectionIds, effective, is_above};
-use crate::run::{DataSource, EvalSource, TrainConfig};
+use crate::run::{DataSource, EvalSource, LossConfig, TrainConfig};
 
 /// More points than this are taken for a slip of the pen.
 const MAX_POINTS: u64 = 20_000_000;
 /// Problems between parts that are shown; the rest of them would say the same.
 const MAX_CROSS_PROBLEMS: usize = 200;
+/// Doubts about trainings that are shown; the rest of them would say the same.
+const MAX_DOUBTS: usize = 20;
 
 const UNSET: u32 = u32::MAX;
 const INVALID: u32 = u32::MAX - 1;
@@ -35,7 +37,7 @@ struct PartTable {
 }
 
 /// The sections of a training config, by variant.
-type TrainKey = ([u32; 8], u64, u64);
+type TrainKey = ([u32; 9], u64, u64);
 
 pub(super) struct Builder<'b, 'a> {
     loader: &'b mut Loader<'a>,
@@ -44,12 +46,14 @@ pub(super) struct Builder<'b, 'a> {
     variants: Variants,
     /// Variants of parts that no axis of a sub-grid touches: the base's.
     base_ids: [u32; PARTS.len()],
-    models: HashMap<(u32, u32), u32>,
+    /// By variant, vocabulary, and whether the scale starts as the sigmoid loss has it.
+    models: HashMap<(u32, u32, bool), u32>,
     evaluates: HashMap<(u32, u64), u32>,
     trains: HashMap<TrainKey, u32>,
     costs: HashMap<(u32, u32), f64>,
     out: Resolved,
     cross_problems: usize,
+    doubts: usize,
 }
 
 impl<'b, 'a> Builder<'b, 'a> {
@@ -81,6 +85,7 @@ impl<'b, 'a> Builder<'b, 'a> {
             costs: HashMap::new(),
             out,
             cross_problems: 0,
+            doubts: 0,
         }
     }
 
@@ -197,6 +202,7 @@ impl<'b, 'a> Builder<'b, 'a> {
             model,
             evaluate,
             strategy,
+            loss,
             batch_size,
             accumulate,
             lr,
@@ -211,8 +217,13 @@ impl<'b, 'a> Builder<'b, 'a> {
         let data_part = &v.data[data];
         let vocab_size = data_part.config.tokenizer.vocab_size();
         let world_seed = if let DataSource::Scenes { world_seed } = &data_part.config.source { *world_seed } else { 0 };
-        let model_id = *self.models.entry((ids[1], vocab_size)).or_insert_with(|| {
+        let is_scale_stated = v.node(Part::Model, ids[1]).is_some_and(|node| node.child("logit_scale_init").is_some());
+        let is_sigmoid_scale = matches!(v.loss[loss], LossConfig::Sigmoid { .. }) && !is_scale_stated;
+        let model_id = *self.models.entry((ids[1], vocab_size, is_sigmoid_scale)).or_insert_with(|| {
             let mut config = v.model[model].clone();
+            if is_sigmoid_scale {
+                config.logit_scale_init = SIGMOID_LOGIT_SCALE_INIT.min(config.logit_scale_max);
+            }
             config.text_encoder.vocab_size = vocab_size as usize;
             push(&mut self.out.models, config)
         });
@@ -231,13 +242,16 @@ impl<'b, 'a> Builder<'b, 'a> {
         let gmacs = || *costs.entry((model_id, ids[3])).or_insert_with(|| cost(model_config, &v.strategy[strategy]));
         let steps = steps_of(v.budget[budget], batch, data_part.subset, gmacs);
         let warmup_steps = if let Steps::Known(steps) = steps { v.warmup[warmup].steps(steps, batch) } else { 0 };
+        let lanes_stated = v.node(Part::Lanes, ids[Part::Lanes as usize]).is_some();
+        let most_lanes = usize::try_from(batch).unwrap_or(usize::MAX).max(1);
+        let lanes = if lanes_stated { v.lanes[lanes] } else { LANES.min(most_lanes) };
         let fit = Fit {
             batch,
             multiplier: v.strategy[strategy].batch_multiplier,
             subset: data_part.subset,
             accumulate: v.accumulate[accumulate],
-            lanes: v.lanes[lanes] as u64,
-            kept_patches: kept_patches(model_config, &v.strategy[strategy]),
+            lanes: lanes as u64,
+            whole_patches: whole_patches(model_config, &v.strategy[strategy]),
             steps,
         };
         if let Some((problem, parts)) = fit.problem() {
@@ -245,23 +259,41 @@ impl<'b, 'a> Builder<'b, 'a> {
             return None;
         }
         let Steps::Known(steps) = steps else { return None };
-        let train_ids = [ids[3], ids[4], ids[5], ids[6], ids[8], ids[9], ids[10], ids[11]];
+        let train_ids = [ids[3], ids[4], ids[5], ids[6], ids[7], ids[9], ids[10], ids[11], ids[12]];
+        let asked = warmup_steps;
         let warmup_steps = warmup_steps.min(steps);
+        let is_new = !self.trains.contains_key(&(train_ids, steps, warmup_steps));
         let train_id = *self.trains.entry((train_ids, steps, warmup_steps)).or_insert_with(|| {
+            let (weight_decay, decay_scale) = v.weight_decay[weight_decay];
             let config = TrainConfig {
                 strategy: v.strategy[strategy].clone(),
+                loss: v.loss[loss],
                 batch_size: v.batch_size[batch_size],
                 accumulate: v.accumulate[accumulate],
                 steps,
                 lr: v.lr[lr],
                 warmup_steps,
                 optimizer: v.optimizer[optimizer],
-                weight_decay: v.weight_decay[weight_decay],
+                weight_decay,
+                decay_scale,
                 grad_clip_norm: v.grad_clip[grad_clip],
-                lanes: v.lanes[lanes],
+                lanes,
             };
             push(&mut self.out.trains, config)
         });
+        if is_new && self.doubts < MAX_DOUBTS {
+            let stated = v.node(Part::Warmup, ids[Part::Warmup as usize]).map(|_| v.warmup[warmup]);
+            for doubt in doubts(&self.out.trains[train_id as usize], stated, asked) {
+                self.doubts += 1;
+                let parts: &[Part] = if doubt.path.starts_with("train.warmup") {
+                    &[Part::Data, Part::Strategy, Part::BatchSize, Part::Warmup, Part::Budget]
+                } else {
+                    &[Part::Lr, Part::WeightDecay]
+                };
+                let warning = self.diagnostic(doubt, parts, ids, grid, digits);
+                self.loader.diagnostics.warn(warning);
+            }
+        }
         Some(SectionIds { grid: grid_idx, data: ids[0], model: model_id, train: train_id, evaluate: evaluate_id })
     }
 
@@ -270,6 +302,12 @@ impl<'b, 'a> Builder<'b, 'a> {
         if self.cross_problems > MAX_CROSS_PROBLEMS {
             return;
         }
+        let diagnostic = self.diagnostic(problem, parts, ids, grid, digits);
+        self.loader.diagnostics.error(diagnostic);
+    }
+
+    /// A problem between parts at the deepest key of its path that is there, with the labels of the axes that it depends on.
+    fn diagnostic(&self, problem: Problem, parts: &[Part], ids: &[u32; PARTS.len()], grid: &SubGrid, digits: &[u32]) -> Diagnostic {
         let keys: Vec<&str> = problem.path.split('.').collect();
         let owner = PARTS.iter().find(|p| keys.starts_with(p.keys())).copied();
         let node = owner.and_then(|p| self.variants.node(p, ids[p as usize]).map(|n| place(n, &keys[p.keys().len()..])));
@@ -284,7 +322,7 @@ impl<'b, 'a> Builder<'b, 'a> {
             .collect();
         let at = if labels.is_empty() { String::new() } else { format!(", at {}", labels.join(", ")) };
         let message = format!("{}{at}", problem.message);
-        self.loader.diagnostics.error(Diagnostic::new(problem.code, span, message).maybe_hint(problem.hint));
+        Diagnostic::new(problem.code, span, message).maybe_hint(problem.hint)
     }
 }
 
@@ -315,14 +353,14 @@ struct Fit {
     subset: Option<u64>,
     accumulate: u64,
     lanes: u64,
-    kept_patches: u64,
+    whole_patches: usize,
     steps: Steps,
 }
 
 impl Fit {
     /// The first thing that does not fit, and the parts that it depends on.
     fn problem(&self) -> Option<(Problem, &'static [Part])> {
-        let Self { batch, multiplier, subset, accumulate, lanes, kept_patches, steps } = *self;
+        let Self { batch, multiplier, subset, accumulate, lanes, whole_patches, steps } = *self;
         let shown = if multiplier > 1 { format!("{batch} ({} x {multiplier})", batch / multiplier) } else { batch.to_string() };
         let problem = match steps {
             Steps::UnknownSubset => {
@@ -358,7 +396,7 @@ impl Fit {
             Steps::Known(_) if lanes > batch => {
                 Problem::new(Code::Train, "train.lanes", format!("`train.lanes`: {lanes} lanes are more than a batch of {shown}"))
             }
-            Steps::Known(_) if kept_patches == 0 => {
+            Steps::Known(_) if whole_patches == 0 => {
                 Problem::new(Code::Train, "train.strategy.masked", "`train.strategy.masked` leaves no patch of an image")
                     .hint("mask less, or use smaller patches")
             }

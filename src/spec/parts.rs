@@ -14,7 +14,7 @@ use super::schema::Document;
 use super::source::{Sources, Span};
 use super::tree::{Node, Tree};
 use super::types::EvalSpec;
-use crate::run::{EvalConfig, ModelConfig, OptimizerConfig, StrategyConfig};
+use crate::run::{DecayScale, EvalConfig, LossConfig, ModelConfig, OptimizerConfig, StrategyConfig};
 
 /// A section that is resolved on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,7 @@ pub(super) enum Part {
     Model,
     Evaluate,
     Strategy,
+    Loss,
     BatchSize,
     Accumulate,
     Lr,
@@ -34,11 +35,12 @@ pub(super) enum Part {
     Budget,
 }
 
-pub(super) const PARTS: [Part; 13] = [
+pub(super) const PARTS: [Part; 14] = [
     Part::Data,
     Part::Model,
     Part::Evaluate,
     Part::Strategy,
+    Part::Loss,
     Part::BatchSize,
     Part::Accumulate,
     Part::Lr,
@@ -50,10 +52,8 @@ pub(super) const PARTS: [Part; 13] = [
     Part::Budget,
 ];
 
-/// Decoupled weight decay unless stated. **Source**: the paper, section 3.
-const WEIGHT_DECAY: f64 = 1e-4;
-/// Lanes unless stated: enough parts for the threads of a laptop, few enough that a lane is a real batch.
-const LANES: usize = 8;
+/// Lanes unless stated, or as many as a smaller batch has pairs: enough parts for the threads of a laptop, few enough that a lane is a real batch.
+pub(super) const LANES: usize = 8;
 
 impl Part {
     pub fn keys(self) -> &'static [&'static str] {
@@ -62,6 +62,7 @@ impl Part {
             Self::Model => &["model"],
             Self::Evaluate => &["evaluate"],
             Self::Strategy => &["train", "strategy"],
+            Self::Loss => &["train", "loss"],
             Self::BatchSize => &["train", "batch_size"],
             Self::Accumulate => &["train", "accumulate"],
             Self::Lr => &["train", "lr"],
@@ -86,12 +87,13 @@ pub(super) struct Variants {
     pub model: Vec<ModelConfig>,
     pub evaluate: Vec<Vec<EvalConfig>>,
     pub strategy: Vec<StrategyConfig>,
+    pub loss: Vec<LossConfig>,
     pub batch_size: Vec<u64>,
     pub accumulate: Vec<u64>,
     pub lr: Vec<f64>,
     pub warmup: Vec<Warmup>,
     pub optimizer: Vec<OptimizerConfig>,
-    pub weight_decay: Vec<f64>,
+    pub weight_decay: Vec<(f64, DecayScale)>,
     pub grad_clip: Vec<Option<f64>>,
     pub lanes: Vec<usize>,
     pub budget: Vec<Budget>,
@@ -182,13 +184,24 @@ impl PartContext<'_> {
 
     /// Reports a problem of meaning at the deepest key of its path that is there.
     pub fn report(&mut self, part: Part, node: Option<&Node>, problem: Problem) {
+        let diagnostic = self.diagnostic(part, node, problem);
+        self.diagnostics.error(diagnostic);
+    }
+
+    /// The same for what may not have been meant.
+    fn warn(&mut self, part: Part, node: Option<&Node>, problem: Problem) {
+        let diagnostic = self.diagnostic(part, node, problem);
+        self.diagnostics.warn(diagnostic);
+    }
+
+    fn diagnostic(&self, part: Part, node: Option<&Node>, problem: Problem) -> Diagnostic {
         let keys: Vec<&str> = problem.path.split('.').collect();
         let depth = part.keys().len();
         let span = match node {
             Some(node) => place(node, keys.get(depth..).unwrap_or_default()).span,
             None => self.tree.nearest(&keys).span,
         };
-        self.diagnostics.error(Diagnostic::new(problem.code, span, problem.message).maybe_hint(problem.hint));
+        Diagnostic::new(problem.code, span, problem.message).maybe_hint(problem.hint)
     }
 }
 
@@ -251,16 +264,16 @@ pub(super) fn resolve(
         }
         Part::BatchSize => add!(batch_size, context.typed(part, at), |c| whole(c, 0, "train.batch_size")),
         Part::Accumulate => add!(accumulate, context.typed(part, at), |c| whole(c, 1, "train.accumulate")),
-        Part::Lr => add!(lr, context.typed::<Quantity>(part, at), |q: Quantity| above_zero(q.0, "train.lr")),
+        Part::Loss => add!(loss, context.typed(part, at), resolve::loss),
+        Part::Lr => {
+            add!(lr, context.typed::<Quantity>(part, at), |q: Quantity| above_zero(q.0, "train.lr"));
+            if let Some(doubt) = variants.lr.last().and_then(|lr| resolve::unusual_lr(*lr)) {
+                context.warn(part, at, doubt);
+            }
+        }
         Part::Warmup => add!(warmup, context.typed(part, at), |w| Ok(Warmup::new(w))),
         Part::Optimizer => add!(optimizer, context.typed(part, at), resolve::optimizer),
-        Part::WeightDecay => {
-            add!(weight_decay, context.typed::<Option<Quantity>>(part, at), |q: Option<Quantity>| {
-                let value = q.map_or(WEIGHT_DECAY, |q| q.0);
-                let message = format!("`train.weight_decay`: found {value}, expected 0 or more");
-                if value >= 0.0 { Ok(value) } else { Err(vec![Problem::new(Code::Train, "train.weight_decay", message)]) }
-            });
-        }
+        Part::WeightDecay => add!(weight_decay, context.typed(part, at), resolve::weight_decay),
         Part::GradClip => add!(grad_clip, context.typed(part, at), |c| Ok(resolve::grad_clip(c))),
         Part::Lanes => {
             add!(lanes, context.typed(part, at), |c| whole(c, LANES as u64, "train.lanes")

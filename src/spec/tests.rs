@@ -6,7 +6,10 @@ use std::io::{Error, ErrorKind};
 use std::path::Path;
 
 use super::{LoadOptions, ValidSpec, load, load_claims, load_str, schema};
-use crate::run::{Augmentation, DataSource, EvalSource, ImageEncoderConfig, Keep, OptimizerConfig, Pooling, QualityBy, RunConfig};
+use crate::run::{
+    Augmentation, DataSource, DecayScale, EvalSource, ImageEncoderConfig, Keep, LossConfig, OptimizerConfig, Pooling, QualityBy,
+    RunConfig,
+};
 
 const SMALL: &str = "
 data: { train: { dataset: scenes, size: 8k } }
@@ -52,6 +55,7 @@ fn defaults_are_those_of_the_paper() {
     let config = run("");
     assert_eq!(config.train.optimizer, OptimizerConfig::Adafactor { beta1: 0.9, beta2_cap: 0.999 });
     assert_eq!((config.train.weight_decay, config.train.grad_clip_norm, config.train.lanes), (1e-4, Some(1.0), 8));
+    assert_eq!((config.train.decay_scale, config.train.loss), (DecayScale::RelativeRate, LossConfig::Contrastive));
     assert_eq!((config.train.steps, config.train.warmup_steps, config.train.accumulate), (80, 4, 1));
     assert_eq!((config.model.text_encoder.context_length, config.model.text_encoder.vocab_size), (16, 1024));
     assert_eq!((config.model.pixel_mean, config.model.pixel_std), ([0.5; 3], [0.5; 3]));
@@ -311,4 +315,94 @@ fn a_name_longer_than_a_folders_can_be_is_refused_at_its_place() {
     assert!(error.contains("e/main.yaml:1:13: `experiment`: found a name of 300 letters, expected at most 255"), "{error}");
     let text = format!("experiment: {0}/{0}\nbase: small.yaml\n", "x".repeat(200));
     assert!(load_files(&[("e/main.yaml", &text)], &[], &[]).is_ok(), "each folder by itself");
+}
+
+#[test]
+fn a_number_is_one_decay_for_every_optimiser_and_the_papers_is_said_by_name() {
+    let decay = |lines: &str| {
+        let train = run(lines).train;
+        (train.weight_decay, train.decay_scale)
+    };
+    for optimizer in ["adafactor", "adamw"] {
+        let stated = |decay: &str| format!("train: {{ optimizer: {optimizer}, weight_decay: {decay} }}");
+        assert_eq!(decay(&stated("0.1")), (0.1, DecayScale::Rate));
+        assert_eq!(decay(&stated("{ relative: 1e-3 }")), (1e-3, DecayScale::RelativeRate));
+        assert_eq!(decay(&stated("0")), decay(&stated("{ relative: 0 }")), "no decay is one run, whatever it is times");
+        assert_eq!(decay(&format!("train: {{ optimizer: {optimizer} }}")), (1e-4, DecayScale::RelativeRate));
+    }
+    let message = errors("train: { weight_decay: { relative: -1 } }");
+    assert!(message.contains("e/main.yaml:3:36: `train.weight_decay.relative`: found -1, expected 0 or more"), "{message}");
+    assert!(errors("train: { weight_decay: { relativ: 1 } }").contains("did you mean `relative`?"));
+}
+
+#[test]
+fn the_sigmoid_loss_brings_its_own_scale_unless_one_is_stated() {
+    let found = |lines: &str| {
+        let config = run(lines);
+        (config.train.loss, config.model.logit_scale_init)
+    };
+    assert_eq!(found("train: { loss: sigmoid }"), (LossConfig::Sigmoid { logit_bias_init: -10.0 }, 10.0));
+    let stated = "model: { logit_scale_init: 20 }\ntrain: { loss: { name: sigmoid, logit_bias_init: -5 } }";
+    assert_eq!(found(stated), (LossConfig::Sigmoid { logit_bias_init: -5.0 }, 20.0));
+    assert_eq!(found("train: { loss: contrastive }"), found(""), "the default, said");
+    assert!(errors("train: { loss: sigmod }").contains("did you mean `sigmoid`?"));
+    // On an axis, each run has the scale of its loss.
+    let files = [("e/main.yaml", "experiment: t\nbase: small.yaml\nsweep: { grid: { train.loss: [contrastive, sigmoid] } }\n")];
+    let expansion = crate::grid::expand(&load_files(&files, &[], &[]).unwrap());
+    let scales: Vec<f64> = (0..2).map(|run| expansion.config(run).model.logit_scale_init).collect();
+    assert!((scales[0] - 1.0 / 0.07).abs() < 1e-12 && scales[1] == 10.0, "{scales:?}");
+    assert_ne!(expansion.runs()[0].id, expansion.runs()[1].id);
+}
+
+#[test]
+fn lanes_that_nobody_stated_are_never_more_than_a_batch() {
+    for (batch, lanes) in [(2, 2), (5, 5), (7, 7), (8, 8), (100, 8)] {
+        assert_eq!(run(&format!("train: {{ batch_size: {batch} }}")).train.lanes, lanes, "batch of {batch}");
+    }
+    assert!(errors("train: { batch_size: 5, lanes: 6 }").contains("`train.lanes`: 6 lanes are more than a batch of 5"));
+    assert_eq!(run("train: { batch_size: 5, lanes: 3 }").train.lanes, 3);
+}
+
+/// Warnings of a small experiment with these lines added.
+fn warnings(lines: &str) -> Vec<String> {
+    let text = format!("experiment: t\nbase: small.yaml\n{lines}");
+    let spec = load_files(&[("e/main.yaml", &text)], &[], &[]).unwrap_or_else(|e| panic!("{lines}\n{e}"));
+    spec.warnings.iter().map(|warning| warning.render(&spec.sources)).collect()
+}
+
+#[test]
+fn schedules_rates_and_decays_that_were_hardly_meant_are_warned_about_at_their_places() {
+    // 80 steps at a rate of 1e-3.
+    let cases = [
+        (
+            "train: { warmup: 100 }",
+            "e/main.yaml:3:18: `train.warmup`: found 100 steps, the budget has 80: the learning rate only rises",
+        ),
+        ("train: { warmup: 80 }", "`train.warmup`: found 80 steps, the budget has 80"),
+        ("train: { warmup: 100% }", "`train.warmup`: found 80 steps, the budget has 80"),
+        ("train: { warmup: { samples: 16k } }", "`train.warmup`: found 160 steps, the budget has 80"),
+        ("train: { warmup: 10%, budget: { steps: 4 } }", "`train.warmup` comes to less than half a step of a budget of 4"),
+        ("train: { warmup: { samples: 20 } }", "`train.warmup` comes to less than half a step of a budget of 80"),
+        ("train: { lr: 4e3 }", "e/main.yaml:3:14: `train.lr`: found 4000, expected from 1e-7 to 0.1"),
+        ("train: { lr: 1e-9 }", "`train.lr`: found 0.000000001, expected from 1e-7 to 0.1"),
+        (
+            "train: { weight_decay: 20 }",
+            "e/main.yaml:3:24: `train.weight_decay`: a step at the peak rate of 0.001 takes away 0.020",
+        ),
+        (
+            "train: { weight_decay: { relative: 0.1 } }",
+            "`train.weight_decay.relative`: a step at the peak rate of 0.001 takes away 0.100",
+        ),
+    ];
+    for (lines, expected) in cases {
+        let found = warnings(lines);
+        assert!(found.len() == 1 && found[0].contains(expected), "{lines}: {found:#?}, expected {expected}");
+    }
+    for lines in ["", "train: { warmup: 79 }", "train: { warmup: 0 }", "train: { budget: { steps: 4 } }", "train: { lr: 0.1 }"] {
+        assert_eq!(warnings(lines), Vec::<String>::new(), "{lines}");
+    }
+    assert_eq!(warnings("train: { weight_decay: 0.2, optimizer: adafactor }"), Vec::<String>::new(), "CLIP's own");
+    // One warning a place, with the labels of the axes that matter.
+    let found = warnings("sweep: { grid: { train.warmup: [10, 90], data.tokenizer: [bpe, unigram] } }");
+    assert!(found.len() == 1 && found[0].contains("at `train.warmup: 90`") && !found[0].contains("tokenizer"), "{found:#?}");
 }

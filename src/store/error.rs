@@ -50,6 +50,16 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// A file of a finished job is not the one that it wrote.
+    #[error("{} is not what its job wrote: {reason}; the job was set aside in {}", path.display(), aside.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How it differs.
+        reason: String,
+        /// Where the job's folder is now.
+        aside: PathBuf,
+    },
     /// A worker wrote a file under a name that the store keeps for itself.
     #[error("a job wrote {}, a name that the store keeps for itself", path.display())]
     Reserved {
@@ -80,7 +90,7 @@ impl StoreError {
         match self {
             Self::Io { source, .. } => is_environment(source),
             Self::Layout { .. } | Self::NoFolder { .. } => true,
-            Self::Record { .. } | Self::Reserved { .. } | Self::Outside { .. } => false,
+            Self::Record { .. } | Self::Reserved { .. } | Self::Outside { .. } | Self::Damaged { .. } => false,
         }
     }
 
@@ -94,6 +104,7 @@ impl StoreError {
             Self::NoFolder { what: "store", .. } => "give another folder with `--store`",
             Self::NoFolder { .. } => "give another folder with `--results`, or move the file away",
             Self::Outside { .. } => "the file that states it was not written by this program; do not use it",
+            Self::Damaged { .. } => "run the same command again: that job is done anew, and what stands on it goes on",
             Self::Reserved { .. } => return None,
         };
         Some(hint.to_owned())

@@ -9,6 +9,7 @@
 //!   running/KEY~HOLDER~out what that job has written so far
 //!   work/KEY/              checkpoints: they survive a kill, and go when the job is finished
 //!   failed/KEY.json        why the last attempt failed; no obstacle to another one
+//!   damaged/KEY-N/         a job whose files are no longer those of its record: it is done again; remove it when you like
 //! ```
 //!
 //! **Owns**: every path of a job, atomic writes, leases. **In**: a [`Key`] and what the job is. **Out**: a [`JobDir`] to work
@@ -24,6 +25,7 @@ mod error;
 mod folder;
 mod gc;
 mod holder;
+mod integrity;
 mod job_dir;
 mod lease;
 mod record;

@@ -323,3 +323,30 @@ fn a_broken_record_is_an_error_that_names_it() {
     let error = store.record(&key).unwrap_err();
     assert!(error.to_string().contains("record.json") && error.hint().is_some(), "{error}");
 }
+
+#[test]
+fn a_job_whose_files_are_not_those_of_its_record_is_set_aside_and_done_again() {
+    let damages: [(&str, &dyn Fn(&Path)); 3] = [
+        ("its digest is", &|path| fs::write(path, [7, 7, 7, 7, 7, 7, 7, 7, 7, 8]).unwrap()),
+        ("it has 9 bytes, the record says 10", &|path| fs::write(path, [7; 9]).unwrap()),
+        ("it is missing", &|path| fs::remove_file(path).unwrap()),
+    ];
+    for (reason, damage) in damages {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("store")).unwrap();
+        let key = finish(&store, 1);
+        store.check_outputs(&key).unwrap();
+        for number in 0..2 {
+            damage(&store.output_dir(&key).join("out.bin"));
+            let error = store.check_outputs(&key).unwrap_err();
+            let (message, hint) = (error.to_string(), error.hint().unwrap());
+            assert!(message.contains("out.bin") && message.contains(reason), "{message}");
+            assert!(hint.contains("run the same command again") && !error.is_environment(), "{hint}");
+            assert!(!store.is_finished(&key), "it is to be done again");
+            assert!(folder.path().join(format!("store/damaged/{key}-{number}/record.json")).exists(), "what was there is kept");
+            assert_eq!(finish(&store, 1), key);
+            store.check_outputs(&key).unwrap();
+        }
+        assert_eq!(store.finished().unwrap().len(), 1);
+    }
+}

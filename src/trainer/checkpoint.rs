@@ -1,8 +1,8 @@
 //! Checkpoints: where a killed run goes on, and the finished model that other tools read.
 //!
 //! A checkpoint is one file: the digest of the rest, then a safetensors buffer. It is written beside and renamed in, and the
-//! one before it is kept, so a kill at any byte leaves a good one. Invariant: a checkpoint whose digest, run or shapes do not
-//! fit is never loaded.
+//! one before it is kept, so a kill at any byte leaves a good one. Invariant: a checkpoint whose digest or run does not fit is
+//! never loaded, and never passed over without a word. Files have the mode that the umask gives.
 
 use std::collections::HashMap;
 use std::fs;
@@ -33,6 +33,15 @@ pub struct Checkpoint {
     pub curve: Vec<CurvePoint>,
 }
 
+/// What a folder of checkpoints holds for a run.
+#[derive(Debug)]
+pub struct Newest {
+    /// The newest good checkpoint.
+    pub found: Option<Checkpoint>,
+    /// Why newer ones cannot be used, newest first.
+    pub passed_over: Vec<TrainerError>,
+}
+
 impl Checkpoint {
     /// Writes `checkpoint-<step>` into a folder and removes all but this and the one before it.
     ///
@@ -58,13 +67,20 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The newest good checkpoint of a run in a folder; damaged ones are passed over.
+    /// The newest good checkpoint of a run in a folder, and why newer ones were passed over.
     ///
     /// # Errors
     /// If the folder exists and cannot be read.
-    pub fn load_newest(folder: &Path, run: &str) -> Result<Option<Self>, TrainerError> {
-        let newest = list(folder)?.into_iter().rev().find_map(|path| Self::load(&path).ok().filter(|found| found.run == run));
-        Ok(newest)
+    pub fn load_newest(folder: &Path, run: &str) -> Result<Newest, TrainerError> {
+        let mut passed_over = Vec::new();
+        for path in list(folder)?.into_iter().rev() {
+            match Self::load(&path) {
+                Ok(found) if found.run == run => return Ok(Newest { found: Some(found), passed_over }),
+                Ok(found) => passed_over.push(broken(&path, &format!("it is of another run, {}", found.run))),
+                Err(error) => passed_over.push(error),
+            }
+        }
+        Ok(Newest { found: None, passed_over })
     }
 
     fn load(path: &Path) -> Result<Self, TrainerError> {
@@ -115,7 +131,13 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainerError> {
     Ok(paths)
 }
 
-/// Writes the trained parameters under `open_clip`'s names and shapes.
+/// Writes the trained parameters, each under its name in the program.
+///
+/// With a class token these are the names and shapes of `open_clip`'s `CLIP` class, which loads the file as a state dict where its
+/// config says the same: `no_ln_pre` where `pre_norm` is false, `quick_gelu` or `act_kwargs` for the activation,
+/// `init_logit_bias` for the sigmoid loss. With mean pooling there is no class token: `visual.class_embedding` is not there and
+/// `visual.positional_embedding` has a row a patch and none for it, which no config of `open_clip` has; the other names are the
+/// same.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -156,9 +178,21 @@ fn view<'a>(shape: &[usize], bytes: &'a [u8], path: &Path) -> Result<TensorView<
     TensorView::new(Dtype::F32, shape.to_vec(), bytes).map_err(|error| broken(path, &error))
 }
 
+/// A new file under an unforeseeable name; its mode is what the umask leaves, as that of any other file, where `tempfile` would
+/// keep it from everybody else.
+fn beside() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder
+}
+
 fn write_beside(path: &Path, parts: &[&[u8]]) -> Result<(), TrainerError> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|source| io("write into", folder, source))?;
+    let mut file = beside().tempfile_in(folder).map_err(|source| io("write into", folder, source))?;
     for part in parts {
         file.write_all(part).map_err(|source| io("write", path, source))?;
     }
@@ -196,9 +230,12 @@ mod tests {
         for step in [3, 20, 100] {
             checkpoint(step).save(folder.path()).unwrap();
         }
-        assert_eq!(Checkpoint::load_newest(folder.path(), "abc").unwrap(), Some(checkpoint(100)));
+        let Newest { found, passed_over } = Checkpoint::load_newest(folder.path(), "abc").unwrap();
+        assert_eq!((found, passed_over.len()), (Some(checkpoint(100)), 0));
         assert_eq!(list(folder.path()).unwrap().len(), 2);
-        assert_eq!(Checkpoint::load_newest(folder.path(), "another run").unwrap(), None);
+        let Newest { found, passed_over } = Checkpoint::load_newest(folder.path(), "another run").unwrap();
+        assert_eq!((found, passed_over.len()), (None, 2));
+        assert!(passed_over[0].to_string().contains("of another run, abc"), "{}", passed_over[0]);
     }
 
     #[test]
@@ -215,7 +252,10 @@ mod tests {
                 bytes.truncate(damage);
             }
             fs::write(&newest, bytes).unwrap();
-            assert_eq!(Checkpoint::load_newest(folder.path(), "abc").unwrap().unwrap().step, 1);
+            let Newest { found, passed_over } = Checkpoint::load_newest(folder.path(), "abc").unwrap();
+            assert_eq!(found.unwrap().step, 1);
+            let said: Vec<String> = passed_over.iter().map(ToString::to_string).collect();
+            assert!(said.len() == 1 && said[0].contains("checkpoint-000000000002"), "{said:?}");
         }
     }
 
@@ -232,8 +272,22 @@ mod tests {
         assert!(message.contains("`visual.proj`") && message.contains("[20, 9]"), "{message}");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_model_and_a_checkpoint_have_the_mode_of_any_other_file() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("other"), b"x").unwrap();
+        let program = build(&tiny_model(Pooling::Mean), 0.0);
+        save_model(&folder.path().join("model.safetensors"), &program, &initial_parameters(&program, 7)).unwrap();
+        checkpoint(1).save(folder.path()).unwrap();
+        let modes = ["other", "model.safetensors", "checkpoint-000000000001"]
+            .map(|name| fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777);
+        assert!(modes.iter().all(|mode| *mode == modes[0]), "{:o} {:o} {:o}", modes[0], modes[1], modes[2]);
+    }
+
     #[test]
     fn a_missing_folder_has_no_checkpoint() {
-        assert_eq!(Checkpoint::load_newest(Path::new("/nonexistent/folder"), "abc").unwrap(), None);
+        assert_eq!(Checkpoint::load_newest(Path::new("/nonexistent/folder"), "abc").unwrap().found, None);
     }
 }

@@ -1,7 +1,7 @@
 //! What a run costs, counted from shapes as the paper counts: forward multiply-accumulates of both encoders times samples.
 
 use super::backend::cuda;
-use super::model::build;
+use super::model::{build, build_with};
 use super::program::Tower;
 use crate::run::{DeviceKind, ModelConfig, RunConfig, StrategyConfig, TrainConfig};
 
@@ -55,7 +55,7 @@ pub fn gmacs(config: &RunConfig) -> f64 {
 pub fn planned_bytes(config: &RunConfig) -> u64 {
     // The steps that see whole images need the most.
     let masked = if config.train.masked_steps() < config.train.steps { 0.0 } else { config.train.strategy.masked };
-    let program = build(&config.model, masked);
+    let program = build_with(&config.model, config.train.loss, masked);
     if config.device == DeviceKind::Cuda {
         return cuda::planned_bytes(&program, &config.train, cuda::real_of(config.precision));
     }

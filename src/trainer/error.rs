@@ -103,6 +103,20 @@ pub enum TrainerError {
         /// Bytes that a training step is planned with; unknown where nothing is trained.
         planned: Option<u64>,
     },
+    /// A batch that would hold a pair twice, as its own negative.
+    #[error("a batch of {batch} pairs is larger than the subset of {subset} samples")]
+    BatchBeyondSubset {
+        /// Pairs of a step, the strategy's multiplier included.
+        batch: u64,
+        /// Samples in a pass.
+        subset: usize,
+    },
+    /// A model whose features are no features (not finite, or of no length): it has diverged, whatever its last loss was.
+    #[error("{what}: the model has diverged")]
+    Diverged {
+        /// Which feature, and what it is.
+        what: String,
+    },
     /// The data does not fit the model or the evaluation.
     #[error("{0}")]
     Input(String),
@@ -121,6 +135,10 @@ impl TrainerError {
             Self::Cuda { .. } => {
                 Some("run it again with SCALEDOWN_CUDA_REPLAY=checked: the message then names the node that fails".into())
             }
+            Self::BatchBeyondSubset { .. } => {
+                Some("a pair would meet itself in its own batch; lower `train.batch_size` or enlarge the subset".into())
+            }
+            Self::Diverged { .. } => Some("lower `train.lr` or `train.weight_decay`, or warm up for longer".into()),
             Self::Checkpoint { .. } => Some("remove the file; the run starts again from the checkpoint before it, or anew".into()),
             _ => None,
         }

@@ -23,16 +23,29 @@ pub struct Program {
     pub calls: Vec<Call>,
     /// The learnt log of the logit scale.
     pub log_logit_scale: ParamIdx,
+    /// The learnt bias of the logits; where there is one, the loss is the sigmoid loss, else the contrastive one.
+    pub logit_bias: Option<ParamIdx>,
     /// Width of the shared space (E).
     pub embed_dim: usize,
     /// Upper bound of the logit scale (the multiplier).
     pub logit_scale_max: f64,
 }
 
+/// How similarities become logits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Logits {
+    /// The learnt log of the scale.
+    pub log_scale: ParamIdx,
+    /// The learnt bias of the sigmoid loss.
+    pub bias: Option<ParamIdx>,
+    /// Upper bound of the scale (the multiplier).
+    pub scale_max: f64,
+}
+
 /// One named parameter inside the flat buffer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParamView {
-    /// `open_clip` name, such as `visual.transformer.resblocks.0.attn.in_proj_weight`.
+    /// `open_clip`'s name of it, such as `visual.transformer.resblocks.0.attn.in_proj_weight`.
     pub name: String,
     /// First element in the flat buffer.
     pub offset: usize,
@@ -217,6 +230,17 @@ impl Program {
     pub fn tower(&self, tower: Tower) -> impl Iterator<Item = &Call> {
         self.calls.iter().filter(move |call| call.tower == tower)
     }
+    /// The name of the first parameter with an element that is not finite, and that element; `None` where all are.
+    ///
+    /// # Panics
+    /// If `parameters` are of another program.
+    #[must_use]
+    pub fn not_finite<'p>(&'p self, parameters: &[f32]) -> Option<(&'p str, f32)> {
+        assert_eq!(parameters.len(), self.num_params(), "parameters of a program");
+        let at = parameters.iter().position(|value| !value.is_finite())?;
+        let view = self.params.iter().find(|view| view.range().contains(&at)).expect("views cover the flat buffer");
+        Some((&view.name, parameters[at]))
+    }
     /// The patch embedding.
     ///
     /// # Panics
@@ -309,7 +333,8 @@ impl ProgramBuilder {
     }
     /// The finished program.
     #[must_use]
-    pub fn finish(self, log_logit_scale: ParamIdx, embed_dim: usize, logit_scale_max: f64) -> Program {
-        Program { params: self.params, slots: self.slots, calls: self.calls, log_logit_scale, embed_dim, logit_scale_max }
+    pub fn finish(self, logits: Logits, embed_dim: usize) -> Program {
+        let (Self { params, slots, calls }, Logits { log_scale, bias, scale_max }) = (self, logits);
+        Program { params, slots, calls, log_logit_scale: log_scale, logit_bias: bias, embed_dim, logit_scale_max: scale_max }
     }
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::TrainerError;
 use super::backend::{self, Placement, Step, StepAt, StepBatch, StepFound, Unfit};
-use super::checkpoint::Checkpoint;
-use super::model::{build, initial_parameters};
+use super::checkpoint::{Checkpoint, Newest};
+use super::model::{build_with, initial_parameters};
 use super::optim::learning_rate;
 use super::strategy::PatchMask;
 use crate::data::{Batch, BatchSource};
@@ -77,7 +77,7 @@ pub struct StepDone {
 pub enum Ending {
     /// At the last step.
     Finished,
-    /// The loss or a gradient was not finite.
+    /// The loss, a gradient or a parameter was not finite.
     Diverged {
         /// Which number.
         what: String,
@@ -99,25 +99,40 @@ pub struct Trained {
     pub curve: Vec<CurvePoint>,
 }
 
-/// Trains one run to its end, or until the caller stops it.
+/// Who is told what goes on while a run is trained; nothing said here changes a byte of its result.
+pub trait Watcher {
+    /// A step was done; says how to go on.
+    fn step(&mut self, done: StepDone) -> Command;
+    /// Something happened that a person should know and that stops nothing.
+    fn warn(&mut self, message: String);
+}
+
+/// For tests: warnings go nowhere.
+impl<F: FnMut(StepDone) -> Command> Watcher for F {
+    fn step(&mut self, done: StepDone) -> Command {
+        self(done)
+    }
+    fn warn(&mut self, _: String) {}
+}
+
+/// Trains one run to its end, or until the watcher stops it.
 ///
 /// # Errors
-/// A config that cannot be trained here, no memory, or checkpoints that cannot be written. Divergence is an [`Ending`].
+/// A config that cannot be trained here, a batch larger than the subset, no memory, or checkpoints that cannot be written.
+/// Divergence is an [`Ending`].
 pub fn train(
     setup: &TrainSetup,
     batches: &BatchSource,
     options: &TrainOptions,
-    on_step: &mut dyn FnMut(StepDone) -> Command,
+    watcher: &mut dyn Watcher,
 ) -> Result<Trained, TrainerError> {
-    let resumed = match &options.checkpoints {
-        Some(folder) => Checkpoint::load_newest(folder, &options.run)?,
-        None => None,
-    };
+    check_batch(setup.train, batches.len())?;
+    let resumed = resume(options, watcher)?;
     let start = resumed.as_ref().map_or(0, |checkpoint| checkpoint.step);
     let masked = masked_at(setup, start);
     let parameters = match &resumed {
         Some(checkpoint) => checkpoint.parameters.clone(),
-        None => initial_parameters(&build(setup.model, masked), setup.seed),
+        None => initial_parameters(&build_with(setup.model, setup.train.loss, masked), setup.seed),
     };
     let optimizer = resumed.as_ref().map(|checkpoint| checkpoint.optimizer.as_slice());
     let step = prepare(setup, options, masked, parameters, optimizer)?;
@@ -131,7 +146,25 @@ pub fn train(
         loss: f64::NAN,
     };
     training.feed.serve(setup, masked, training.step.as_mut())?;
-    training.run(start, on_step)
+    training.run(start, watcher)
+}
+
+/// A batch that is larger than the subset would hold a pair twice, as its own negative.
+fn check_batch(train: &TrainConfig, subset: usize) -> Result<(), TrainerError> {
+    let batch = train.effective_batch();
+    if batch <= subset as u64 { Ok(()) } else { Err(TrainerError::BatchBeyondSubset { batch, subset }) }
+}
+
+/// Where an earlier attempt stopped; says which checkpoints could not be used.
+fn resume(options: &TrainOptions, watcher: &mut dyn Watcher) -> Result<Option<Checkpoint>, TrainerError> {
+    let Some(folder) = &options.checkpoints else { return Ok(None) };
+    let Newest { found, passed_over } = Checkpoint::load_newest(folder, &options.run)?;
+    let from = match &found {
+        Some(checkpoint) => format!("the run goes on from the checkpoint before it, {} steps done", checkpoint.step),
+        None => "there is no earlier one: the run starts again from step 0".into(),
+    };
+    passed_over.iter().for_each(|error| watcher.warn(format!("a checkpoint cannot be used: {error}; {from}")));
+    Ok(found)
 }
 
 /// Share of patches that are left out in a step.
@@ -147,7 +180,7 @@ fn prepare(
     parameters: Vec<f32>,
     optimizer: Option<&[(String, Vec<f32>)]>,
 ) -> Result<Box<dyn Step>, TrainerError> {
-    let program = Arc::new(build(setup.model, masked));
+    let program = Arc::new(build_with(setup.model, setup.train.loss, masked));
     let placement = Placement { device: setup.device, precision: setup.precision, threads: options.threads };
     let mut step = backend::prepare(program, parameters, placement, Some((setup.train, setup.seed)))?;
     if let Some(optimizer) = optimizer {
@@ -169,7 +202,7 @@ struct Training<'a> {
 }
 
 impl Training<'_> {
-    fn run(mut self, start: u64, on_step: &mut dyn FnMut(StepDone) -> Command) -> Result<Trained, TrainerError> {
+    fn run(mut self, start: u64, watcher: &mut dyn Watcher) -> Result<Trained, TrainerError> {
         let train = self.setup.train;
         for done in start..train.steps {
             let step = done + 1;
@@ -190,7 +223,7 @@ impl Training<'_> {
             let command = if unfit.is_some() {
                 Command::Continue
             } else {
-                on_step(StepDone { step, loss: self.loss, batch: train.effective_batch() })
+                watcher.step(StepDone { step, loss: self.loss, batch: train.effective_batch() })
             };
             let is_saved = (is_due || command == Command::Stop) && !last;
             if is_saved && !is_looked_at {
@@ -206,7 +239,7 @@ impl Training<'_> {
                 return self.end(Ending::Stopped, step);
             }
         }
-        self.end(Ending::Finished, train.steps)
+        self.finish(train.steps)
     }
 
     /// Goes on with the program that sees whole images, from the same parameters and optimiser state.
@@ -252,6 +285,16 @@ impl Training<'_> {
         let step = unfit.step + 1;
         let (what, value) = if unfit.loss.is_finite() { ("gradient norm", unfit.grad_norm) } else { ("loss", unfit.loss) };
         self.end(Ending::Diverged { what: format!("{what} is {value} at step {step}") }, step)
+    }
+
+    /// No later step looks at what the last update made: its parameters are looked at here.
+    fn finish(mut self, step: u64) -> Result<Trained, TrainerError> {
+        let (program, parameters) = (build_with(self.setup.model, self.setup.train.loss, 0.0), self.step.parameters()?);
+        let ending = match program.not_finite(&parameters) {
+            Some((name, value)) => Ending::Diverged { what: format!("parameter `{name}` is {value} after step {step}, the last") },
+            None => Ending::Finished,
+        };
+        Ok(Trained { ending, step, parameters, curve: self.curve })
     }
 
     fn end(mut self, ending: Ending, step: u64) -> Result<Trained, TrainerError> {

@@ -1,8 +1,8 @@
 //! Small configs that several tests of the trainer share.
 
 use crate::run::{
-    Activation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig, TrainConfig,
-    VitConfig,
+    Activation, DecayScale, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig,
+    TextEncoderConfig, TrainConfig, VitConfig,
 };
 
 /// A model of a few thousand parameters with awkward sizes.
@@ -32,6 +32,7 @@ pub fn tiny_model(pooling: Pooling) -> ModelConfig {
 pub fn tiny_train() -> TrainConfig {
     TrainConfig {
         strategy: StrategyConfig::clip(),
+        loss: LossConfig::Contrastive,
         batch_size: 8,
         accumulate: 1,
         steps: 10,
@@ -39,6 +40,7 @@ pub fn tiny_train() -> TrainConfig {
         warmup_steps: 2,
         optimizer: OptimizerConfig::Adamw { beta1: 0.9, beta2: 0.98, eps: 1e-6 },
         weight_decay: 0.1,
+        decay_scale: DecayScale::Rate,
         grad_clip_norm: Some(1.0),
         lanes: 8,
     }

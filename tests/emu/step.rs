@@ -33,9 +33,12 @@ check!(
     gradients_in_bf16_are_near_those_of_f32,
     masked_patches_are_drawn_on_the_device_as_on_the_cpu,
     steps_of_both_optimisers_follow_the_cpu_and_state_can_be_exchanged,
+    steps_on_the_sigmoid_loss_follow_the_cpu,
+    a_last_update_that_overflows_is_found_in_the_parameters,
     a_step_that_is_not_finite_changes_nothing_and_is_remembered,
     features_of_both_encoders_are_those_of_the_cpu,
     a_held_pool_gives_the_same_bytes_as_written_images,
+    a_place_beyond_a_held_pool_is_refused_before_the_device_sees_it,
     towers_side_by_side_give_the_bytes_of_towers_in_turn,
 );
 

@@ -45,6 +45,11 @@ impl Warmup {
         }
     }
 
+    /// Whether no warm-up is asked for, rather than a share or a number of samples that comes to no step.
+    pub fn is_none(self) -> bool {
+        matches!(self, Self::Interval(Interval::Steps(0)) | Self::Samples(0)) || self == Self::Interval(Interval::Share(0.0))
+    }
+
     /// Steps of warm-up in a run of `steps`, not clipped.
     pub fn steps(self, steps: u64, batch: u64) -> u64 {
         match self {

@@ -12,8 +12,8 @@ mod train;
 pub(super) use budget::{Budget, Steps, Warmup, steps_of};
 pub(super) use data::{DataPart, Outside, data};
 pub(super) use evaluate::{evaluate, metrics};
-pub(super) use model::model;
-pub(super) use train::{grad_clip, kept_patches, optimizer, strategy};
+pub(super) use model::{SIGMOID_LOGIT_SCALE_INIT, model};
+pub(super) use train::{doubts, grad_clip, loss, optimizer, strategy, unusual_lr, weight_decay, whole_patches};
 
 use super::diagnostic::Code;
 

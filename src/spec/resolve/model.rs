@@ -23,6 +23,8 @@ const TEXT_SIZES: [(&str, [usize; 3]); 4] = [("xxs", [64, 2, 2]), ("xs", [128, 3
 const MLP_RATIO: f64 = 4.0;
 const CONTEXT_LENGTH: usize = 16;
 const LOGIT_SCALE_INIT: f64 = 1.0 / 0.07;
+/// Initial logit scale of the sigmoid loss unless stated. **Source** Zhai et al. 2023, section 3.2.
+pub(in crate::spec) const SIGMOID_LOGIT_SCALE_INIT: f64 = 10.0;
 const LOGIT_SCALE_MAX: f64 = 100.0;
 const PIXEL: [f64; 3] = [0.5; 3];
 

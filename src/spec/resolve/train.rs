@@ -2,11 +2,19 @@
 
 use super::super::diagnostic::Code;
 use super::super::scalar::{Count, Quantity, Share};
-use super::super::types::{AugmentationSpec, GradClipSpec, Named, OptimizerSpec, StrategySpec};
-use super::{Problem, size};
-use crate::run::{Augmentation, ImageEncoderConfig, ModelConfig, OptimizerConfig, SslConfig, StrategyConfig};
+use super::super::types::{
+    AugmentationSpec, GradClipSpec, LossSpec, Named, OptimizerSpec, RelativeDecay, ScalarOr, StrategySpec, WeightDecaySpec,
+};
+use super::{Problem, Warmup, size};
+use crate::run::{
+    Augmentation, DecayScale, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig, SslConfig, StrategyConfig, TrainConfig,
+};
 
 const GRAD_CLIP_NORM: f64 = 1.0;
+/// What a step at the peak rate takes away unless stated. **Source** the paper, section 3, by the convention of `big_vision`.
+const RELATIVE_DECAY: f64 = 1e-4;
+/// **Source** Zhai et al. 2023, section 3.2.
+const LOGIT_BIAS_INIT: f64 = -10.0;
 const FLIP_MASKED: f64 = 0.5;
 const FLIP_MULTIPLIER: u64 = 2;
 const SSL: SslConfig = SslConfig { weight: 1.0, temperature: 0.1, hidden: 4096, out: 256 };
@@ -158,10 +166,80 @@ pub(in crate::spec) fn grad_clip(spec: Option<GradClipSpec>) -> Option<f64> {
     spec.map_or(Some(GRAD_CLIP_NORM), |GradClipSpec(norm)| norm)
 }
 
-/// Patches that are left of each image, where some are masked.
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "patches of one image")]
-pub(in crate::spec) fn kept_patches(model: &ModelConfig, strategy: &StrategyConfig) -> u64 {
+/// The loss on pairs.
+pub(in crate::spec) fn loss(spec: Option<Named<LossSpec>>) -> Result<LossConfig, Vec<Problem>> {
+    Ok(match spec {
+        None | Some(Named(LossSpec::Contrastive {})) => LossConfig::Contrastive,
+        Some(Named(LossSpec::Sigmoid { logit_bias_init })) => {
+            LossConfig::Sigmoid { logit_bias_init: number(logit_bias_init, LOGIT_BIAS_INIT) }
+        }
+    })
+}
+
+/// The weight decay and what it is times.
+pub(in crate::spec) fn weight_decay(spec: Option<WeightDecaySpec>) -> Result<(f64, DecayScale), Vec<Problem>> {
+    let (value, scale, path) = match spec {
+        None => (RELATIVE_DECAY, DecayScale::RelativeRate, "train.weight_decay.relative"),
+        Some(ScalarOr::Scalar(decay)) => (decay.0, DecayScale::Rate, "train.weight_decay"),
+        Some(ScalarOr::Map(RelativeDecay { relative })) => (relative.0, DecayScale::RelativeRate, "train.weight_decay.relative"),
+    };
+    let message = format!("`{path}`: found {value}, expected 0 or more");
+    // A decay of nothing is one thing, whatever it is times.
+    let scale = if value == 0.0 { DecayScale::Rate } else { scale };
+    if value >= 0.0 { Ok((value, scale)) } else { Err(vec![Problem::new(Code::Train, path, message)]) }
+}
+
+/// Whole patches that are left of each image, where some are masked.
+pub(in crate::spec) fn whole_patches(model: &ModelConfig, strategy: &StrategyConfig) -> usize {
     let ImageEncoderConfig::Vit(vit) = &model.image_encoder;
-    let patches = (model.image_size / vit.patch_size).pow(2);
-    (patches as f64 * (1.0 - strategy.masked)).round() as u64
+    crate::run::whole_patches((model.image_size / vit.patch_size).pow(2), strategy.masked)
+}
+
+/// Learning rates that something may learn at. Both optimisers move a parameter by about the rate in every step, and parameters
+/// start between about 0.01 and 1: above, a step replaces what is there; below, it is lost in the rounding of f32.
+const LEARNING_RATES: std::ops::RangeInclusive<f64> = 1e-7..=0.1;
+/// The largest part of its matrices that a step may take away without a word: 1 % is gone to a third after 100 steps.
+const LARGEST_DECAY: f64 = 0.01;
+
+/// Says where a rate is far from what trains.
+pub(in crate::spec) fn unusual_lr(lr: f64) -> Option<Problem> {
+    let message = format!(
+        "`train.lr`: found {lr}, expected from 1e-7 to 0.1: a step moves every parameter by about the rate, and parameters start \
+         between about 0.01 and 1"
+    );
+    let problem = Problem::new(Code::Train, "train.lr", message);
+    (!LEARNING_RATES.contains(&lr))
+        .then(|| problem.hint("CLIP trains at 5e-4, the paper at 1e-3, small models at up to about 1e-2"))
+}
+
+/// What of a training may not have been meant; `stated` is its warm-up where the file says one, `warmup` that in steps before it is
+/// cut to the budget.
+pub(in crate::spec) fn doubts(train: &TrainConfig, stated: Option<Warmup>, warmup: u64) -> Vec<Problem> {
+    let mut doubts = Vec::new();
+    let steps = train.steps;
+    if warmup >= steps {
+        let message = format!(
+            "`train.warmup`: found {warmup} steps, the budget has {steps}: the learning rate only rises, to its peak in the last step"
+        );
+        doubts.push(Problem::new(Code::Train, "train.warmup", message).hint("shorten it, for example to `5%`"));
+    }
+    if warmup == 0 && stated.is_some_and(|stated| !stated.is_none()) {
+        let message = format!("`train.warmup` comes to less than half a step of a budget of {steps}: there is no warm-up");
+        doubts.push(Problem::new(Code::Train, "train.warmup", message).hint("state it in steps, or `0`"));
+    }
+    let taken = 1.0 - train.decay_factor(train.lr);
+    if taken > LARGEST_DECAY {
+        let (path, hint) = match train.decay_scale {
+            DecayScale::Rate => ("train.weight_decay", "CLIP's 0.2 at a rate of 5e-4 takes away 0.0001"),
+            DecayScale::RelativeRate => {
+                ("train.weight_decay.relative", "the paper has 1e-4 here; without `relative` the decay is also times the rate")
+            }
+        };
+        let message = format!(
+            "`{path}`: a step at the peak rate of {} takes away {taken:.3} of every matrix, expected at most {LARGEST_DECAY}",
+            train.lr
+        );
+        doubts.push(Problem::new(Code::Train, path, message).hint(hint));
+    }
+    doubts
 }

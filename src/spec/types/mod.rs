@@ -18,7 +18,10 @@ pub use evaluate::{EvalMap, EvalSpec};
 pub use model::{ActivationSpec, ImageEncoderSpec, ModelSpec, PixelSpec, PoolingSpec, TextEncoderSpec};
 pub use shapes::{Named, ScalarOr};
 pub use sweep::{AxesSpec, RangeScale, RangeSpec, SeedsSpec, SubGridSpec, SweepSpec};
-pub use train::{AugmentationSpec, BudgetSpec, GradClipSpec, OptimizerSpec, StrategySpec, TrainSpec, WarmupSamples, WarmupSpec};
+pub use train::{
+    AugmentationSpec, BudgetSpec, GradClipSpec, LossSpec, OptimizerSpec, RelativeDecay, StrategySpec, TrainSpec, WarmupSamples,
+    WarmupSpec, WeightDecaySpec,
+};
 
 use super::scalar::FilePath;
 use crate::claims::ClaimSpec;

@@ -26,7 +26,8 @@ pub struct ModelSpec {
     pub image_size: Count,
     /// Activation of every MLP. Default `gelu`: ViT (Dosovitskiy et al. 2021).
     pub activation: Option<ActivationSpec>,
-    /// Initial logit scale (a multiplier). Default 1/0.07: CLIP (Radford et al. 2021, section 2.5).
+    /// Initial logit scale (a multiplier). Default 1/0.07: CLIP (Radford et al. 2021, section 2.5); with `train.loss: sigmoid` 10: Zhai
+    /// et al. 2023, section 3.2.
     pub logit_scale_init: Option<Quantity>,
     /// The multiplier is clamped to at most this. Default 100: CLIP, section 2.5.
     pub logit_scale_max: Option<Quantity>,

@@ -16,21 +16,27 @@ use super::{Named, ScalarOr};
 pub struct TrainSpec {
     /// The training strategy.
     pub strategy: Named<StrategySpec>,
+    /// What image-text pairs are learnt with. Default `contrastive`: the paper, section 3.
+    pub loss: Option<Named<LossSpec>>,
     /// Pairs a step, before the strategy's multiplier.
     pub batch_size: Count,
     /// Chunks that a batch is cut into to save memory; the update is the same. Default 1.
     pub accumulate: Option<Count>,
-    /// Peak learning rate.
+    /// Peak learning rate. Outside 1e-7 to 0.1 a warning says so.
     pub lr: Quantity,
-    /// Linear warm-up: steps, a share of them, or `{samples: ..}`. Default 5%: LiT's 10k of the paper's 207,520 steps.
+    /// Linear warm-up: steps, a share of them, or `{samples: ..}`; at most the budget. Default 5%: LiT's 10k of the paper's 207,520
+    /// steps.
     pub warmup: Option<WarmupSpec>,
     /// Optimiser. Default `adafactor`: the paper, section 3.
     pub optimizer: Option<Named<OptimizerSpec>>,
-    /// Decoupled weight decay on matrices. Default 1e-4: the paper, section 3.
-    pub weight_decay: Option<Quantity>,
+    /// Decoupled weight decay on matrices, the same for every optimiser: a number is times the learning rate, so that a step
+    /// multiplies by 1 - rate * decay (`PyTorch`, `open_clip`; CLIP has 0.2); `{relative: ..}` is times the rate over its peak
+    /// (`big_vision`, the paper). Default `{relative: 1e-4}`: the paper, section 3.
+    pub weight_decay: Option<WeightDecaySpec>,
     /// The gradient's global norm is clipped to this; `none` for no clipping. Default 1: `big_vision`.
     pub grad_clip_norm: Option<GradClipSpec>,
-    /// Parts that a batch is cut into for summing gradients, so that bytes do not depend on threads. Default 8.
+    /// Parts that a batch is cut into for summing gradients, so that bytes do not depend on threads. Default 8, or the pairs of a
+    /// smaller batch.
     pub lanes: Option<Count>,
     /// How long: exactly one of epochs, `samples_seen`, steps, gmacs.
     pub budget: BudgetSpec,
@@ -72,6 +78,31 @@ pub enum StrategySpec {
         /// Output width of its projection. Default 256: Mu et al. 2021, section 3.
         ssl_out: Option<Count>,
     },
+}
+
+/// The loss on image-text pairs.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(tag = "name", rename_all = "snake_case", deny_unknown_fields)]
+pub enum LossSpec {
+    /// Each image picks its text among those of the batch, each text its image (Radford et al. 2021).
+    Contrastive {},
+    /// Each image and text of the batch: a pair or not (Zhai et al. 2023). The logit scale then starts at 10, unless
+    /// `model.logit_scale_init` says otherwise: Zhai et al. 2023, section 3.2 and algorithm 1.
+    Sigmoid {
+        /// Bias of the logits at the start; it is learnt. Default -10: Zhai et al. 2023, section 3.2.
+        logit_bias_init: Option<Quantity>,
+    },
+}
+
+/// Weight decay: a number, or `{relative: ..}`.
+pub type WeightDecaySpec = ScalarOr<Quantity, RelativeDecay>;
+
+/// Weight decay that follows the schedule and not the rate itself.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RelativeDecay {
+    /// What a step at the peak rate takes away; elsewhere times the rate over its peak.
+    pub relative: Quantity,
 }
 
 /// What is done to training images.

@@ -36,6 +36,20 @@ pub struct StepBatch {
 }
 
 impl StepBatch {
+    /// Checks that places in a held pool of `images` images lie in it; `None` where no pool is held.
+    ///
+    /// # Errors
+    /// [`TrainerError::Input`] with the place that does not.
+    pub fn check_index(&self, images: Option<usize>) -> Result<(), TrainerError> {
+        let wrong = |what: String| Err(TrainerError::Input(format!("a batch of {} pairs: {what}", self.samples)));
+        match (self.index.iter().max(), images) {
+            (None, _) => Ok(()),
+            (Some(_), None) => wrong("the image index is of a pool, and none is held".into()),
+            (Some(last), Some(images)) if *last as usize >= images => wrong(format!("image {last} of a pool of {images}")),
+            (Some(_), Some(_)) => Ok(()),
+        }
+    }
+
     /// Checks that the parts that `towers` read fit a program and each other.
     ///
     /// # Errors
@@ -59,6 +73,9 @@ impl StepBatch {
             }
             if !self.crops.is_empty() {
                 length("crops", self.crops.len(), 5)?;
+                if let Some(value) = self.crops.iter().find(|value| !value.is_finite()) {
+                    return wrong(format!("a crop holds {value}"));
+                }
             }
             if !self.keep.is_empty() {
                 length("the kept patches", self.keep.len(), embed.kept)?;
@@ -79,7 +96,7 @@ impl StepBatch {
 /// What a gradient pass found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossReport {
-    /// Symmetric contrastive loss, nats.
+    /// The program's loss on image-text pairs, nats.
     pub loss: f64,
     /// The logit scale (multiplier) that it was computed with.
     pub logit_scale: f64,
@@ -106,7 +123,7 @@ pub struct StepAt {
 /// What the last whole step found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepFound {
-    /// Symmetric contrastive loss, nats.
+    /// The program's loss on image-text pairs, nats.
     pub loss: f64,
     /// The logit scale (multiplier) that it was computed with.
     pub logit_scale: f64,
@@ -295,6 +312,13 @@ mod tests {
         ];
         for (batch, expected) in cases {
             let message = batch.check(&program, &both).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}, expected {expected}");
+        }
+        let indexed = StepBatch { index: vec![0, 7], ..batch() };
+        indexed.check_index(Some(8)).unwrap();
+        batch().check_index(None).unwrap();
+        for (images, expected) in [(Some(7), "image 7 of a pool of 7"), (None, "none is held")] {
+            let message = indexed.check_index(images).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}, expected {expected}");
         }
         // What a tower does not read is not looked at.

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use crate::data::{Philox, Stream};
 use crate::run::{
-    Activation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig, TrainConfig,
-    VitConfig,
+    Activation, DecayScale, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig,
+    TextEncoderConfig, TrainConfig, VitConfig,
 };
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
 use crate::trainer::backend::cuda::device::Device;
 use crate::trainer::backend::cuda::{CudaStep, Towers};
 use crate::trainer::backend::{Step as _, StepAt, StepBatch};
-use crate::trainer::model::{build, initial_parameters};
+use crate::trainer::model::{build_with, initial_parameters};
 use crate::trainer::ops::launch::Real;
 use crate::trainer::program::Program;
 use crate::trainer::strategy::PatchMask;
@@ -31,9 +31,12 @@ pub fn checks<D: Device>() -> Vec<(&'static str, StepCheck<D>)> {
         ("gradients in bf16", gradients_in_bf16_are_near_those_of_f32),
         ("masked patches", masked_patches_are_drawn_on_the_device_as_on_the_cpu),
         ("both optimisers", steps_of_both_optimisers_follow_the_cpu_and_state_can_be_exchanged),
+        ("the sigmoid loss", steps_on_the_sigmoid_loss_follow_the_cpu),
+        ("a last update", a_last_update_that_overflows_is_found_in_the_parameters),
         ("steps that are not finite", a_step_that_is_not_finite_changes_nothing_and_is_remembered),
         ("features", features_of_both_encoders_are_those_of_the_cpu),
         ("a held pool", a_held_pool_gives_the_same_bytes_as_written_images),
+        ("places in a pool", a_place_beyond_a_held_pool_is_refused_before_the_device_sees_it),
         ("towers side by side", towers_side_by_side_give_the_bytes_of_towers_in_turn),
         ("known losses", super::curves::one_batch_has_the_known_losses),
     ]
@@ -75,6 +78,7 @@ pub fn model(pooling: Pooling) -> ModelConfig {
 pub fn train(optimizer: OptimizerConfig, masked: f64) -> TrainConfig {
     TrainConfig {
         strategy: StrategyConfig { masked, ..StrategyConfig::clip() },
+        loss: LossConfig::Contrastive,
         batch_size: PAIRS as u64,
         accumulate: 1,
         steps: 10,
@@ -82,6 +86,7 @@ pub fn train(optimizer: OptimizerConfig, masked: f64) -> TrainConfig {
         warmup_steps: 2,
         optimizer,
         weight_decay: 0.1,
+        decay_scale: DecayScale::Rate,
         grad_clip_norm: Some(1.0),
         lanes: 8,
     }
@@ -107,7 +112,7 @@ struct Pair<D: Device> {
 }
 
 fn pair<D: Device>(open: OpenStep<D>, pooling: Pooling, config: &TrainConfig, real: Real, order: u32) -> Pair<D> {
-    let program = Arc::new(build(&model(pooling), config.strategy.masked));
+    let program = Arc::new(build_with(&model(pooling), config.loss, config.strategy.masked));
     let parameters = initial_parameters(&program, SEED);
     let settings = CpuSettings { threads: 1, lanes: 8 };
     let cpu = CpuStep::new(program.clone(), parameters.clone(), settings, Some(config)).expect("threads start");
@@ -197,8 +202,9 @@ pub fn masked_patches_are_drawn_on_the_device_as_on_the_cpu<D: Device>(open: Ope
 /// # Panics
 /// If it does not hold.
 pub fn steps_of_both_optimisers_follow_the_cpu_and_state_can_be_exchanged<D: Device>(open: OpenStep<D>) {
-    for optimizer in [ADAMW, ADAFACTOR] {
-        let config = train(optimizer, 0.0);
+    let cases = [(ADAMW, DecayScale::Rate), (ADAFACTOR, DecayScale::Rate), (ADAFACTOR, DecayScale::RelativeRate)];
+    for (optimizer, decay_scale) in cases {
+        let config = TrainConfig { decay_scale, ..train(optimizer, 0.0) };
         let Pair { program, mut cpu, mut gpu } = pair(open, Pooling::Mean, &config, Real::F32, 1);
         let start = cpu.parameters().expect("cpu");
         for step in 0..4 {
@@ -223,6 +229,52 @@ pub fn steps_of_both_optimisers_follow_the_cpu_and_state_can_be_exchanged<D: Dev
         // An update is a sign where a gradient is rounding noise (a key's bias), so all but a few elements have to agree.
         let far = expected.iter().zip(&found).filter(|(a, b)| (*a - *b).abs() > 0.02 * moved).count();
         assert!(far * 50 <= program.num_params(), "{optimizer:?}: {far} of {} parameters differ", program.num_params());
+    }
+}
+
+/// Gradients and steps on the sigmoid loss are the CPU's in both optimisers, those of scale and bias among them.
+///
+/// # Panics
+/// If it does not hold.
+pub fn steps_on_the_sigmoid_loss_follow_the_cpu<D: Device>(open: OpenStep<D>) {
+    for (optimizer, chunks) in [(ADAMW, 1), (ADAFACTOR, 2)] {
+        let config = TrainConfig { loss: LossConfig::Sigmoid { logit_bias_init: -10.0 }, ..train(optimizer, 0.0) };
+        let Pair { program, mut cpu, mut gpu } = pair(open, Pooling::Mean, &config, Real::F32, 1);
+        let (expected, found) = (cpu.gradient(&batch(), chunks).expect("cpu"), gpu.gradient(&batch(), chunks).expect("emulated"));
+        assert!((found.loss / expected.loss - 1.0).abs() < 1e-5, "loss {} for {}", found.loss, expected.loss);
+        let (expected, found) = (cpu.gradients().expect("cpu"), gpu.gradients().expect("emulated"));
+        assert_gradients("sigmoid", &program, &found, &expected, 1e-4);
+        let bias = program.params[program.logit_bias.expect("a sigmoid loss has a bias")].offset;
+        assert!(expected[bias] != 0.0, "the bias has a gradient");
+        for step in 0..3 {
+            let at = StepAt { step, lr: 1e-3, chunks };
+            cpu.advance(&batch(), at).expect("cpu");
+            gpu.advance(&batch(), at).expect("emulated");
+            let (expected, found) = (cpu.found().expect("cpu"), gpu.found().expect("emulated"));
+            assert!((found.loss / expected.loss - 1.0).abs() < 1e-3, "{optimizer:?} {step}: {found:?} {expected:?}");
+        }
+        let moved = gpu.parameters().expect("emulated")[bias] + 10.0;
+        assert!(moved != 0.0 && moved.abs() < 0.1, "the bias has moved by {moved}");
+    }
+}
+
+/// An update whose loss and gradient are finite and whose parameters are not is seen in the parameters: there is no next step to
+/// see it.
+///
+/// # Panics
+/// If it does not hold.
+pub fn a_last_update_that_overflows_is_found_in_the_parameters<D: Device>(open: OpenStep<D>) {
+    for optimizer in [ADAMW, ADAFACTOR] {
+        // Without a decay parameters move by the rate and stay finite; this one multiplies them by -1e39.
+        let config = TrainConfig { weight_decay: 1e39, ..train(optimizer, 0.0) };
+        let Pair { program, mut cpu, mut gpu } = pair(open, Pooling::Mean, &config, Real::F32, 0);
+        let at = StepAt { step: 0, lr: 1.0, chunks: 1 };
+        cpu.advance(&batch(), at).expect("cpu");
+        gpu.advance(&batch(), at).expect("emulated");
+        for (found, parameters) in [(cpu.found(), cpu.parameters()), (gpu.found(), gpu.parameters())] {
+            assert!(found.expect("a step was done").unfit.is_none(), "loss and gradient are those before the update");
+            assert!(program.not_finite(&parameters.expect("they can be read")).is_some(), "{optimizer:?}");
+        }
     }
 }
 
@@ -284,6 +336,25 @@ pub fn a_held_pool_gives_the_same_bytes_as_written_images<D: Device>(open: OpenS
         gradients.push(gpu.gradients().expect("emulated"));
     }
     assert!(gradients[0] == gradients[1] && gradients[0] == gradients[2]);
+}
+
+/// An index of the pool that no image has is an error of the host, before anything is written to the device.
+///
+/// # Panics
+/// If it does not hold.
+pub fn a_place_beyond_a_held_pool_is_refused_before_the_device_sees_it<D: Device>(open: OpenStep<D>) {
+    let Pair { mut gpu, .. } = pair(open, Pooling::Mean, &train(ADAMW, 0.0), Real::F32, 0);
+    let written = batch();
+    let indexed = |last: u32| StepBatch { images: Vec::new(), index: vec![0, 1, 2, 3, last], ..written.clone() };
+    let refused = |gpu: &mut CudaStep<D>, last: u32| gpu.gradient(&indexed(last), 1).expect_err("no such image").to_string();
+    assert!(refused(&mut gpu, 0).contains("none is held"));
+    assert!(gpu.hold_pool(&written.images[1..]).is_err(), "no whole number of images");
+    assert!(gpu.hold_pool(&written.images).expect("emulated"));
+    for last in [PAIRS as u32, u32::MAX] {
+        let message = refused(&mut gpu, last);
+        assert!(message.contains(&format!("image {last} of a pool of {PAIRS}")), "{message}");
+    }
+    gpu.gradient(&indexed(PAIRS as u32 - 1), 1).expect("the last image");
 }
 
 /// Towers that run side by side, with the gradients of parameters beside them, give the bytes of towers in turn, whatever the

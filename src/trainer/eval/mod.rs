@@ -1,7 +1,8 @@
 //! Measuring a trained model: features of an evaluation set, then metrics as `CLIP_benchmark` defines them.
 //!
 //! Input: a model, a tokenizer and a packed evaluation set. Output: metric name to percent. Invariant: features and metrics do
-//! not depend on threads; similarities stream in slabs, never as one N x N matrix. Ties rank by the lower index.
+//! not depend on threads; similarities stream in slabs, never as one N x N matrix. Ties rank by the lower index. A feature that is
+//! not finite or not of length 1 is an error, never a number, and a rank of what is no number is never a hit.
 
 mod retrieval;
 mod zeroshot;
@@ -46,7 +47,7 @@ impl Encoder {
         })
     }
 
-    /// The program that `open_clip` names and shapes of a model are read from.
+    /// The program that names and shapes of a model's parameters are read from.
     #[must_use]
     pub fn program(model: &ModelConfig) -> Program {
         build(model, 0.0)
@@ -55,7 +56,7 @@ impl Encoder {
     /// Normalised features of every image of a pack [N, E].
     ///
     /// # Errors
-    /// If the pack's images are of another size than the model's.
+    /// If the pack's images are of another size than the model's; [`TrainerError::Diverged`] where a feature is none.
     pub fn images(&mut self, pack: &Pack) -> Result<Vec<f32>, TrainerError> {
         if pack.side() * pack.side() * 3 != self.image_bytes {
             return Err(TrainerError::Input(format!("images are {0}x{0} pixels, the model sees another size", pack.side())));
@@ -64,13 +65,14 @@ impl Encoder {
         for images in pack.images().chunks(ENCODE_BATCH * self.image_bytes) {
             features.extend(self.step.encode_images(images.len() / self.image_bytes, images)?);
         }
+        check_features(&features, self.embed_dim, |row| format!("the feature of image {row}"))?;
         Ok(features)
     }
 
     /// Normalised features of texts [N, E].
     ///
     /// # Errors
-    /// Out of memory.
+    /// Out of memory; [`TrainerError::Diverged`] where a feature is none.
     pub fn texts(&mut self, tokenizer: &Tokenizer, texts: &[String]) -> Result<Vec<f32>, TrainerError> {
         let mut features = Vec::with_capacity(texts.len() * self.embed_dim);
         for texts in texts.chunks(ENCODE_BATCH) {
@@ -82,13 +84,14 @@ impl Encoder {
             }
             features.extend(self.step.encode_texts(texts.len(), &tokens, &ends)?);
         }
+        check_features(&features, self.embed_dim, |row| format!("the feature of the text `{}`", texts[row]))?;
         Ok(features)
     }
 
-    /// Cosine similarity of each sample's image and first caption, one a sample.
+    /// Cosine similarity of each sample's image and first caption, one a sample; every one is finite.
     ///
     /// # Errors
-    /// As [`Self::images`].
+    /// As [`Self::images`] and [`Self::texts`]: [`TrainerError::Diverged`] where the scorer has.
     pub fn similarities(&mut self, tokenizer: &Tokenizer, pack: &Pack) -> Result<Vec<f64>, TrainerError> {
         let images = self.images(pack)?;
         let captions: Vec<String> = (0..pack.len()).map(|sample| pack.caption(sample).to_string()).collect();
@@ -98,22 +101,41 @@ impl Encoder {
     }
 }
 
+/// Checks that rows of `width` elements are features: finite, and of length 1 as normalisation leaves them. A projection that
+/// overflows in its length comes out as zeros. `name` says what a row is.
+fn check_features(rows: &[f32], width: usize, name: impl Fn(usize) -> String) -> Result<(), TrainerError> {
+    for (idx, row) in rows.chunks_exact(width).enumerate() {
+        let length = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+        if let Some(value) = row.iter().find(|value| !value.is_finite()) {
+            return Err(TrainerError::Diverged { what: format!("{} holds {value}", name(idx)) });
+        }
+        if !(0.99..1.01).contains(&length) {
+            return Err(TrainerError::Diverged { what: format!("{} has length {length}, expected 1", name(idx)) });
+        }
+    }
+    Ok(())
+}
+
 /// Measures one task on one set: metric (`acc1`) to percent.
 ///
 /// # Errors
-/// If the set lacks what the task needs (labels, class names, captions).
+/// If the set lacks what the task needs (labels, class names, captions, samples), or the model has diverged.
 pub fn measure(
     task: EvalTask,
     encoder: &mut Encoder,
     tokenizer: &Tokenizer,
     pack: &Pack,
 ) -> Result<BTreeMap<String, f64>, TrainerError> {
-    match task {
-        EvalTask::Zeroshot => zeroshot::measure(encoder, tokenizer, pack),
-        EvalTask::Retrieval => retrieval::measure(encoder, tokenizer, pack),
+    let metrics = match task {
+        EvalTask::Zeroshot => zeroshot::measure(encoder, tokenizer, pack)?,
+        EvalTask::Retrieval => retrieval::measure(encoder, tokenizer, pack)?,
         EvalTask::Fewshot | EvalTask::LinearProbe => {
-            Err(TrainerError::Input(format!("evaluation `{}` is not available", task.name())))
+            return Err(TrainerError::Input(format!("evaluation `{}` is not available", task.name())));
         }
+    };
+    match metrics.iter().find(|(_, value)| !value.is_finite()) {
+        Some((metric, value)) => Err(TrainerError::Input(format!("`{metric}` is {value}: the set has nothing to measure it on"))),
+        None => Ok(metrics),
     }
 }
 
@@ -136,11 +158,15 @@ fn for_each_similarity_row(queries: &[f32], keys: &[f32], embed_dim: usize, mut 
     }
 }
 
-/// Keys that rank before `idx`: a higher similarity, or the same at a lower index.
+/// Keys that rank before `idx`: a higher similarity, or the same at a lower index. What is no number ranks before all that is, and
+/// is itself behind any cut-off: `usize::MAX`.
 fn rank(similarities: &[f32], idx: usize) -> usize {
     let own = similarities[idx];
-    let before = similarities[..idx].iter().filter(|value| **value >= own).count();
-    before + similarities[idx + 1..].iter().filter(|value| **value > own).count()
+    if own.is_nan() {
+        return usize::MAX;
+    }
+    let before = similarities[..idx].iter().filter(|value| **value >= own || value.is_nan()).count();
+    before + similarities[idx + 1..].iter().filter(|value| **value > own || value.is_nan()).count()
 }
 
 /// `hits` of `total` in percent.
@@ -157,6 +183,41 @@ mod tests {
     fn ties_rank_by_the_lower_index() {
         let similarities = [0.5, 0.9, 0.5, 0.1, 0.9];
         assert_eq!([0, 1, 2, 3, 4].map(|idx| rank(&similarities, idx)), [2, 0, 3, 4, 1]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_never_a_hit() {
+        let nan = f32::NAN;
+        for similarities in [[nan; 5], [0.5, nan, nan, 0.1, nan], [nan, nan, nan, nan, 2.0]] {
+            for idx in 0..5 {
+                let found = rank(&similarities, idx);
+                let least =
+                    if similarities[idx].is_nan() { 10 } else { similarities.iter().filter(|value| value.is_nan()).count() };
+                assert!(found >= least && found > 0, "{similarities:?} at {idx}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn features_that_are_none_are_an_error_that_names_the_sample() {
+        use crate::run::{DeviceKind, Pooling, Precision};
+        use crate::trainer::model::initial_parameters;
+        use crate::trainer::tests::tiny_model;
+        let model = tiny_model(Pooling::Mean);
+        let program = build(&model, 0.0);
+        let cases =
+            [("visual.proj", f32::NAN), ("visual.conv1.weight", f32::INFINITY), ("visual.proj", 3e38), ("visual.proj", 0.0)];
+        for (name, value) in cases {
+            let mut parameters = initial_parameters(&program, 1);
+            let view = program.params.iter().find(|view| view.name == name).expect("a ViT has one");
+            parameters[view.range()].fill(value);
+            let placement = Placement { device: DeviceKind::Cpu, precision: Precision::F32, threads: 1 };
+            let mut encoder = Encoder::new(&model, parameters, placement).expect("it fits");
+            let features = encoder.step.encode_images(2, &vec![9; 2 * 12 * 12 * 3]).expect("memory");
+            let found = check_features(&features, encoder.embed_dim, |row| format!("image {row}"));
+            let message = found.expect_err("no features").to_string();
+            assert!(message.starts_with("image 0 ") && message.ends_with("the model has diverged"), "{name} {value}: {message}");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ fn class_features(encoder: &mut Encoder, tokenizer: &Tokenizer, pack: &Pack) -> 
     }
     let (mut classes, mut norms) = (vec![0.0; means.len()], vec![0.0; pack.classnames().len()]);
     normalize::forward(dim, &means, &mut classes, &mut norms);
+    super::check_features(&classes, dim, |class| format!("the feature of class `{}`", pack.classnames()[class]))?;
     Ok(classes)
 }
 

@@ -1,4 +1,5 @@
-//! Encoders as stacks of blocks: from a [`ModelConfig`] to a [`Program`] with `open_clip`'s parameter names.
+//! Encoders as stacks of blocks: from a [`ModelConfig`] to a [`Program`] with `open_clip`'s parameter names (with a class token all
+//! of them; [`save_model`](super::checkpoint::save_model) says what mean pooling lacks).
 //!
 //! Input: `run::ModelConfig` and how many patches are kept. Output: a `Program`. Invariant: pure. Must not know a backend.
 
@@ -8,39 +9,43 @@ mod vit;
 
 pub use init::initial_parameters;
 
-use super::blocks::BlockShape;
-use super::program::{Dtype, Init, Matrix, Program, ProgramBuilder, SlotKind, Tower};
-use crate::run::{ImageEncoderConfig, ModelConfig, VitConfig};
+pub use crate::run::kept_patches;
 
-/// Describes both encoders and the loss of one step.
+use super::blocks::BlockShape;
+use super::program::{Dtype, Init, Logits, Matrix, Program, ProgramBuilder, SlotKind, Tower};
+use crate::run::{ImageEncoderConfig, LossConfig, ModelConfig, VitConfig};
+
+/// Describes both encoders, with the contrastive loss where they are trained.
 ///
 /// `masked` is the share of patches left out of each image, in [0, 1): 0 for evaluation and everything but FLIP.
 #[must_use]
 pub fn build(model: &ModelConfig, masked: f64) -> Program {
+    build_with(model, LossConfig::Contrastive, masked)
+}
+
+/// Describes both encoders and the loss of one step. The sigmoid loss has one parameter more, `logit_bias`, which no encoder
+/// reads.
+#[must_use]
+pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program {
     let mut builder = ProgramBuilder::default();
     let scalar = Matrix { count: 1, rows: 1, columns: 1 };
     #[expect(clippy::cast_possible_truncation, reason = "a learnt parameter starts as f32")]
     let start = Init::Constant(model.logit_scale_init.ln() as f32);
     let log_logit_scale = builder.param("logit_scale".into(), &[], scalar, start, false);
+    let logit_bias = match loss {
+        LossConfig::Contrastive => None,
+        #[expect(clippy::cast_possible_truncation, reason = "a learnt parameter starts as f32")]
+        LossConfig::Sigmoid { logit_bias_init } => {
+            Some(builder.param("logit_bias".into(), &[], scalar, Init::Constant(logit_bias_init as f32), false))
+        }
+    };
     let image = builder.slot("image.pixels".into(), model.image_size * model.image_size, 3, Dtype::U8, SlotKind::Input);
     match &model.image_encoder {
         ImageEncoderConfig::Vit(config) => vit::describe(&mut builder, model, config, masked, image),
     }
     let tokens = builder.slot("text.tokens".into(), model.text_encoder.context_length, 1, Dtype::U32, SlotKind::Input);
     text::describe(&mut builder, model, tokens);
-    builder.finish(log_logit_scale, model.embed_dim, model.logit_scale_max)
-}
-
-/// Patches that are kept of `total` when a share is masked: `open_clip`'s `max(1, int(total * (1 - masked)))`.
-#[must_use]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a share of a patch count"
-)]
-pub fn kept_patches(total: usize, masked: f64) -> usize {
-    ((total as f64 * (1.0 - masked)) as usize).max(1)
+    builder.finish(Logits { log_scale: log_logit_scale, bias: logit_bias, scale_max: model.logit_scale_max }, model.embed_dim)
 }
 
 /// Forward multiply-accumulates of one sample, in units of 1e9: (image encoder, text encoder).

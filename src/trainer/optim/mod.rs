@@ -24,28 +24,10 @@ pub fn learning_rate(train: &TrainConfig, step: u64) -> f64 {
     train.lr * 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos())
 }
 
-/// What decayed parameters are multiplied by in a step.
-///
-/// `AdamW`: 1 - lr * `weight_decay`. Adafactor as in `big_vision`, where decay follows the schedule but not the base rate:
-/// 1 - (lr / peak lr) * `weight_decay`.
-#[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "a factor on f32 parameters")]
-pub fn decay_factor(config: &OptimizerConfig, lr: f64, peak_lr: f64, weight_decay: f64) -> f32 {
-    let rate = match config {
-        OptimizerConfig::Adafactor { .. } if peak_lr > 0.0 => lr / peak_lr,
-        OptimizerConfig::Adafactor { .. } => 0.0,
-        OptimizerConfig::Adamw { .. } => lr,
-    };
-    (1.0 - rate * weight_decay) as f32
-}
-
 /// An optimiser with its state.
 pub struct Optimizer {
     views: Vec<ParamView>,
-    config: OptimizerConfig,
-    peak_lr: f64,
-    weight_decay: f64,
-    grad_clip_norm: Option<f64>,
+    train: TrainConfig,
     /// Momentum or first moment, flat.
     first: Vec<f32>,
     /// Second moment, each view's state one after another.
@@ -63,10 +45,7 @@ impl Optimizer {
         };
         Self {
             views: program.params.clone(),
-            config: train.optimizer,
-            peak_lr: train.lr,
-            weight_decay: train.weight_decay,
-            grad_clip_norm: train.grad_clip_norm,
+            train: train.clone(),
             first: vec![0.0; program.num_params()],
             second: vec![0.0; second_lens.iter().sum()],
             second_lens,
@@ -81,8 +60,9 @@ impl Optimizer {
             return norm;
         }
         #[expect(clippy::cast_possible_truncation, reason = "a factor on f32 gradients")]
-        let clip = self.grad_clip_norm.filter(|limit| norm > *limit).map(|limit| (limit / norm) as f32);
-        let (config, decayed) = (self.config, decay_factor(&self.config, lr, self.peak_lr, self.weight_decay));
+        let clip = self.train.grad_clip_norm.filter(|limit| norm > *limit).map(|limit| (limit / norm) as f32);
+        #[expect(clippy::cast_possible_truncation, reason = "a factor on f32 parameters")]
+        let (config, decayed) = (self.train.optimizer, self.train.decay_factor(lr) as f32);
         let mut jobs = Vec::with_capacity(self.views.len());
         let (mut parameters, mut gradient) = (parameters, gradient);
         let (mut first, mut second) = (self.first.as_mut_slice(), self.second.as_mut_slice());

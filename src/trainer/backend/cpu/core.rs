@@ -10,6 +10,7 @@ use super::CpuSettings;
 use super::lanes;
 use crate::trainer::TrainerError;
 use crate::trainer::blocks::{Params, Workspace};
+use crate::trainer::ops::contrastive::sigmoid::{self, Logits, SigmoidOut};
 use crate::trainer::ops::contrastive::{self, Contrastive, ContrastiveOut};
 use crate::trainer::ops::{AlignedFloats, ParallelFor, Scratch, linear};
 use crate::trainer::program::{Program, Tower};
@@ -32,6 +33,16 @@ pub(super) struct Core {
     packed_ranges: Vec<Range<usize>>,
     /// Whether `packed` belongs to `parameters` as they are.
     packed_is_fresh: bool,
+}
+
+/// A loss with its gradients by what turns similarities into logits.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LossOut {
+    /// Nats.
+    pub loss: f64,
+    pub grad_log_scale: f64,
+    /// 0 where the loss has no bias.
+    pub grad_bias: f64,
 }
 
 /// Working memories, handed out to whichever thread asks.
@@ -140,17 +151,23 @@ impl Core {
         self.packed_is_fresh = false;
     }
 
-    /// The loss on the whole batch with its gradients by both features.
-    pub fn contrast(
-        &self,
-        shape: &Contrastive,
-        logit_scale: f32,
-        image: &[f32],
-        text: &[f32],
-    ) -> ((Vec<f32>, Vec<f32>), ContrastiveOut) {
+    /// The program's loss on the whole batch with its gradients by both features.
+    pub fn contrast(&self, shape: &Contrastive, image: &[f32], text: &[f32]) -> ((Vec<f32>, Vec<f32>), LossOut) {
         let (mut grad_image, mut grad_text) = (vec![0.0; image.len()], vec![0.0; text.len()]);
-        let threads = PoolFor { core: self };
-        let out = contrastive::forward_backward(shape, image, text, logit_scale, &mut grad_image, &mut grad_text, &threads);
+        let (threads, scale, grads) = (PoolFor { core: self }, self.logit_scale(), (&mut grad_image, &mut grad_text));
+        let out = match self.program.logit_bias {
+            None => {
+                let ContrastiveOut { loss, grad_log_scale } =
+                    contrastive::forward_backward(shape, image, text, scale, grads.0, grads.1, &threads);
+                LossOut { loss, grad_log_scale, grad_bias: 0.0 }
+            }
+            Some(bias) => {
+                let logits = Logits { scale, bias: self.parameters[self.program.params[bias].offset] };
+                let SigmoidOut { loss, grad_log_scale, grad_bias } =
+                    sigmoid::forward_backward(shape, image, text, logits, grads.0, grads.1, &threads);
+                LossOut { loss, grad_log_scale, grad_bias }
+            }
+        };
         ((grad_image, grad_text), out)
     }
 
@@ -162,12 +179,14 @@ impl Core {
         }
     }
 
-    /// Adds the lanes into the flat gradient, with the scale's own gradient.
-    pub fn finish(&mut self, grad_log_scale: f64) {
+    /// Adds the lanes into the flat gradient, with the gradients of the scale and the bias of the logits.
+    #[expect(clippy::cast_possible_truncation, reason = "a gradient is f32")]
+    pub fn finish(&mut self, out: &LossOut) {
         lanes::reduce(&self.pool, &self.program, &mut self.gradient, &self.lanes, &self.lane_started);
-        #[expect(clippy::cast_possible_truncation, reason = "a gradient is f32")]
-        let grad = grad_log_scale as f32;
-        self.gradient[self.program.params[self.program.log_logit_scale].offset] = grad;
+        self.gradient[self.program.params[self.program.log_logit_scale].offset] = out.grad_log_scale as f32;
+        if let Some(bias) = self.program.logit_bias {
+            self.gradient[self.program.params[bias].offset] = out.grad_bias as f32;
+        }
     }
 }
 

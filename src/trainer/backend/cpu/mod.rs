@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use dfdx::tensor::{NoneTape, OwnedTape};
 
-use self::core::Core;
+use self::core::{Core, LossOut};
 use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport, parts};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
@@ -69,7 +69,7 @@ impl CpuStep {
         Ok((image, self.encode(Tower::Text, 0..batch.samples)?))
     }
 
-    /// As [`Step::gradient`] for another loss, given by its gradients by both features [B, E]; the logit scale gets none.
+    /// As [`Step::gradient`] for another loss, given by its gradients by both features [B, E]; scale and bias of the logits get none.
     ///
     /// # Errors
     /// Out of memory.
@@ -81,7 +81,7 @@ impl CpuStep {
         grad_text: &[f32],
     ) -> Result<(), TrainerError> {
         self.pass(batch, chunks, |_, _, _| ((grad_image.to_vec(), grad_text.to_vec()), ()))?;
-        self.core.borrow_mut().finish(0.0);
+        self.core.borrow_mut().finish(&LossOut::default());
         Ok(())
     }
 
@@ -95,7 +95,7 @@ impl CpuStep {
         tape::backward_from(vec![(features, gradient.to_vec())])?;
         let mut core = self.core.borrow_mut();
         core.end_part(batch.samples);
-        core.finish(0.0);
+        core.finish(&LossOut::default());
         Ok(())
     }
 
@@ -168,8 +168,8 @@ impl Step for CpuStep {
     fn gradient(&mut self, batch: &StepBatch, chunks: usize) -> Result<LossReport, TrainerError> {
         let shape = Contrastive { batch: batch.samples, embed_dim: self.program.embed_dim };
         let logit_scale = self.core.borrow().logit_scale();
-        let out = self.pass(batch, chunks, |core, image, text| core.contrast(&shape, logit_scale, image, text))?;
-        self.core.borrow_mut().finish(out.grad_log_scale);
+        let out = self.pass(batch, chunks, |core, image, text| core.contrast(&shape, image, text))?;
+        self.core.borrow_mut().finish(&out);
         Ok(LossReport { loss: out.loss, logit_scale: f64::from(logit_scale) })
     }
 

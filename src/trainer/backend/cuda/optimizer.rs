@@ -9,7 +9,6 @@ use crate::run::{OptimizerConfig, TrainConfig};
 use crate::trainer::ops::adafactor::FactorView;
 use crate::trainer::ops::flat::{FlatView, control};
 use crate::trainer::ops::{adafactor, adamw};
-use crate::trainer::optim::decay_factor;
 use crate::trainer::program::Program;
 
 /// What the optimiser of a session needs from the host.
@@ -49,12 +48,11 @@ impl Optimizer {
     /// What the kernels read of a step.
     #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "kernels compute in f32")]
     pub(super) fn controls(&self, step: u64, lr: f64) -> [f32; control::LEN] {
-        let TrainConfig { optimizer, lr: peak_lr, weight_decay, .. } = &self.train;
         let mut controls = [0.0; control::LEN];
         controls[control::LR] = lr as f32;
-        controls[control::KEEP] = decay_factor(optimizer, lr, *peak_lr, *weight_decay);
+        controls[control::KEEP] = self.train.decay_factor(lr) as f32;
         controls[control::STEP] = step as f32;
-        match *optimizer {
+        match self.train.optimizer {
             OptimizerConfig::Adamw { beta1, beta2, eps } => {
                 let constants = adamw::AdamW::new(beta1, beta2, eps);
                 [controls[control::UNBIAS1], controls[control::UNBIAS2]] = adamw::unbias(&constants, step);

@@ -35,10 +35,17 @@ pub struct CudaStep<D: Device> {
     optimizer: Option<Optimizer>,
     mask_key: Option<[u32; 2]>,
     towers: Towers,
-    pool: Option<View>,
+    pool: Option<Pool>,
     steps: HashMap<StepShape, Prepared<D::Graph>>,
     encoders: Encoders<D::Graph>,
     refresh: Option<Prepared<D::Graph>>,
+}
+
+/// Images that lie on the device.
+#[derive(Debug, Clone, Copy)]
+struct Pool {
+    view: View,
+    images: usize,
 }
 
 /// How the towers of a step run: the same numbers in every way.
@@ -250,8 +257,15 @@ impl<D: Device> CudaStep<D> {
             return Ok(());
         }
         let optimizer = self.optimizer.as_ref().ok_or(TrainerError::NoOptimizer)?;
-        let (recording, batch) =
-            record::training_step(&self.program, &self.layout, &self.session, self.real, &shape, self.pool, &optimizer.update());
+        let (recording, batch) = record::training_step(
+            &self.program,
+            &self.layout,
+            &self.session,
+            self.real,
+            &shape,
+            self.pool.map(|pool| pool.view),
+            &optimizer.update(),
+        );
         let plans = parts(shape.samples, shape.chunks).iter().map(|_| TokenPlan::default()).collect();
         let train = optimizer.train.clone();
         let prepared = self.prepare(&recording, batch, plans);
@@ -264,6 +278,7 @@ impl<D: Device> CudaStep<D> {
     fn start(&mut self, shape: StepShape, batch: Option<&StepBatch>, at: Option<StepAt>) -> Result<(), TrainerError> {
         if let Some(batch) = batch {
             batch.check(&self.program, &[Tower::Image, Tower::Text])?;
+            batch.check_index(self.pool.map(|pool| pool.images))?;
         }
         self.ready(shape)?;
         let training = self.training()?;
@@ -412,6 +427,11 @@ impl<D: Device> Step for CudaStep<D> {
     }
 
     fn hold_pool(&mut self, pixels: &[u8]) -> Result<bool, TrainerError> {
+        let image = self.program.patch_embed().shape.image_size.pow(2) * 3;
+        if !pixels.len().is_multiple_of(image) {
+            let what = format!("a pool of {} bytes is no number of images of {image} bytes", pixels.len());
+            return Err(TrainerError::Input(what));
+        }
         // Half of what is free is left for the recordings.
         let fits = self.device.available_bytes().is_none_or(|available| pixels.len() as u64 <= available / 2);
         if !fits || self.pool.is_some() || !self.steps.is_empty() {
@@ -419,7 +439,8 @@ impl<D: Device> Step for CudaStep<D> {
         }
         let address = self.device.allocate(pixels.len())?;
         self.device.write(address, pixels)?;
-        self.pool = Some(self.session.buffers.add("image pool", pixels.len(), Life::Kept));
+        let view = self.session.buffers.add("image pool", pixels.len(), Life::Kept);
+        self.pool = Some(Pool { view, images: pixels.len() / image });
         self.kept.push(address);
         Ok(true)
     }

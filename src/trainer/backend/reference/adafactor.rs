@@ -3,7 +3,7 @@
 //! t counts from 1; b2 = min(cap, 1 - t^-0.8). Where rows and columns both number at least 32, with s = g² + 1e-30:
 //! R = b2 R + (1 - b2) (mean of s over columns), C = b2 C + (1 - b2) (mean of s over rows),
 //! u = g (R / mean(R))^-1/2 C^-1/2. Elsewhere V = b2 V + (1 - b2) s and u = g V^-1/2. Then m = b1 m + (1 - b1) u and
-//! p = p - lr m - decay p.
+//! p = p - lr (m + decay p).
 //!
 //! **Source** `big_vision/optax.py` (`scale_by_adafactor`), optax (`scale_by_factored_rms`), Shazeer & Stern 2018.
 
@@ -13,7 +13,7 @@ use crate::trainer::program;
 const EPS: f64 = 1e-30;
 const FACTORED_FROM: usize = 32;
 
-/// Constants of one step; `decay` is already scaled by the schedule.
+/// Constants of one step; `decay` is what a rate of 1 would take away.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Adafactor {
     pub beta1: f64,
@@ -37,7 +37,7 @@ impl Adafactor {
         let scaled = if is_factored(view) { factored(view, beta2, g, second) } else { plain(beta2, g, second) };
         for i in 0..p.len() {
             m[i] = self.beta1 * m[i] + (1.0 - self.beta1) * scaled[i];
-            p[i] -= self.lr * m[i] + self.decay * p[i];
+            p[i] -= self.lr * (m[i] + self.decay * p[i]);
         }
     }
 }

@@ -1,10 +1,14 @@
-//! CLIP's symmetric contrastive loss, with the whole matrix of logits s = scale image textᵀ.
+//! Both losses on image-text pairs, with the whole matrix of logits.
 //!
-//! loss = (mean over rows of (log-sum-exp of the row - diagonal) + the same over columns) / 2.
+//! CLIP's symmetric contrastive loss, s = scale image textᵀ: loss = (mean over rows of (log-sum-exp of the row - diagonal) + the same over columns) / 2.
 //! ds = (softmax of the row + softmax of the column - 2 on the diagonal) / 2B; dimage = scale ds text; dtext = scale dsᵀ image;
 //! the gradient of ln(scale) is sum ds s.
 //!
-//! **Source** Radford et al. 2021, figure 3.
+//! `SigLIP`'s sigmoid loss, x = scale image textᵀ + bias, z = 1 on the diagonal and -1 elsewhere: loss = -sum(ln sigmoid(z x)) / B;
+//! dx = -z sigmoid(-z x) / B; dimage = scale dx text; dtext = scale dxᵀ image; the gradient of ln(scale) is sum dx (x - bias), that
+//! of the bias sum dx.
+//!
+//! **Source** Radford et al. 2021, figure 3; Zhai et al. 2023, equation 1.
 
 use super::matrix::{Matrix, dot};
 
@@ -15,6 +19,8 @@ pub(super) struct Loss {
     pub grad_image: Matrix,
     pub grad_text: Matrix,
     pub grad_log_scale: f64,
+    /// 0 where the loss has no bias.
+    pub grad_bias: f64,
 }
 
 pub(super) fn loss(image: &Matrix, text: &Matrix, scale: f64) -> Loss {
@@ -35,6 +41,30 @@ pub(super) fn loss(image: &Matrix, text: &Matrix, scale: f64) -> Loss {
         grad_image: ds.times(text).map(|grad| grad * scale),
         grad_text: ds.transposed_times(image).map(|grad| grad * scale),
         grad_log_scale: dot(&ds.values, &logits.values),
+        grad_bias: 0.0,
+    }
+}
+
+pub(super) fn sigmoid(image: &Matrix, text: &Matrix, scale: f64, bias: f64) -> Loss {
+    let batch = image.rows;
+    let scaled = image.times_transposed(text).map(|cosine| scale * cosine);
+    let mut value = 0.0;
+    let mut dx = Matrix::zeros(batch, batch);
+    for i in 0..batch {
+        for j in 0..batch {
+            let sign = if i == j { 1.0 } else { -1.0 };
+            let margin = sign * (scaled.row(i)[j] + bias);
+            // -ln sigmoid(margin) and its slope, without an overflow on either side.
+            value += (-margin).max(0.0) + (-margin.abs()).exp().ln_1p();
+            dx.row_mut(i)[j] = -sign / (1.0 + margin.exp()) / batch as f64;
+        }
+    }
+    Loss {
+        value: value / batch as f64,
+        grad_image: dx.times(text).map(|grad| grad * scale),
+        grad_text: dx.transposed_times(image).map(|grad| grad * scale),
+        grad_log_scale: dot(&dx.values, &scaled.values),
+        grad_bias: dx.values.iter().sum(),
     }
 }
 

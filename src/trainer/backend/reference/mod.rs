@@ -76,13 +76,13 @@ impl ReferenceStep {
         (self.encode(Tower::Image, batch).values, self.encode(Tower::Text, batch).values)
     }
 
-    /// The contrastive loss of a batch, nats.
+    /// The program's loss of a batch, nats.
     #[must_use]
     pub fn loss(&self, batch: &StepBatch) -> f64 {
         self.contrast(batch).value
     }
 
-    /// Backward from given gradients of both features [B, E]; the flat gradient is replaced, the logit scale gets none.
+    /// Backward from given gradients of both features [B, E]; the flat gradient is replaced, scale and bias of the logits get none.
     pub fn gradient_from_features(&mut self, batch: &StepBatch, grad_image: &[f64], grad_text: &[f64]) {
         let mut gradient = vec![0.0; self.program.num_params()];
         for (tower, grad) in [(Tower::Image, grad_image), (Tower::Text, grad_text)] {
@@ -104,7 +104,11 @@ impl ReferenceStep {
     }
 
     fn contrast(&self, batch: &StepBatch) -> contrastive::Loss {
-        contrastive::loss(&self.encode(Tower::Image, batch), &self.encode(Tower::Text, batch), self.logit_scale())
+        let (image, text) = (self.encode(Tower::Image, batch), self.encode(Tower::Text, batch));
+        match self.program.logit_bias {
+            None => contrastive::loss(&image, &text, self.logit_scale()),
+            Some(bias) => contrastive::sigmoid(&image, &text, self.logit_scale(), self.params().vector(bias)[0]),
+        }
     }
 
     /// Features of one tower [B, E].
@@ -189,6 +193,9 @@ impl Step for ReferenceStep {
         let loss = self.contrast(batch);
         self.gradient_from_features(batch, &loss.grad_image.values, &loss.grad_text.values);
         self.gradient[self.program.params[self.program.log_logit_scale].offset] = loss.grad_log_scale;
+        if let Some(bias) = self.program.logit_bias {
+            self.gradient[self.program.params[bias].offset] = loss.grad_bias;
+        }
         Ok(LossReport { loss: loss.value, logit_scale: self.logit_scale() })
     }
 

@@ -2,7 +2,7 @@
 
 use super::adafactor::{self, Adafactor};
 use super::adamw::AdamW;
-use crate::run::{OptimizerConfig, TrainConfig};
+use crate::run::{DecayScale, OptimizerConfig, TrainConfig};
 use crate::trainer::program::{ParamView, Program};
 
 /// An optimiser in f64 with its state.
@@ -12,6 +12,7 @@ pub struct ReferenceOptimizer {
     config: OptimizerConfig,
     peak_lr: f64,
     weight_decay: f64,
+    decay_scale: DecayScale,
     grad_clip_norm: Option<f64>,
     pub(super) first: Vec<f64>,
     pub(super) second: Vec<f64>,
@@ -24,6 +25,7 @@ impl ReferenceOptimizer {
     pub fn new(program: &Program, train: &TrainConfig) -> Self {
         let TrainConfig {
             strategy: _,
+            loss: _,
             batch_size: _,
             accumulate: _,
             steps: _,
@@ -31,6 +33,7 @@ impl ReferenceOptimizer {
             warmup_steps: _,
             optimizer,
             weight_decay,
+            decay_scale,
             grad_clip_norm,
             lanes: _,
         } = train;
@@ -44,6 +47,7 @@ impl ReferenceOptimizer {
             config: *optimizer,
             peak_lr: *lr,
             weight_decay: *weight_decay,
+            decay_scale: *decay_scale,
             grad_clip_norm: *grad_clip_norm,
             first: vec![0.0; program.num_params()],
             second: vec![0.0; second_lens.iter().sum()],
@@ -56,9 +60,15 @@ impl ReferenceOptimizer {
         let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
         let clip = self.grad_clip_norm.map_or(1.0, |limit| if norm > limit { limit / norm } else { 1.0 });
         let gradient: Vec<f64> = gradient.iter().map(|g| g * clip).collect();
+        // What a rate of 1 would take away: AdamW and Adafactor multiply it with the step's rate.
+        let decay = match self.decay_scale {
+            DecayScale::Rate => self.weight_decay,
+            DecayScale::RelativeRate if self.peak_lr > 0.0 => self.weight_decay / self.peak_lr,
+            DecayScale::RelativeRate => 0.0,
+        };
         let mut start = 0;
         for (view, second_len) in self.views.iter().zip(&self.second_lens) {
-            let decay = if view.decay { self.weight_decay } else { 0.0 };
+            let decay = if view.decay { decay } else { 0.0 };
             let second = &mut self.second[start..start + second_len];
             let (p, g, m) = (&mut parameters[view.range()], &gradient[view.range()], &mut self.first[view.range()]);
             match self.config {
@@ -66,8 +76,6 @@ impl ReferenceOptimizer {
                     AdamW { beta1, beta2, eps, lr, decay }.update(step, p, g, m, second)
                 }
                 OptimizerConfig::Adafactor { beta1, beta2_cap } => {
-                    // The decay follows the schedule but not the base rate.
-                    let decay = if self.peak_lr > 0.0 { decay * lr / self.peak_lr } else { 0.0 };
                     Adafactor { beta1, beta2_cap, lr, decay }.update(step, &view.matrix, p, g, m, second);
                 }
             }

@@ -32,7 +32,7 @@ pub struct Update {
     pub step: u64,
     /// Learning rate of this step.
     pub lr: f32,
-    /// What the parameter is multiplied by first: 1 - lr * weight_decay, or 1 where there is no decay.
+    /// What the parameter is multiplied by first (`TrainConfig::decay_factor`), or 1 where there is no decay.
     pub keep: f32,
 }
 

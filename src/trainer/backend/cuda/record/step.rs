@@ -339,15 +339,16 @@ impl Recorder<'_> {
             image: image.reals,
             text: text.reals,
             log_scale: self.param(self.program.log_logit_scale),
-            bias: None,
+            bias: self.program.logit_bias.map(|bias| self.param(bias)),
             grad_image: grads[0],
             grad_text: grads[1],
             loss: report.floats(reported::LOSS),
             logit_scale: report.floats(reported::LOGIT_SCALE),
             grad_log_scale: self.grad(self.program.log_logit_scale),
-            grad_bias: None,
+            grad_bias: self.program.logit_bias.map(|bias| self.grad(bias)),
         };
-        let (form, schedule) = (Form::Softmax, Schedule::for_batch(samples, shape.embed_dim));
+        let form = if self.program.logit_bias.is_some() { Form::Sigmoid } else { Form::Softmax };
+        let schedule = Schedule::for_batch(samples, shape.embed_dim);
         let bytes = contrastive::cuda::scratch_bytes(&shape, form, schedule, self.real);
         let scratch = self.temporary("loss scratch", bytes);
         let nodes: Vec<Node> = contrastive::cuda::forward_backward(&shape, form, schedule, self.real, &views, scratch);

@@ -428,7 +428,7 @@ fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
         data: BTreeMap::new(),
     };
     let statements = serde_json::json!({ "tables": tables, "claims": claims });
-    let records = Records { provenance, runs, points, statements };
+    let records = Records { provenance, runs, axes: Vec::new(), points, statements };
     let Findings { verdicts, files: first, .. } =
         findings(&tables, &claims, &TableInput::new(&records.points, &records.runs)).unwrap();
     assert_eq!(verdicts[0].verdict, VerdictKind::Supported);

@@ -12,6 +12,7 @@ use crate::executor::{FakeWorker, JobState, Options, Outcome, Shutdown, Stage, W
 use crate::jobs::{LocalWorker, ReportInputs, publish_partial};
 use crate::plan::{JobSpec, Plan};
 use crate::record::{self, Timing};
+use crate::run::counted;
 use crate::store::{Store, write_atomic};
 
 /// Runs of a finished experiment whose tables are printed again by `run`; `table` prints those of any.
@@ -26,7 +27,9 @@ pub(super) fn run(global: &Global, experiment: &Experiment, execution: &Executio
     if let Some(report) = loaded.plan.report().filter(|report| finished.contains(&loaded.plan.job(*report).key)) {
         sync(&store, &loaded.plan, report, &results)?;
         if !global.quiet {
-            eprintln_line(&format!("nothing to do: {} runs are finished", loaded.expansion.runs().len()));
+            let runs = loaded.expansion.runs().len();
+            let verb = if runs == 1 { "is" } else { "are" };
+            eprintln_line(&format!("nothing to do: {} {verb} finished", counted(runs, "run")));
         }
         // Reading thousands of records to print them again would be all that there is to do.
         if loaded.expansion.runs().len() > SHOWN_AGAIN && !execution.check {
@@ -170,7 +173,7 @@ fn exit_code(plan: &Plan, outcome: &Outcome, code: u8) -> u8 {
     if !outcome.interrupted.is_empty() || !outcome.waiting.is_empty() || outcome.stage > Stage::Draining {
         let rest = outcome.interrupted.len() + outcome.waiting.len();
         if rest > 0 {
-            eprintln_line(&format!("stopped with {rest} jobs to go; the same command goes on from here"));
+            eprintln_line(&format!("stopped with {} to go; the same command goes on from here", counted(rest, "job")));
             return if signals::asked_to_leave() { exit::REQUEUE } else { exit::INTERRUPTED };
         }
     }

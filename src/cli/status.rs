@@ -5,6 +5,7 @@ use std::io::Write;
 use super::args::{Experiment, Format, Global};
 use super::experiment::Loaded;
 use crate::error::Error;
+use crate::run::counted;
 use crate::store::Store;
 
 pub(super) fn run(global: &Global, experiment: &Experiment, format: Format, out: &mut dyn Write) -> Result<(), Error> {
@@ -26,7 +27,7 @@ pub(super) fn run(global: &Global, experiment: &Experiment, format: Format, out:
         } else if let Some(failure) = keys.clone().find_map(failed) {
             format!("failed: {}", failure.reason)
         } else if done > 0 {
-            format!("{done} of {} jobs finished", jobs.len())
+            format!("{done} of {} finished", counted(jobs.len(), "job"))
         } else {
             "waiting".to_string()
         };
@@ -44,8 +45,8 @@ pub(super) fn run(global: &Global, experiment: &Experiment, format: Format, out:
     let (done, running, failed) = (count("finished"), count("running"), count("failed"));
     writeln!(
         out,
-        "{} runs: {done} finished, {running} running, {failed} failed, {} to do",
-        rows.len(),
+        "{}: {done} finished, {running} running, {failed} failed, {} to do",
+        counted(rows.len(), "run"),
         rows.len() - done - running - failed
     )?;
     Ok(())

@@ -22,6 +22,8 @@ use crate::tables::{TableInput, TableSpec};
 pub struct ReportInputs {
     /// Where the results come from.
     pub provenance: Provenance,
+    /// Key paths of the axes, in the order written.
+    pub axes: Vec<String>,
     /// Points in plan order.
     pub points: Vec<PointView>,
     /// The config of each run of the plan, in its order.
@@ -135,7 +137,8 @@ fn assemble(inputs: &ReportInputs, plan: &Plan, store: &Store, missing: &HashMap
     let runs = plan.runs().iter().zip(&inputs.configs);
     let runs = runs.map(|(run, config)| run_record(run, config, plan, store, missing)).collect::<Result<_, _>>()?;
     let statements = serde_json::to_value(&inputs.statements).expect("statements are plain structs with text keys");
-    Ok(Records { provenance: inputs.provenance.clone(), runs, points: inputs.points.clone(), statements })
+    let ReportInputs { provenance, axes, points, .. } = inputs.clone();
+    Ok(Records { provenance, runs, axes, points, statements })
 }
 
 fn run_record(

@@ -8,6 +8,7 @@
 mod config;
 mod event;
 mod record;
+mod words;
 
 pub use config::{
     Activation, Augmentation, DataConfig, DataSource, DeviceKind, EvalConfig, EvalSet, EvalSource, EvalTask, ImageEncoderConfig,
@@ -16,3 +17,4 @@ pub use config::{
 };
 pub use event::{Event, JobKind};
 pub use record::{CurvePoint, RunRecord, RunStatus};
+pub use words::counted;

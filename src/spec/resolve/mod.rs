@@ -12,6 +12,7 @@ mod train;
 pub(super) use budget::{Budget, Steps, Warmup, steps_of};
 pub(super) use data::{DataPart, Outside, data};
 pub(super) use evaluate::{evaluate, metrics};
+pub use model::encoder_names;
 pub(super) use model::model;
 pub(super) use train::{grad_clip, kept_patches, optimizer, strategy};
 

@@ -250,6 +250,8 @@ fn another_text_names_a_setting_where_stating_it_changes_nothing() {
     assert_eq!(table("model.context_length", "16"), [0, 1, 2, 3, 4]);
     assert_eq!(table("data.tokenizer", "bpe"), [0, 1, 2, 3, 4]);
     assert_eq!(table("data.train.world_seed", "0"), [0, 1, 2, 3, 4]);
+    assert_eq!(table("data.tokenizer.vocab_size", "1.024k"), [0, 1, 2, 3, 4], "of the default tokenizer");
+    assert_eq!(table("train.strategy.augmentation", "none"), [0, 1, 2, 3, 4]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::run::{DataSource, EvalSource, TrainConfig, counted};
 
 /// More points, or more runs of them, are taken for a slip of the pen.
 const MAX_POINTS: u64 = 20_000_000;
-const MAX_RUNS: u64 = 2_000_000;
+const MAX_RUNS: u64 = 1_000_000;
 /// Problems between parts that are shown; the rest of them would say the same.
 const MAX_CROSS_PROBLEMS: usize = 200;
 

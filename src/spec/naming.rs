@@ -6,13 +6,15 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value as Json;
+
 use super::LoadOptions;
 use super::compose::put;
 use super::diagnostic::Diagnostics;
 use super::load::Loader;
 use super::parts::{PARTS, Part, PartContext, Variants, resolve};
 use super::resolve::{Outside, Problem, Steps, steps_of};
-use super::schema::Document;
+use super::schema::{Document, is_map, tag, tag_names};
 use super::source::Span;
 use super::sweep::ABSENT;
 use super::tree::{Entry, Node, Tree};
@@ -54,8 +56,8 @@ struct Statement<'a> {
     part: Part,
     node: Node,
     points: Points<'a>,
-    /// What the part becomes, by sub-grid and the digits of the axes that touch it; `None` where the value cannot stand there.
-    resolved: HashMap<(u32, Vec<u32>), Option<Variants>>,
+    /// What the part may become, by sub-grid and the digits of the axes that touch it; empty where the value cannot stand there.
+    resolved: HashMap<(u32, Vec<u32>), Vec<Variants>>,
 }
 
 impl<'a> Statement<'a> {
@@ -76,6 +78,8 @@ impl<'a> Statement<'a> {
         // Where the text is a value of the point's own axis, that value is meant and no other.
         let own = axes.iter().zip(digits).find(|(axis, digit)| axis.path == self.path && **digit != ABSENT);
         let is_written = own.is_some_and(|(axis, _)| axis.values.iter().any(|v| same_label(&v.label, self.label)));
+        // What a budget comes to depends on other settings, so that a text which is on no axis is more likely a mistake.
+        let is_written = is_written || own.is_some() && matches!(self.part, Part::Budget | Part::Warmup);
         if is_written || points.resolved.data.get(point.data as usize).is_none() {
             return false;
         }
@@ -88,22 +92,40 @@ impl<'a> Statement<'a> {
             let found = self.stated(point_idx, loader);
             self.resolved.insert((point.grid, touching.clone()), found);
         }
-        let variants = self.resolved.get(&(point.grid, touching)).and_then(Option::as_ref);
-        variants.is_some_and(|variants| is_same(self.part, variants, point, points, loader.options))
+        let found = self.resolved.get(&(point.grid, touching)).map_or(&[][..], Vec::as_slice);
+        found.iter().any(|variants| is_same(self.part, variants, point, points, loader.options))
     }
 
-    /// The part of a point with the value in it.
-    fn stated(&self, point_idx: usize, loader: &Loader<'_>) -> Option<Variants> {
+    /// The part of a point with the value in it. Where the value lies in a map that is not stated and that a name tells apart
+    /// (`train.optimizer.beta1`), every name is tried: the one that is the default gives the run that the point has.
+    fn stated(&self, point_idx: usize, loader: &Loader<'_>) -> Vec<Variants> {
         let document = Document::experiment();
-        let part_keys: Vec<String> = self.part.keys().iter().map(|k| (*k).to_owned()).collect();
-        let resolved = self.points.resolved;
-        let node = effective(&resolved.tree, self.points.axes(point_idx), self.points.digits(point_idx), &part_keys);
-        let mut node = node.map_or_else(|| Node::plain("", self.node.span), std::borrow::Cow::into_owned);
-        put(document, &document.at(&part_keys).unwrap_or_default(), &mut node, &self.keys[part_keys.len()..], &self.node);
+        let depth = self.part.keys().len();
+        let at = |keys: &[String]| {
+            let (axes, digits) = (self.points.axes(point_idx), self.points.digits(point_idx));
+            effective(&self.points.resolved.tree, axes, digits, keys).map(std::borrow::Cow::into_owned)
+        };
+        let schemas = document.at(&self.keys[..depth]).unwrap_or_default();
+        let node = at(&self.keys[..depth]).unwrap_or_else(|| Node::plain("", self.node.span));
+        let open = (depth..self.keys.len()).find(|len| at(&self.keys[..*len]).is_none());
+        let names = open.map_or_else(Vec::new, |len| names(document, &self.keys[..len]));
+        let with = |name: Option<&str>| {
+            let mut node = node.clone();
+            if let (Some(name), Some(len)) = (name, open) {
+                put(document, &schemas, &mut node, &self.keys[depth..len], &Node::plain(name, self.node.span));
+            }
+            put(document, &schemas, &mut node, &self.keys[depth..], &self.node);
+            self.resolve(node, loader)
+        };
+        if names.is_empty() { with(None).into_iter().collect() } else { names.iter().filter_map(|name| with(Some(name))).collect() }
+    }
+
+    fn resolve(&self, node: Node, loader: &Loader<'_>) -> Option<Variants> {
         // Whether the value can stand there is the question; that it cannot is no problem of the file.
         let mut quiet = Diagnostics::default();
         let start = self.node.span;
-        let mut context = PartContext { sources: &loader.sources, diagnostics: &mut quiet, tree: &resolved.tree, start };
+        let tree = &self.points.resolved.tree;
+        let mut context = PartContext { sources: &loader.sources, diagnostics: &mut quiet, tree, start };
         let mut data = |_: &mut PartContext<'_>, spec: DataSpec, _: Option<&Node>| -> Result<_, Vec<Problem>> {
             let mut scorer = |path: &str, seed: u64| {
                 let mut config = loader.scorers.get(path)?.clone()?;
@@ -116,6 +138,14 @@ impl<'a> Statement<'a> {
         resolve(self.part, Some(node), &mut context, &mut data, &mut variants)?;
         Some(variants)
     }
+}
+
+/// The names that tell apart what may stand at a path; none where no name does.
+fn names<'a>(document: &'a Document, keys: &[String]) -> Vec<&'a str> {
+    let schemas = document.at(keys).unwrap_or_default();
+    let maps: Vec<&Json> = schemas.iter().flat_map(|s| document.variants(s)).filter(|s| is_map(s)).collect();
+    let is_named = schemas.iter().any(|s| document.shorthand(s).is_some());
+    tag(&maps).filter(|_| is_named).map_or_else(Vec::new, |tag| maps.iter().flat_map(|s| tag_names(s, tag)).collect())
 }
 
 /// Whether a part that was resolved by itself is that of a point.

@@ -79,7 +79,7 @@ fn check_tables(
 ) -> BTreeMap<String, TableShape> {
     let mut shapes = BTreeMap::new();
     let is_broken = points.resolved.points.iter().any(|p| points.resolved.data.get(p.data as usize).is_none());
-    let runs = if is_broken { Vec::new() } else { points.resolved.distinct_runs() };
+    let runs = if is_broken || tables.is_empty() { Vec::new() } else { points.resolved.distinct_runs() };
     let mut shown = HashSet::new();
     for (table, node) in tables {
         let views = Views::new(table, points, aliases, &runs);

@@ -173,7 +173,7 @@ impl<'a> Places<'a> {
             let (have, also) = (label(path), point.also.get(path));
             labels.iter().any(|wanted| {
                 let is_absent = have.is_empty() && wanted.as_str() == NONE && !self.has_none.contains(path.as_str());
-                is_absent || wanted.names(&have) || also.is_some_and(|texts| texts.iter().any(|text| text == wanted.as_str()))
+                is_absent || wanted.names(&have) || also.is_some_and(|texts| texts.iter().any(|text| wanted.names(text)))
             })
         });
         kept.then(|| (self.spec.rows.iter().map(label).collect(), self.spec.columns.as_ref().map(label)))

@@ -132,11 +132,14 @@ pub fn validate(spec: &TableSpec, points: &[PointView], metrics: &[String]) -> V
     }
     for (path, labels) in filter {
         let Some(mut known) = axes.get(path.as_str()).cloned() else { continue };
-        if points.iter().any(|point| !point.labels.contains_key(path)) {
+        let lacks = points.iter().any(|point| !point.labels.contains_key(path));
+        if lacks {
             known.push(absent_name(known.iter().copied()));
         }
-        let is_also = |label: &str| points.iter().any(|p| p.also.get(path).is_some_and(|also| also.iter().any(|a| a == label)));
-        let is_known = |label: &&Label| known.iter().any(|text| label.names(text)) || is_also(label.as_str());
+        let is_also = |label: &Label| points.iter().any(|p| p.also.get(path).is_some_and(|a| a.iter().any(|text| label.names(text))));
+        let is_known = |label: &&Label| {
+            known.iter().any(|text| label.names(text)) || is_also(label) || lacks && label.as_str().is_empty()
+        };
         for label in labels.iter().filter(|label| !is_known(label)) {
             let what = format!("label of `{path}`");
             problems.push(Problem::unknown(format!("where.{path}"), &what, label.as_str(), known.iter().copied()));

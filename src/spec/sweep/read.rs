@@ -147,7 +147,7 @@ impl Reader<'_> {
                     .iter()
                     .map(|form| if is_leaf(&form) { vec![self.leaves(&[*form], place)] } else { self.members(*form, place, depth) })
                     .collect();
-                read.into_iter().next().unwrap_or_default()
+                read.into_iter().flatten().collect()
             }
         };
         let excludes = node.child("exclude").and_then(Node::items).unwrap_or_default();
@@ -192,7 +192,7 @@ impl Reader<'_> {
         let shown = shown(place);
         match forms {
             [] if place != "sweep" && node.entries().is_some() => {
-                let message = format!("`{shown}`: found none of them, expected one of `grid`, `zip`, `union`, `product`");
+                let message = format!("`{shown}`: found no axes, expected one of `grid`, `zip`, `union`, `product`");
                 self.error(Code::Axis, node.span, message, None);
             }
             [first, rest @ ..] => {

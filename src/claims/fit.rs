@@ -60,7 +60,8 @@ pub(super) fn fit(spec: &FitSpec, context: &Context<'_>, sheet: &mut Sheet) {
     let Points { points, missing, seeds_enough } = points(spec, context, sheet);
     let place = place(context);
     let prefix = if place.is_empty() { String::new() } else { format!("[{place}] ") };
-    let gap = || Gap { reason: format!("{}, {missing} missing: too few for a line", counted(points.len(), "point")), ambiguous: false };
+    let gap =
+        || Gap { reason: format!("{}, {missing} missing: too few for a line", counted(points.len(), "point")), ambiguous: false };
     let mut push = |text: String, numbers: Option<(f64, f64, bool)>| {
         let Some((left, right, holds)) = numbers else { return sheet.push_missing(&format!("{prefix}{text}"), &gap()) };
         let outcome = match (seeds_enough, holds) {

@@ -54,9 +54,11 @@ fn a_zip_may_hold_a_value_twice() {
 
 #[test]
 fn a_zip_beside_a_grid_is_every_combination_of_the_two_in_the_order_written() {
-    let zip_first = expansion("sweep: { zip: { train.lr: [1e-3, 2e-3], train.batch_size: [50, 50] }, grid: { data.train.size: [2k, 4k] } }");
+    let zip_first =
+        expansion("sweep: { zip: { train.lr: [1e-3, 2e-3], train.batch_size: [50, 50] }, grid: { data.train.size: [2k, 4k] } }");
     assert_eq!(points(&zip_first), ["1e-3 50 2k", "1e-3 50 4k", "2e-3 50 2k", "2e-3 50 4k"]);
-    let grid_first = expansion("sweep: { grid: { data.train.size: [2k, 4k] }, zip: { train.lr: [1e-3, 2e-3], train.batch_size: [50, 50] } }");
+    let grid_first =
+        expansion("sweep: { grid: { data.train.size: [2k, 4k] }, zip: { train.lr: [1e-3, 2e-3], train.batch_size: [50, 50] } }");
     assert_eq!(points(&grid_first), ["2k 1e-3 50", "2k 2e-3 50", "4k 1e-3 50", "4k 2e-3 50"]);
     assert_eq!(ids(&zip_first), ids(&grid_first));
 }

@@ -190,7 +190,10 @@ fn a_run_is_a_row_with_what_varies_then_its_outcome_then_its_metrics() {
          retrieval/scenes.image_retrieval_recall@10,zeroshot/scenes.acc1"
     );
     let row = |run_id: &str| written["runs.csv"].lines().find(|line| line.starts_with(run_id)).unwrap();
-    assert_eq!(row("b2"), "b2,64 | 0.064k,adamw,,1,64,0.4,,none,0,1,,,1,64,320,10,12.345,finished,,0.30000000000000004,2,3,33.333333333333336");
+    assert_eq!(
+        row("b2"),
+        "b2,64 | 0.064k,adamw,,1,64,0.4,,none,0,1,,,1,64,320,10,12.345,finished,,0.30000000000000004,2,3,33.333333333333336"
+    );
     assert_eq!(
         row("c3"),
         "c3,,,\"[\"\"a,\\\"\"b\\\"\".tar\"\",\"\"c.tar\"\"]\",,,,0.2,crop_flip,0.5,2,1,1,0,64,320,10,12.345,finished,,,,,12.5"

@@ -110,7 +110,9 @@ pub(super) fn reworded(why: String, text: &str, kind: &str, key: &str) -> String
         Some((noun, _, false)) => format!("{UNKNOWN_UNIT} `{unit}`, expected a number of {noun} without a unit: {guess}"),
         Some((_, _, true)) if kind == "interval" => format!("{UNKNOWN_UNIT} `{unit}`, expected one of `k`, `M`, `B`, `%`"),
         Some((noun, _, true)) => format!("{UNKNOWN_UNIT} `{unit}`, expected a number of {noun} with one of `k`, `M`, `B` or none"),
-        None if kind == "quantity" && key != "gmacs" => format!("{UNKNOWN_UNIT} `{unit}`, expected a number without a unit: {guess}"),
+        None if kind == "quantity" && key != "gmacs" => {
+            format!("{UNKNOWN_UNIT} `{unit}`, expected a number without a unit: {guess}")
+        }
         None => why,
     }
 }

@@ -146,8 +146,12 @@ fn warn_of_hidden(points: &Points<'_>, runs: &[u32], shown: &HashSet<u32>, tree:
     let verb = if hidden.len() == 1 { "is" } else { "are" };
     let message = format!("{} of {} {verb} shown by no table: {}", hidden.len(), counted(total, "point"), names.join(", "));
     let warning = Diagnostic::new(Code::Table, entry.key_span, message);
-    diagnostics.warn(warning.hint("name its axes in `rows` or `columns` of a table, widen a `where`, or leave it out of the sweep"));
+    diagnostics
+        .warn(warning.hint("name its axes in `rows` or `columns` of a table, widen a `where`, or leave it out of the sweep"));
 }
+
+/// Labels on the paths that a table states, and which aliases name the point.
+type Combination = (Vec<Option<String>>, Vec<bool>);
 
 /// The points as a table sees them.
 struct Views {
@@ -167,7 +171,7 @@ impl Views {
         stated.extend(table.filter.keys().map(String::as_str));
         let aliases: Vec<&Alias> = aliases.iter().filter(|a| table.filter.contains_key(&a.path)).collect();
         let axes = points.sweep.axes();
-        let mut known: HashMap<(Vec<Option<String>>, Vec<bool>), (usize, u8)> = HashMap::new();
+        let mut known: HashMap<Combination, (usize, u8)> = HashMap::new();
         let mut out = Self { views: Vec::new(), examples: Vec::new(), combinations: Vec::with_capacity(points.len()) };
         for idx in 0..points.len() {
             let labels: Vec<Option<String>> = stated.iter().map(|path| points.label(idx, path)).collect();

@@ -230,7 +230,9 @@ fn warnings(lines: &str) -> Vec<String> {
 fn a_run_that_no_table_shows_is_warned_about() {
     let sweep = "sweep: { grid: { train.strategy: [clip, flip], train.lr: [1e-3, 2e-3] } }\n";
     let tables = |filter: &str| {
-        format!("{sweep}tables: [{{ name: t, rows: [train.strategy, train.lr], where: {{ {filter} }}, values: zeroshot/scenes.acc1 }}]\n")
+        format!(
+            "{sweep}tables: [{{ name: t, rows: [train.strategy, train.lr], where: {{ {filter} }}, values: zeroshot/scenes.acc1 }}]\n"
+        )
     };
     let said = warnings(&tables("train.strategy: clip"));
     assert!(
@@ -255,7 +257,10 @@ fn labels_that_name_no_point_are_refused_whatever_their_axis_is() {
              tables: [{{ name: t, rows: [train.strategy, train.strategy.masked], where: {{ {filter} }}, values: zeroshot/scenes.acc1 }}]\n"
         ))
     };
-    assert!(said("train.strategy.masked: 75%").contains("unknown label of `train.strategy.masked` `75%`, expected one of `25%`, `none`"));
+    assert!(
+        said("train.strategy.masked: 75%")
+            .contains("unknown label of `train.strategy.masked` `75%`, expected one of `25%`, `none`")
+    );
     assert!(said("train.weight_decay: 5").contains("no point of the sweep has the value `5`"), "{}", said("train.weight_decay: 5"));
     assert!(said("train.nothing: 5").contains("unknown axis `train.nothing`"));
 }
@@ -317,12 +322,21 @@ fn sizes_that_no_machine_can_plan_are_refused_at_once() {
 fn an_unknown_unit_is_answered_by_what_the_key_counts() {
     for (lines, expected) in [
         ("model: { image_size: 32px }", "unknown unit `px`, expected the number of pixels alone\nhint: did you mean `32`?"),
-        ("model: { context_length: 16q }", "unknown unit `q`, expected a number of tokens without a unit\nhint: did you mean `16`?"),
+        (
+            "model: { context_length: 16q }",
+            "unknown unit `q`, expected a number of tokens without a unit\nhint: did you mean `16`?",
+        ),
         ("train: { batch_size: 64q }", "unknown unit `q`, expected a number of pairs with one of `k`, `M`, `B` or none"),
-        ("train: { budget: { steps: 100 steps } }", "unknown unit `steps`, expected the number of steps alone\nhint: did you mean `100`?"),
+        (
+            "train: { budget: { steps: 100 steps } }",
+            "unknown unit `steps`, expected the number of steps alone\nhint: did you mean `100`?",
+        ),
         ("train: { warmup: 5pct }", "unknown unit `pct`, expected one of `k`, `M`, `B`, `%`"),
         ("train: { lr: 1e-3x }", "unknown unit `x`, expected a number without a unit\nhint: did you mean `1e-3`?"),
-        ("data: { quality: { keep: 40percent, by: random } }", "unknown unit `percent`, expected `%` or none\nhint: did you mean `40%`?"),
+        (
+            "data: { quality: { keep: 40percent, by: random } }",
+            "unknown unit `percent`, expected `%` or none\nhint: did you mean `40%`?",
+        ),
     ] {
         assert!(errors(lines).contains(expected), "{lines}\n{}", errors(lines));
     }

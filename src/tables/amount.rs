@@ -136,9 +136,7 @@ mod tests {
 
     #[test]
     fn what_follows_a_number_is_named() {
-        let unknown = |number: &str, unit: &str| {
-            Err(AmountError::UnknownUnit { number: number.to_owned(), unit: unit.to_owned() })
-        };
+        let unknown = |number: &str, unit: &str| Err(AmountError::UnknownUnit { number: number.to_owned(), unit: unit.to_owned() });
         assert_eq!(Decimal::parse("32px"), unknown("32", "px"));
         assert_eq!(Decimal::parse("10 epochs"), unknown("10", "epochs"));
         assert_eq!(Decimal::parse("4 k"), unknown("4", "k"));

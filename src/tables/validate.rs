@@ -117,7 +117,7 @@ pub fn validate(spec: &TableSpec, points: &[PointView], metrics: &[String]) -> V
     }
     let has_also = |path: &str| points.iter().any(|point| point.also.contains_key(path));
     let mut check_axis = |place: String, path: &str| {
-        if !axes.contains_key(path) && !(place.starts_with("where.") && has_also(path)) {
+        if !(axes.contains_key(path) || place.starts_with("where.") && has_also(path)) {
             problems.push(Problem::unknown(place, "axis", path, axes.keys().copied()));
         }
     };
@@ -136,10 +136,10 @@ pub fn validate(spec: &TableSpec, points: &[PointView], metrics: &[String]) -> V
         if lacks {
             known.push(absent_name(known.iter().copied()));
         }
-        let is_also = |label: &Label| points.iter().any(|p| p.also.get(path).is_some_and(|a| a.iter().any(|text| label.names(text))));
-        let is_known = |label: &&Label| {
-            known.iter().any(|text| label.names(text)) || is_also(label) || lacks && label.as_str().is_empty()
-        };
+        let is_also =
+            |label: &Label| points.iter().any(|p| p.also.get(path).is_some_and(|a| a.iter().any(|text| label.names(text))));
+        let is_known =
+            |label: &&Label| known.iter().any(|text| label.names(text)) || is_also(label) || lacks && label.as_str().is_empty();
         for label in labels.iter().filter(|label| !is_known(label)) {
             let what = format!("label of `{path}`");
             problems.push(Problem::unknown(format!("where.{path}"), &what, label.as_str(), known.iter().copied()));

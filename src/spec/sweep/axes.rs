@@ -66,8 +66,10 @@ impl Reader<'_> {
             // An axis whose values could not be read has no length to compare.
             if digits.len() != first.digits.len() && !digits.is_empty() && !first.digits.is_empty() {
                 let (found, expected) = (digits.len(), first.digits.len());
-                let message =
-                    format!("axis `{}` of a zip: found {found} values, expected {expected} as `{}` has", axis.path, first.axis.path);
+                let message = format!(
+                    "axis `{}` of a zip: found {found} values, expected {expected} as `{}` has",
+                    axis.path, first.axis.path
+                );
                 let problem = Diagnostic::new(Code::Axis, axis.key_span, message).note(first.axis.key_span, "the first axis");
                 self.diagnostics.error(problem.hint("a zip takes values side by side; `grid` takes every combination"));
             }
@@ -269,7 +271,6 @@ impl Reader<'_> {
         let nodes: Vec<Node> = texts.into_iter().map(|t| Node::plain(t, node.span)).collect();
         self.list(path, &nodes, node, may_repeat)
     }
-
 }
 
 /// Where axes that are read go to.

@@ -41,13 +41,7 @@ impl Reader<'_> {
         }
     }
 
-    fn resolve_when(
-        &mut self,
-        grid: &SubGrid,
-        axis_idx: usize,
-        condition: &Condition<'_>,
-        elsewhere: &[&str],
-    ) -> Option<When> {
+    fn resolve_when(&mut self, grid: &SubGrid, axis_idx: usize, condition: &Condition<'_>, elsewhere: &[&str]) -> Option<When> {
         let this = &grid.axes[axis_idx].path;
         let Some(other) = grid.axes.iter().position(|a| a.path == condition.path) else {
             if elsewhere.contains(&condition.path.as_str()) {
@@ -109,11 +103,8 @@ impl Reader<'_> {
         }
         for condition in &conditions {
             if !known.contains(&condition.path.as_str()) {
-                let message = format!(
-                    "`exclude` names `{}`, which is no axis here, expected one of {}",
-                    condition.path,
-                    quoted_list(&known)
-                );
+                let message =
+                    format!("`exclude` names `{}`, which is no axis here, expected one of {}", condition.path, quoted_list(&known));
                 self.error(Code::When, condition.key_span, message, did_you_mean(&condition.path, known.iter().copied()));
                 clean = false;
             }

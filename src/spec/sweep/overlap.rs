@@ -57,9 +57,11 @@ pub(super) fn check(grids: &[SubGrid], document: &Document, diagnostics: &mut Di
         });
         for (idx, pair) in pairs.iter().enumerate() {
             let (outer, inner) = (&grid.axes[pair.outer], &grid.axes[pair.inner]);
-            let places = outer.values.iter().enumerate().filter(|(digit, _)| {
-                u32::try_from(*digit).is_ok_and(|digit| met.contains(&(idx, digit)))
-            });
+            let places = outer
+                .values
+                .iter()
+                .enumerate()
+                .filter(|(digit, _)| u32::try_from(*digit).is_ok_and(|digit| met.contains(&(idx, digit))));
             let notes: Vec<(Span, String)> =
                 places.map(|(_, value)| (value.node.span, format!("`{}: {}` states it too", outer.path, value.label))).collect();
             let is_known = found.iter().any(|c| (c.inner, c.outer) == (inner.key_span, outer.key_span));
@@ -87,7 +89,7 @@ fn pairs(grid: &SubGrid, document: &Document) -> Vec<Pair> {
     for (outer, above) in grid.axes.iter().enumerate() {
         for (inner, below) in grid.axes.iter().enumerate().filter(|(inner, _)| *inner != outer) {
             let names_patch = sets_patch(below) && is_image_encoder(above);
-            if !names_patch && !(above.keys.len() < below.keys.len() && is_above(&above.keys, &below.keys)) {
+            if !(names_patch || above.keys.len() < below.keys.len() && is_above(&above.keys, &below.keys)) {
                 continue;
             }
             let (classes, examples) = classes(below);
@@ -151,9 +153,10 @@ fn is_lost(document: &Document, outer: &Axis, value: &Node, inner: &Axis, exampl
 /// Whether everything stated in one tree still stands in another.
 fn keeps(stated: &Node, merged: &Node) -> bool {
     match &stated.value {
-        Tree::Map(entries) => entries.iter().filter(|e| !e.value.is_null()).all(|entry| {
-            merged.child(&entry.key).is_some_and(|inner| keeps(&entry.value, inner))
-        }),
+        Tree::Map(entries) => entries
+            .iter()
+            .filter(|e| !e.value.is_null())
+            .all(|entry| merged.child(&entry.key).is_some_and(|inner| keeps(&entry.value, inner))),
         // A name becomes a map of itself where another key of that map is set.
         Tree::Scalar(_) => stated == merged || merged.child("name") == Some(stated),
         Tree::List(_) => stated == merged,

@@ -130,11 +130,15 @@ impl Reader<'_> {
 
     /// What a node comes to: a union of drafts.
     fn drafts<'n>(&mut self, node: &'n Node, place: &str, depth: usize) -> Vec<Draft<'n>> {
-        let forms: Vec<&Entry> =
-            node.entries().unwrap_or_default().iter().filter(|e| FORMS.contains(&e.key.as_str())).collect();
+        let forms: Vec<&Entry> = node.entries().unwrap_or_default().iter().filter(|e| FORMS.contains(&e.key.as_str())).collect();
         self.check_forms(&forms, node, place);
         if depth > MAX_DEPTH {
-            self.error(Code::Axis, node.span, format!("`{place}`: more than {MAX_DEPTH} unions and products inside one another"), None);
+            self.error(
+                Code::Axis,
+                node.span,
+                format!("`{place}`: more than {MAX_DEPTH} unions and products inside one another"),
+                None,
+            );
             return Vec::new();
         }
         let is_leaf = |form: &&&Entry| matches!(form.key.as_str(), "grid" | "zip");
@@ -145,7 +149,7 @@ impl Reader<'_> {
             forms => {
                 let read: Vec<Vec<Draft<'n>>> = forms
                     .iter()
-                    .map(|form| if is_leaf(&form) { vec![self.leaves(&[*form], place)] } else { self.members(*form, place, depth) })
+                    .map(|form| if is_leaf(&form) { vec![self.leaves(&[*form], place)] } else { self.members(form, place, depth) })
                     .collect();
                 read.into_iter().flatten().collect()
             }

@@ -152,6 +152,74 @@ fn a_sweep_trains_measures_and_judges_and_the_second_time_has_nothing_to_do() ->
 }
 
 #[test]
+fn an_axis_that_some_runs_lack_has_its_rows_its_columns_and_its_label() -> Outcome {
+    let text = SMALL
+        .replace("  strategy: { name: clip, augmentation: none }\n", "")
+        .replace("seeds: 2", "seeds: 1")
+        .replace(
+            "grid: { train.lr: [1e-3, 2e-3] }",
+            "grid:\n    train.strategy: [clip, { name: flip, batch_multiplier: 1 }]\n    \
+             train.strategy.masked: { values: [25%, 50%], when: { train.strategy: \"name=flip,batch_multiplier=1\" } }\n    \
+             train.optimizer: [adamw, adafactor]",
+        )
+        .replace(
+            "{ name: zeroshot, rows: train.lr, values: [zeroshot/scenes.acc1] }",
+            "{ name: zeroshot, rows: [train.strategy, train.strategy.masked], columns: train.optimizer, where: { train.lr: 0.001 }, \
+             values: [zeroshot/scenes.acc1] }\n  - { name: whole, rows: train.optimizer, where: { train.strategy.masked: none }, values: steps }",
+        )
+        .replace("each: { train.lr: all }", "each: { train.optimizer: all }")
+        .replace("cell: {}", "cell: { train.strategy: clip, train.strategy.masked: none }");
+    let place = Place::new(&text)?;
+    let ran = place.scaledown(&["run", "small.yaml"])?;
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    let read = |name: &str| std::fs::read_to_string(place.path().join("results/small").join(name));
+    let rows = |text: &str| text.lines().skip(1).map(|l| l.split(',').take(4).collect::<Vec<_>>().join(",")).collect::<Vec<_>>();
+    let table = read("tables/zeroshot.csv")?;
+    assert_eq!(
+        rows(&table)[..2],
+        ["clip,,adamw,zeroshot/scenes.acc1".to_string(), "clip,,adafactor,zeroshot/scenes.acc1".to_string()],
+        "{table}"
+    );
+    assert_eq!((rows(&table).len(), rows(&read("tables/whole.csv")?).len()), (6, 2));
+    let runs = read("runs.csv")?;
+    assert!(runs.starts_with("run_id,train.strategy,train.strategy.masked,train.optimizer,"), "{runs}");
+    assert!(runs.contains(",clip,,adafactor,") && runs.contains(",\"name=flip,batch_multiplier=1\",25%,adamw,"), "{runs}");
+    let header = runs.lines().next().unwrap_or_default();
+    let at = |name: &str| header.find(&format!("image_retrieval_recall@{name}"));
+    assert!(at("1") < at("5") && at("5") < at("10"), "{header}");
+    assert!(read("claims.csv")?.contains("supported"), "{}", read("claims.csv")?);
+    Ok(())
+}
+
+#[test]
+fn plan_warns_of_hidden_runs_counts_in_the_singular_and_prints_configurations() -> Outcome {
+    let place = Place::new(&SMALL.replace("rows: train.lr,", "rows: train.lr, where: { train.lr: 1e-3 },"))?;
+    let plan = place.scaledown(&["plan", "small.yaml"])?;
+    let warning = String::from_utf8_lossy(&plan.stderr).into_owned();
+    assert!(warning.contains("1 of 2 points is shown by no table: `train.lr=2e-3`"), "{warning}");
+    let resolved = |args: &[&str]| -> Result<Vec<serde_yaml::Value>, Box<dyn std::error::Error>> {
+        let out = place.scaledown(&[&["plan", "small.yaml"], args].concat())?;
+        assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+        let text = String::from_utf8(out.stdout)?;
+        serde_yaml::Deserializer::from_str(&text).map(|one| Ok(serde::Deserialize::deserialize(one)?)).collect()
+    };
+    let all = resolved(&["--resolved"])?;
+    assert_eq!(all.len(), 4);
+    let id = all[2]["run_id"].as_str().unwrap_or_default().to_owned();
+    let one = resolved(&[&format!("--resolved={}", &id[..8])])?;
+    assert_eq!(one, [all[2].clone()]);
+    assert_eq!((one[0]["points"][0]["train.lr"].as_str(), one[0]["config"]["train"]["lr"].as_f64()), (Some("2e-3"), Some(0.002)));
+    assert_eq!(one[0]["config"]["train"]["optimizer"]["adafactor"]["beta1"].as_f64(), Some(0.9));
+    // The id is the digest of what is printed.
+    let config = serde_yaml::with::singleton_map_recursive::deserialize(one[0]["config"].clone())?;
+    assert_eq!(scaledown::grid::run_id(&config).to_string(), id);
+    assert_eq!(place.scaledown(&["plan", "small.yaml", "--resolved=zz"])?.status.code(), Some(2));
+    let dot = String::from_utf8(place.scaledown(&["plan", "small.yaml", "--format", "dot"])?.stdout)?;
+    assert!(dot.contains("train.lr=2e-3 seed=1"), "{dot}");
+    Ok(())
+}
+
+#[test]
 fn two_programs_on_one_store_both_end_with_the_whole_results() -> Outcome {
     let place = Place::new(SMALL)?;
     let program = assert_cmd::cargo::cargo_bin("scaledown");

@@ -6,6 +6,7 @@ use super::judge::{Sheet, place};
 use super::operand::{Context, Gap, expand, product};
 use super::statement::{FitSpec, Operand};
 use super::verdict::{Comparison, Outcome, short};
+use crate::run::counted;
 
 /// A line and how much of the variance of y it explains.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,7 +60,8 @@ pub(super) fn fit(spec: &FitSpec, context: &Context<'_>, sheet: &mut Sheet) {
     let Points { points, missing, seeds_enough } = points(spec, context, sheet);
     let place = place(context);
     let prefix = if place.is_empty() { String::new() } else { format!("[{place}] ") };
-    let gap = || Gap { reason: format!("{} points, {missing} missing: too few for a line", points.len()), ambiguous: false };
+    let gap =
+        || Gap { reason: format!("{}, {missing} missing: too few for a line", counted(points.len(), "point")), ambiguous: false };
     let mut push = |text: String, numbers: Option<(f64, f64, bool)>| {
         let Some((left, right, holds)) = numbers else { return sheet.push_missing(&format!("{prefix}{text}"), &gap()) };
         let outcome = match (seeds_enough, holds) {
@@ -67,7 +69,7 @@ pub(super) fn fit(spec: &FitSpec, context: &Context<'_>, sheet: &mut Sheet) {
             (true, true) => Outcome::True,
             (true, false) => Outcome::False,
         };
-        let text = format!("{prefix}{text} ({} points, {missing} missing)", points.len());
+        let text = format!("{prefix}{text} ({}, {missing} missing)", counted(points.len(), "point"));
         let (left, right, difference) = (Some(left), Some(right), Some(left - right));
         sheet.comparisons.push(Comparison { left, right, difference, band: Some(0.0), outcome, text });
     };

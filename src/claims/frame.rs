@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::source::{CellRow, Measure};
 use super::statement::Selection;
-use crate::tables::{Label, canonical, sort_labels};
+use crate::tables::{Label, NONE, canonical, sort_labels};
 
 /// Column to the label it must have.
 pub(super) type Bound = BTreeMap<String, Label>;
@@ -79,7 +79,8 @@ impl Frame {
         }
         let Some(&column_idx) = self.names.get(column) else { return Vec::new() };
         let known = &self.columns[column_idx].labels;
-        let mut picked: Vec<String> = known.iter().filter(|label| selection.picks(label)).cloned().collect();
+        // A row without the axis is asked for by name; it is none of the axis's values.
+        let mut picked: Vec<String> = known.iter().filter(|label| !label.is_empty() && selection.picks(label)).cloned().collect();
         sort_labels(&mut picked);
         picked.into_iter().map(Label::new).collect()
     }
@@ -140,6 +141,8 @@ impl Column {
     }
 
     fn id(&self, label: &Label) -> Option<usize> {
-        self.ids.get(canonical(label.as_str()).as_ref()).copied()
+        let stated = self.ids.get(canonical(label.as_str()).as_ref());
+        // Rows without the axis have an empty label, which is called `none` unless a value has that name.
+        stated.or_else(|| self.ids.get("").filter(|_| label.as_str() == NONE)).copied()
     }
 }

@@ -10,10 +10,12 @@ use super::fit::fit;
 use super::frame::{Bound, Frame};
 use super::operand::{Context, Gap, describe, expand, name_of, product};
 use super::source::{CellRow, CellSource};
-use super::statement::{AtMostSpec, BestSpec, ClaimSpec, Columns, CrossoverSpec, GreaterSpec, Operand, RisesSpec, TestSpec};
+use super::statement::{
+    AtMostSpec, BestSpec, ClaimSpec, Columns, CrossoverSpec, GreaterSpec, Operand, RisesSpec, Selection, TestSpec,
+};
 use super::validate::named_columns;
 use super::verdict::{Comparison, Outcome, Verdict, short};
-use crate::tables::{Label, OneOrMany};
+use crate::tables::{Label, NONE, OneOrMany};
 
 /// Judges every claim on the cells of a source.
 #[must_use]
@@ -50,7 +52,7 @@ fn judge_one(claim: &ClaimSpec, source: &dyn CellSource) -> Verdict {
 fn frame_of(claim: &ClaimSpec, source: &dyn CellSource, named: &BTreeSet<&str>) -> Frame {
     let kept = |row: &CellRow| {
         let filter = claim.cells.filter.iter().flatten();
-        filter.into_iter().all(|(column, selection)| row.labels.get(column).is_some_and(|label| selection.picks(label)))
+        filter.into_iter().all(|(column, selection)| row.labels.get(column).is_some_and(|label| picks(selection, label)))
             && claim
                 .defaults
                 .iter()
@@ -58,6 +60,11 @@ fn frame_of(claim: &ClaimSpec, source: &dyn CellSource, named: &BTreeSet<&str>) 
                 .all(|(column, label)| row.labels.get(column).is_none_or(|have| label.names(have)))
     };
     Frame::new(source.rows(&claim.cells, named), kept)
+}
+
+/// Whether a label is picked, also the empty one of a row that does not have the axis.
+fn picks(selection: &Selection, label: &str) -> bool {
+    selection.picks(label) || label.is_empty() && selection.picks(NONE)
 }
 
 /// Where comparisons are written down.

@@ -428,7 +428,7 @@ fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
         data: BTreeMap::new(),
     };
     let statements = serde_json::json!({ "tables": tables, "claims": claims });
-    let records = Records { provenance, runs, points, statements };
+    let records = Records { provenance, runs, axes: Vec::new(), points, statements };
     let Findings { verdicts, files: first, .. } =
         findings(&tables, &claims, &TableInput::new(&records.points, &records.runs)).unwrap();
     assert_eq!(verdicts[0].verdict, VerdictKind::Supported);
@@ -453,7 +453,7 @@ mod validation {
             ("size".to_owned(), labels(&["1000", "2000", "4000"])),
             ("metric".to_owned(), labels(&["acc1"])),
         ]);
-        BTreeMap::from([("fig1".to_owned(), TableShape { columns })])
+        BTreeMap::from([("fig1".to_owned(), TableShape { left_out: BTreeMap::new(), columns })])
     }
 
     fn problems(rest: &str) -> Vec<String> {
@@ -532,4 +532,18 @@ mod validation {
         assert_eq!(on_files("{where: {figure: 99}}"), []);
         assert_eq!(on_files("{table: fig1}")[0].path, "cells.table");
     }
+}
+
+#[test]
+fn rows_without_an_axis_are_asked_for_as_none_and_are_none_of_its_values() {
+    let three = |value: f64| [value, value + 0.01, value - 0.01];
+    let (clip, low, high) = (three(10.0), three(20.0), three(30.0));
+    let cells = || table(&[("clip", "", &clip), ("flip", "25%", &low), ("flip", "50%", &high)]);
+    let against_clip = "test: {greater: {left: {cell: {size: 25%, model: flip}}, right: {cell: {size: none, model: clip}}}}";
+    assert_eq!(counts(&on_runs(against_clip, cells())), [1, 0, 0, 0]);
+    let along = on_runs("defaults: {model: flip}, test: {rises: {along: size}}", cells());
+    assert_eq!(counts(&along), [1, 0, 0, 0], "from 25 % to 50 %: {along:?}");
+    let kept = "{table: t, where: {size: none}}";
+    let kept = claim(&format!("{{id: c, says: s, cells: {kept}, test: {{at_most: {{value: {{cell: {{}}}}, limit: 15}}}}}}"));
+    assert_eq!(counts(&judge(&[kept], &RunTables(&[cells()])).remove(0)), [1, 0, 0, 0]);
 }

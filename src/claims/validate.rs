@@ -28,7 +28,7 @@ pub fn validate(claim: &ClaimSpec, tables: Option<&BTreeMap<String, TableShape>>
             None
         }
     };
-    let mut check = Check { claim, columns: columns.as_ref(), problems, uses_at: false };
+    let mut check = Check { claim, tables, columns: columns.as_ref(), problems, uses_at: false };
     check.scalars();
     check.references();
     for (path, test) in indexed("test", &claim.test) {
@@ -154,6 +154,7 @@ fn known_columns(
 
 struct Check<'a> {
     claim: &'a ClaimSpec,
+    tables: Option<&'a BTreeMap<String, TableShape>>,
     columns: Option<&'a BTreeMap<String, Vec<String>>>,
     problems: Vec<Problem>,
     uses_at: bool,
@@ -231,9 +232,23 @@ impl<'a> Check<'a> {
         if let Some(known) = self.columns.and_then(|columns| columns.get(column))
             && !known.iter().any(|text| label.names(text))
         {
+            if self.is_left_out(column, label) {
+                let kept: Vec<String> = known.iter().map(|text| format!("`{text}`")).collect();
+                let message = format!(
+                    "label `{label}` of `{column}` is left out by the table's `where`, which keeps {}",
+                    if kept.is_empty() { "none".to_owned() } else { kept.join(", ") }
+                );
+                return self.problems.push(Problem::new(path, message));
+            }
             let what = format!("label of `{column}`");
             self.problems.push(Problem::unknown(path, &what, label.as_str(), known.iter().map(String::as_str)));
         }
+    }
+
+    /// Whether points have a label that the `where` of the claim's tables leaves out.
+    fn is_left_out(&self, column: &str, label: &Label) -> bool {
+        let shapes = self.claim.cells.table.iter().flatten().filter_map(|name| self.tables?.get(name));
+        shapes.filter_map(|shape| shape.left_out.get(column)).flatten().any(|text| label.names(text))
     }
 
     fn test(&mut self, path: &str, test: &'a TestSpec) {

@@ -158,13 +158,7 @@ pub enum Command {
         execution: Execution,
     },
     /// Show runs, jobs and cost without doing anything
-    Plan {
-        #[command(flatten)]
-        experiment: Experiment,
-        /// How to print it
-        #[arg(long, value_enum, default_value_t = PlanFormat::Human)]
-        format: PlanFormat,
-    },
+    Plan(PlanOptions),
     /// Show where the runs of an experiment stand
     Status {
         #[command(flatten)]
@@ -213,6 +207,27 @@ pub enum Command {
     Doctor,
     /// Compare this machine's GPU with the CPU, kernel by kernel and in whole steps, and time it
     GpuCheck(GpuCheck),
+}
+
+/// Options of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanOptions {
+    /// Which experiment.
+    #[command(flatten)]
+    pub experiment: Experiment,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = PlanFormat::Human)]
+    pub format: PlanFormat,
+    /// Print the whole configuration of every run as YAML instead, or of the runs whose id begins with RUN
+    #[arg(
+        long,
+        value_name = "RUN",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "",
+        conflicts_with = "format"
+    )]
+    pub resolved: Option<String>,
 }
 
 /// Options of `gpu-check`.

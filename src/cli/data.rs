@@ -11,6 +11,7 @@ use crate::error::{Error, exit};
 use crate::executor::{Options, Shutdown, execute, signals};
 use crate::jobs::LocalWorker;
 use crate::plan::{self, JobSpec, Plan};
+use crate::run::counted;
 use crate::store::Store;
 
 pub(super) fn run(global: &Global, args: &Data, out: &mut dyn Write) -> Result<u8, Error> {
@@ -54,7 +55,8 @@ fn show(plan: &Plan, store: &Store, out: &mut dyn Write) -> Result<(), Error> {
     for (index, job) in plan.jobs().enumerate() {
         if store.is_finished(&job.key) {
             let pack = Pack::open(&store.output_dir(&job.key))?;
-            writeln!(out, "{} {}: {} samples, {} skipped", job.spec.tag(), plan.label(index), pack.len(), pack.skipped().total)?;
+            let (samples, skipped) = (counted(pack.len(), "sample"), pack.skipped().total);
+            writeln!(out, "{} {}: {samples}, {skipped} skipped", job.spec.tag(), plan.label(index))?;
         }
     }
     Ok(())
@@ -95,7 +97,8 @@ fn inspect(
 }
 
 fn describe(pack: &Pack, out: &mut dyn Write) -> Result<(), Error> {
-    writeln!(out, "  {} samples of {}x{} pixels, {} captions", pack.len(), pack.side(), pack.side(), pack.caption_count())?;
+    let (samples, captions) = (counted(pack.len(), "sample"), counted(pack.caption_count(), "caption"));
+    writeln!(out, "  {samples} of {}x{} pixels, {captions}", pack.side(), pack.side())?;
     if pack.has_labels() {
         writeln!(out, "  {} classes, {} templates", pack.classnames().len(), pack.templates().len())?;
     }

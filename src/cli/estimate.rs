@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::experiment::Loaded;
 use crate::plan::{JobSpec, Key};
-use crate::run::{DeviceKind, ImageEncoderConfig, ModelConfig};
+use crate::run::{DeviceKind, ImageEncoderConfig, ModelConfig, counted};
 use crate::store::Store;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
 use crate::trainer::backend::{Step, StepBatch};
@@ -26,6 +26,9 @@ const LOOKED_AT: usize = 32;
 /// Time that a calibration may take.
 const CALIBRATION: Duration = Duration::from_millis(150);
 
+/// Parameters, or floats of activations, that a calibration may make.
+const MAX_CALIBRATED: usize = 100_000_000;
+
 /// Estimates the training that is to do: from the speed of this plan's finished trainings, else from a short calibration.
 pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64]) -> Estimate {
     let runs = loaded.plan.runs().iter().zip(gmacs);
@@ -37,7 +40,7 @@ pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, 
     if let Some((rate, count)) = recorded(loaded, store, finished) {
         return Estimate {
             seconds: Some(to_do / rate),
-            source: format!("from {count} finished trainings of this plan, {rate:.1} GMAC/s"),
+            source: format!("from {} of this plan, {rate:.1} GMAC/s", counted(count, "finished training")),
         };
     }
     if loaded.spec().resolved.device == DeviceKind::Cuda {
@@ -92,8 +95,9 @@ fn size(model: &ModelConfig) -> usize {
 fn calibrate(model: &ModelConfig) -> Option<f64> {
     const BATCH: usize = 32;
     let program = Arc::new(build(model, 0.0));
-    // A model whose few steps take longer than the calibration is not worth waiting for.
-    if size(model) > 200_000_000 {
+    // A model whose few steps take longer than the calibration, or that memory may not hold, is not worth waiting for.
+    let is_large = program.num_params() > MAX_CALIBRATED || program.activation_bytes(BATCH) > MAX_CALIBRATED * 4;
+    if is_large || size(model) > 200_000_000 {
         return None;
     }
     let settings = CpuSettings { threads: super::cores(), lanes: 8 };

@@ -136,6 +136,7 @@ impl Loaded {
         paths.dedup();
         let point = |idx: usize| PointView {
             labels: paths.iter().filter_map(|path| Some((path.clone(), self.expansion.label(idx, path)?))).collect(),
+            also: also(&self.expansion, idx),
             run_ids: self.expansion.runs_of(idx).iter().map(|run| self.expansion.runs()[*run as usize].id.to_string()).collect(),
         };
         (0..self.expansion.num_points()).map(point).collect()
@@ -162,6 +163,7 @@ impl Loaded {
         };
         ReportInputs {
             provenance,
+            axes: self.expansion.axes().into_iter().map(str::to_owned).collect(),
             points: self.points(),
             configs: self.configs(),
             statements: Statements { tables: spec.tables.clone(), claims: spec.claims.clone() },
@@ -211,6 +213,15 @@ impl Loaded {
         };
         (0..self.expansion.runs().len()).map(&mut cost).collect()
     }
+}
+
+/// Other texts that name settings of a point, by key path.
+fn also(expansion: &Expansion, point_idx: usize) -> BTreeMap<String, Vec<String>> {
+    let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, label) in expansion.also(point_idx) {
+        out.entry(path.to_owned()).or_default().push(label.to_owned());
+    }
+    out
 }
 
 /// Digest of what is asked of the records, so that a changed table is a new report; points are in it by their labels.

@@ -56,7 +56,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Error> {
     let global = &cli.global;
     match &cli.command {
         Command::Run { experiment, execution } => return run::run(global, experiment, execution, out),
-        Command::Plan { experiment, format } => plan::run(global, experiment, *format, out)?,
+        Command::Plan(args) => plan::run(global, args, out)?,
         Command::Status { experiment, format } => status::run(global, experiment, *format, out)?,
         Command::Explain { run, experiment } => explain::run(global, experiment, run, out)?,
         Command::Path { run, experiment, what } => path::run(global, experiment, run, *what, out)?,

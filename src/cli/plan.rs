@@ -1,28 +1,77 @@
 //! `plan`: runs, points, jobs, what is shared and cached, cost and time, without doing anything.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 
-use super::args::{Experiment, Global, PlanFormat};
+use serde::Serialize;
+
+use super::args::{Experiment, Global, PlanFormat, PlanOptions};
 use super::estimate;
-use super::experiment::Loaded;
+use super::experiment::{Loaded, load_spec, placement};
 use crate::error::Error;
+use crate::grid::{Expansion, expand};
 use crate::plan::{self, Key};
 use crate::progress::duration;
-use crate::run::{DecayScale, LossConfig, OptimizerConfig, TrainConfig};
+use crate::run::{DecayScale, LossConfig, OptimizerConfig, RunConfig, TrainConfig, counted};
 use crate::store::Store;
 use crate::trainer::cost::planned_bytes;
 
-pub(super) fn run(global: &Global, experiment: &Experiment, format: PlanFormat, out: &mut dyn Write) -> Result<(), Error> {
+pub(super) fn run(global: &Global, args: &PlanOptions, out: &mut dyn Write) -> Result<(), Error> {
+    let PlanOptions { experiment, format, resolved } = args;
+    if let Some(run) = resolved {
+        return self::resolved(global, experiment, run, out);
+    }
     let loaded = Loaded::new(global, experiment)?;
     let store = Store::open(&global.store)?;
     let finished = store.finished()?;
     match format {
-        PlanFormat::Dot => write!(out, "{}", plan::dot(&loaded.plan, &|key| finished.contains(key)))?,
+        PlanFormat::Dot => {
+            let owners = loaded.expansion.owners();
+            let setting = |run: u32| setting(&loaded.expansion, &owners, run as usize);
+            write!(out, "{}", plan::dot(&loaded.plan, &|key| finished.contains(key), &setting))?;
+        }
         PlanFormat::Json => writeln!(out, "{:#}", json(&loaded, &store, &finished))?,
         PlanFormat::Human => human(&loaded, &store, &finished, out)?,
     }
     Ok(())
+}
+
+/// A run and everything that it is made of, as `plan --resolved` prints it.
+#[derive(Serialize)]
+struct ResolvedRun<'a> {
+    run_id: String,
+    /// Its label on every axis, of each point that it belongs to.
+    points: Vec<BTreeMap<&'a str, &'a str>>,
+    #[serde(with = "serde_yaml::with::singleton_map_recursive")]
+    config: RunConfig,
+}
+
+/// Prints the whole configuration of the runs whose id begins with `wanted`, one YAML document each.
+fn resolved(global: &Global, experiment: &Experiment, wanted: &str, out: &mut dyn Write) -> Result<(), Error> {
+    let spec = load_spec(&experiment.file, &experiment.set, placement(experiment.device, experiment.precision)?)?;
+    let expansion = expand(&spec);
+    super::warn(global, expansion.warnings());
+    let owners = expansion.owners();
+    let mut found = false;
+    for (idx, run) in expansion.runs().iter().enumerate().filter(|(_, run)| run.id.to_string().starts_with(wanted)) {
+        found = true;
+        let points = owners[idx].iter().map(|point| expansion.labels(*point as usize).collect()).collect();
+        let shown = ResolvedRun { run_id: run.id.to_string(), points, config: expansion.config(idx) };
+        let text = serde_yaml::to_string(&shown).expect("a config has only text keys");
+        write!(out, "---\n{text}")?;
+    }
+    if found {
+        return Ok(());
+    }
+    let hint = Some("`scaledown plan` lists the runs of an experiment".into());
+    Err(Error::Usage { message: format!("no run `{wanted}` in {}", spec.experiment), hint })
+}
+
+/// What a run is told by: its labels on the axes and its seed.
+fn setting(expansion: &Expansion, owners: &[Vec<u32>], run: usize) -> String {
+    let labels = owners[run].first().into_iter().flat_map(|point| expansion.labels(*point as usize));
+    let labels = labels.map(|(path, label)| format!("{path}={label}"));
+    labels.chain([format!("seed={}", expansion.parts(run).seed)]).collect::<Vec<_>>().join(" ")
 }
 
 /// One line that says how much there is to do.
@@ -31,11 +80,11 @@ pub(super) fn headline(loaded: &Loaded, finished: &HashSet<Key>) -> String {
     let plan = &loaded.plan;
     let cached = plan.cached(|key| finished.contains(key));
     format!(
-        "{}: {} points, {} runs, {} jobs ({} shared, {cached} finished), {} GMACs",
+        "{}: {}, {}, {} ({} shared, {cached} finished), {} GMACs",
         spec.experiment,
-        loaded.expansion.num_points(),
-        loaded.expansion.runs().len(),
-        plan.len(),
+        counted(loaded.expansion.num_points(), "point"),
+        counted(loaded.expansion.runs().len(), "run"),
+        counted(plan.len(), "job"),
         plan.shared(),
         amount(loaded.gmacs().iter().sum()),
     )
@@ -67,7 +116,8 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
         writeln!(out, "question    {}", question.trim())?;
     }
     writeln!(out, "points      {} (axes: {})", loaded.expansion.num_points(), axes(loaded))?;
-    writeln!(out, "runs        {} distinct, {} seeds", loaded.expansion.runs().len(), spec.sweep.seeds.len())?;
+    let seeds = counted(spec.sweep.seeds.len(), "seed");
+    writeln!(out, "runs        {} distinct, {seeds}", loaded.expansion.runs().len())?;
     let kinds: Vec<String> = plan.kinds().iter().map(|(kind, count)| format!("{count} {}", kind.name())).collect();
     writeln!(out, "jobs        {} ({})", plan.len(), kinds.join(", "))?;
     let cached = plan.cached(|key| finished.contains(key));
@@ -153,7 +203,7 @@ fn axes(loaded: &Loaded) -> String {
 fn list(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64], out: &mut dyn Write) -> Result<(), Error> {
     const SHOWN: usize = 40;
     let owners = loaded.expansion.owners();
-    for (run, owners) in owners.iter().enumerate().take(SHOWN) {
+    for (run, points) in owners.iter().enumerate().take(SHOWN) {
         let id = loaded.expansion.runs()[run].id.to_string();
         let train = loaded.plan.runs()[run].train;
         let state = match finished.contains(&loaded.plan.job(train).key) {
@@ -163,13 +213,9 @@ fn list(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64], 
                 step => format!("at step {step} of {}", loaded.expansion.parts(run).train.steps),
             },
         };
-        let labels = owners.first().map(|point| {
-            loaded.expansion.labels(*point as usize).map(|(path, label)| format!("{path}={label}")).collect::<Vec<_>>().join(" ")
-        });
-        let more = if owners.len() > 1 { format!(" (+{} points)", owners.len() - 1) } else { String::new() };
-        let seed = loaded.expansion.parts(run).seed;
-        let cost = amount(gmacs[run]);
-        writeln!(out, "{id}  {state:8}  {cost:>8} GMACs  {} seed={seed}{more}", labels.unwrap_or_default())?;
+        let more = if points.len() > 1 { format!(" (+{})", counted(points.len() - 1, "point")) } else { String::new() };
+        let (cost, setting) = (amount(gmacs[run]), setting(&loaded.expansion, &owners, run));
+        writeln!(out, "{id}  {state:8}  {cost:>8} GMACs  {setting}{more}")?;
     }
     if owners.len() > SHOWN {
         writeln!(out, "... and {} more (`--format json` lists all)", owners.len() - SHOWN)?;

@@ -12,6 +12,7 @@ use crate::executor::{Options, Outcome, Shutdown, Stage, execute, signals};
 use crate::jobs::{LocalWorker, Published, ReportInputs, publish_partial, sync};
 use crate::plan::Plan;
 use crate::record::{self, Timing};
+use crate::run::counted;
 use crate::store::{Store, Timings, try_folder, write_atomic};
 
 /// Runs of a finished experiment whose tables are printed again by `run`; `table` prints those of any.
@@ -26,7 +27,9 @@ pub(super) fn run(global: &Global, experiment: &Experiment, execution: &Executio
     if let Some(report) = loaded.plan.report().filter(|report| finished.contains(&loaded.plan.job(*report).key)) {
         let published = sync(&store, &loaded.plan, report, &results)?;
         if !global.quiet {
-            eprintln_line(&format!("nothing to do: {} runs are finished", loaded.expansion.runs().len()));
+            let runs = loaded.expansion.runs().len();
+            let verb = if runs == 1 { "is" } else { "are" };
+            eprintln_line(&format!("nothing to do: {} {verb} finished", counted(runs, "run")));
         }
         // Reading thousands of records to print them again would be all that there is to do.
         if loaded.expansion.runs().len() > SHOWN_AGAIN && !execution.check {
@@ -138,11 +141,12 @@ fn exit_code(plan: &Plan, outcome: &Outcome, code: u8) -> u8 {
     }
     let rest = outcome.interrupted.len() + outcome.waiting.len();
     if rest > 0 && outcome.stage > Stage::Running {
-        eprintln_line(&format!("stopped with {rest} jobs to go; the same command goes on from here"));
+        eprintln_line(&format!("stopped with {} to go; the same command goes on from here", counted(rest, "job")));
         return if signals::asked_to_leave() { exit::REQUEUE } else { exit::INTERRUPTED };
     }
     if !outcome.waiting.is_empty() {
-        eprintln_line(&format!("stopped after {} failures with {} jobs to go", outcome.failed.len(), outcome.waiting.len()));
+        let (failed, waiting) = (counted(outcome.failed.len(), "failure"), counted(outcome.waiting.len(), "job"));
+        eprintln_line(&format!("stopped after {failed} with {waiting} to go"));
     }
     for failure in &outcome.failed {
         eprintln_line(&format!("failed: {}: {}", plan.label(failure.job), failure.reason));

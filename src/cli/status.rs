@@ -8,6 +8,7 @@ use super::experiment::Loaded;
 use crate::error::Error;
 use crate::jobs::MODEL_FILE;
 use crate::plan::{Key, PlanRun};
+use crate::run::counted;
 use crate::store::{FailureRecord, LeaseInfo, Store};
 
 pub(super) fn run(global: &Global, experiment: &Experiment, format: Format, out: &mut dyn Write) -> Result<(), Error> {
@@ -71,7 +72,8 @@ fn human(rows: &[Row], out: &mut dyn Write) -> Result<(), Error> {
     }
     let count = |wanted: State| rows.iter().filter(|row| row.state == wanted).count();
     let [done, running, failed, left] = [State::Finished, State::Running, State::Failed, State::ToDo].map(count);
-    writeln!(out, "{} runs: {done} finished, {running} running, {failed} failed, {left} to do", rows.len())?;
+    let runs = counted(rows.len(), "run");
+    writeln!(out, "{runs}: {done} finished, {running} running, {failed} failed, {left} to do")?;
     if done > 0 {
         writeln!(out, "`scaledown path RUN FILE` prints where the model of a run lies")?;
     }
@@ -118,7 +120,7 @@ impl Standing<'_> {
 
     fn to_do(&self, train: usize, done: usize, jobs: usize) -> String {
         if done > 0 {
-            return format!("{done} of {jobs} jobs finished");
+            return format!("{done} of {} finished", counted(jobs, "job"));
         }
         let plan = &self.loaded.plan;
         let steps = match &plan.job(train).spec {

@@ -11,7 +11,7 @@
 
 use std::convert::Infallible;
 
-use rand::TryRng;
+use rand::{RngExt, TryRng};
 
 const MULTIPLIER_0: u32 = 0xD251_1F53;
 const MULTIPLIER_1: u32 = 0xCD9E_8D57;
@@ -132,16 +132,16 @@ impl Draws {
         low | (u64::from(self.word()) << 32)
     }
 
-    /// Uniform in [0, 1): the top 24 bits of one word, exactly scaled.
+    /// Uniform in [0, 1), by `rand`: the top 24 bits of one word, exactly scaled, which is [`uniform_f32`].
     #[inline]
     pub fn uniform(&mut self) -> f32 {
-        uniform_f32(self.word())
+        self.random()
     }
 
-    /// Uniform in [0, 1): the top 53 bits of two words, exactly scaled.
+    /// Uniform in [0, 1), by `rand`: the top 53 bits of two words, exactly scaled.
     #[inline]
     pub fn uniform64(&mut self) -> f64 {
-        (self.word64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+        self.random()
     }
 
     /// Uniform in [low, high).
@@ -280,8 +280,32 @@ mod tests {
     }
 
     #[test]
+    fn uniforms_of_rand_are_the_top_bits_of_the_words() {
+        // What a CUDA kernel computes from the same words; a release of `rand` that scales otherwise fails here.
+        let mut draws = Philox::new(3, Stream::Augment).at(1, 2);
+        let mut words = draws.clone();
+        for _ in 0..1000 {
+            assert_eq!(draws.uniform().to_bits(), uniform_f32(words.word()).to_bits());
+            let exact = (words.word64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64);
+            assert_eq!(draws.uniform64().to_bits(), exact.to_bits());
+        }
+    }
+
+    #[test]
     fn distributions_of_rand_sit_on_the_draws() {
         let mut draws = Philox::new(0, Stream::Init).at(0, 0);
         assert!((0..1000).all(|_| (3..9).contains(&draws.random_range(3..9))));
+    }
+
+    #[test]
+    fn shuffles_of_rand_reach_every_order_equally_often() {
+        use rand::seq::SliceRandom;
+        let mut counts = std::collections::BTreeMap::new();
+        for sample in 0..6000 {
+            let mut order = [0, 1, 2];
+            order.shuffle(&mut Philox::new(1, Stream::Order).at(0, sample));
+            *counts.entry(order).or_insert(0) += 1;
+        }
+        assert!(counts.len() == 6 && counts.values().all(|count| (880..1120).contains(count)), "{counts:?}");
     }
 }

@@ -133,6 +133,10 @@ impl Expansion {
     pub fn label(&self, point_idx: usize, path: &str) -> Option<String> {
         self.spec.label(point_idx, path)
     }
+    /// Texts of tables' `where` that name a setting of a point without being its label, with their key paths.
+    pub fn also(&self, point_idx: usize) -> impl Iterator<Item = (&str, &str)> {
+        self.spec.also(point_idx)
+    }
     /// All axis paths, in the order in which they are first written.
     #[must_use]
     pub fn axes(&self) -> Vec<&str> {

@@ -47,6 +47,57 @@ fn a_zip_takes_values_side_by_side() {
 }
 
 #[test]
+fn a_zip_may_hold_a_value_twice() {
+    let found = expansion("sweep: { zip: { train.lr: [1e-3, 2e-3, 3e-3], train.weight_decay: [0.1, 0.2, 0.1] } }");
+    assert_eq!(points(&found), ["1e-3 0.1", "2e-3 0.2", "3e-3 0.1"]);
+    assert_eq!(found.config(2).train.weight_decay, 0.1);
+}
+
+#[test]
+fn a_zip_beside_a_grid_is_every_combination_of_the_two_in_the_order_written() {
+    let zip_first =
+        expansion("sweep: { zip: { train.lr: [1e-3, 2e-3], train.batch_size: [50, 50] }, grid: { data.train.size: [2k, 4k] } }");
+    assert_eq!(points(&zip_first), ["1e-3 50 2k", "1e-3 50 4k", "2e-3 50 2k", "2e-3 50 4k"]);
+    let grid_first =
+        expansion("sweep: { grid: { data.train.size: [2k, 4k] }, zip: { train.lr: [1e-3, 2e-3], train.batch_size: [50, 50] } }");
+    assert_eq!(points(&grid_first), ["2k 1e-3 50", "2k 2e-3 50", "4k 1e-3 50", "4k 2e-3 50"]);
+    assert_eq!(ids(&zip_first), ids(&grid_first));
+}
+
+#[test]
+fn products_and_unions_combine() {
+    let found = expansion(
+        "sweep:\n  product:\n    - zip: { train.lr: [1e-3, 2e-3], train.batch_size: [50, 100] }\n    - zip: { train.weight_decay: [0, 0.1], train.grad_clip_norm: [1, none] }\n",
+    );
+    assert_eq!(points(&found), ["1e-3 50 0 1", "1e-3 50 0.1 none", "2e-3 100 0 1", "2e-3 100 0.1 none"]);
+    let found = expansion(
+        "sweep:\n  product:\n    - grid: { data.train.size: [2k, 4k] }\n    - union:\n        - grid: { train.lr: [1e-3] }\n        - zip: { train.batch_size: [50, 80], train.lr: [2e-3, 3e-3] }\n  exclude: [{ data.train.size: 4k, train.lr: [1e-3, 3e-3] }]\n",
+    );
+    assert_eq!(points(&found), ["2k 1e-3", "2k 50 2e-3", "2k 80 3e-3", "4k 50 2e-3"]);
+    assert!(found.warnings().is_empty(), "{:?}", found.warnings());
+    let found = expansion(
+        "sweep:\n  union:\n    - product: [{ grid: { train.lr: [1e-3] } }, { grid: { train.batch_size: [50] } }]\n    - { grid: { train.lr: [2e-3] }, zip: { train.batch_size: [80, 90] } }\n",
+    );
+    assert_eq!(points(&found), ["1e-3 50", "2e-3 80", "2e-3 90"]);
+}
+
+#[test]
+fn a_condition_may_name_an_axis_that_only_some_members_of_a_product_have() {
+    let found = expansion(
+        "sweep:\n  product:\n    - union: [{ grid: { train.strategy: [clip, flip] } }, { grid: { train.batch_size: [50] } }]\n    - grid: { train.lr: { values: [1e-3, 2e-3], when: { train.strategy: flip } } }\n",
+    );
+    assert_eq!(points(&found), ["clip", "flip 1e-3", "flip 2e-3", "50"], "the base's strategy is clip");
+}
+
+#[test]
+fn rows_of_a_zip_that_a_condition_makes_equal_are_one_point() {
+    let found = expansion(
+        "sweep: { zip: { train.strategy: [clip, clip, flip], train.strategy.masked: { values: [25%, 50%, 50%], when: { train.strategy: flip } } } }",
+    );
+    assert_eq!(points(&found), ["clip", "flip 50%"]);
+}
+
+#[test]
 fn a_union_is_one_sub_grid_after_another_and_shares_runs() {
     let found = expansion(
         "sweep:\n  union:\n    - grid: { train.lr: [1e-3, 2e-3] }\n    - zip: { train.lr: [2e-3, 3e-3], train.batch_size: [100, 50] }\n",
@@ -136,6 +187,30 @@ fn a_runs_identity_is_its_content_and_not_its_place() {
 }
 
 #[test]
+fn runs_do_not_depend_on_the_order_in_which_a_sweep_is_written() {
+    use rand::seq::SliceRandom;
+
+    use crate::data::{Philox, Stream};
+
+    let write = |sample: u32| {
+        let mut draws = Philox::new(5, Stream::Order).at(0, sample);
+        let mut axes = [
+            ("train.lr", vec!["1e-3", "2e-3", "5e-3"]),
+            ("data.train.size", vec!["2k", "4k"]),
+            ("train.optimizer", vec!["adamw", "adafactor", "{ name: adamw, beta1: 0.5 }"]),
+            ("train.batch_size", vec!["50", "100"]),
+        ];
+        axes.shuffle(&mut draws);
+        axes.iter_mut().for_each(|(_, values)| values.shuffle(&mut draws));
+        let lines: Vec<String> = axes.iter().map(|(path, values)| format!("    {path}: [{}]\n", values.join(", "))).collect();
+        expansion(&format!("sweep:\n  grid:\n{}", lines.concat()))
+    };
+    let first = ids(&write(0));
+    assert_eq!(first.len(), 36);
+    assert!((1..40).all(|sample| ids(&write(sample)) == first));
+}
+
+#[test]
 fn ids_are_the_digest_of_the_whole_config() {
     let shards = "sweep:\n  seeds: 2\n  grid:\n    data.train:\n      - { dataset: webdataset, shards: \"train/{00000..00499}.tar\", size: 4k }\n      - { dataset: scenes, size: 4k, world_seed: 3 }\n    train.strategy: [clip, flip, { name: slip, augmentation: crop_flip }]\n    model.image_encoder: [vit-xs/8, vit-ti/16]\n    data.tokenizer: [{ name: unigram, vocab_size: 512 }, bpe]\n";
     let found = expansion(shards);
@@ -203,6 +278,32 @@ fn scenes_are_evaluated_in_the_world_they_were_trained_in() {
     let found = expansion("sweep: { grid: { data.train.world_seed: [0, 5] } }");
     let json = |idx| serde_json::to_string(&found.config(idx).evaluate).unwrap();
     assert!(json(0).contains("\"world_seed\":0") && json(1).contains("\"world_seed\":5"), "{}", json(1));
+}
+
+#[test]
+fn another_text_names_a_setting_where_stating_it_changes_nothing() {
+    let table = |path: &str, label: &str| {
+        let sweep = "sweep:\n  union:\n    - grid: { train.optimizer: [adafactor, { name: adamw, beta2: 0.98 }, { name: adamw, beta1: 0.5 }] }\n    - grid: { train.weight_decay: [null, 0.1] }\n";
+        let table = format!(
+            "tables: [{{ name: t, rows: [train.optimizer, train.weight_decay], where: {{ {path}: \"{label}\" }}, values: steps }}]\n"
+        );
+        let found = expansion(&format!("{sweep}{table}"));
+        (0..found.num_points()).filter(|idx| found.also(*idx).any(|also| also == (path, label))).collect::<Vec<_>>()
+    };
+    assert_eq!(table("train.optimizer", "adamw"), [1], "not where a constant differs");
+    assert_eq!(table("train.optimizer", "name=adafactor,beta1=0.9"), [0, 3, 4], "stated, or the default");
+    assert_eq!(table("train.optimizer.beta1", "0.9"), [0, 1, 3, 4]);
+    assert_eq!(table("train.weight_decay", "1e-4"), [0, 1, 2, 3], "null on the axis is the default too");
+    assert_eq!(table("train.budget", "epochs=1"), [0, 1, 2, 3, 4]);
+    assert_eq!(table("train.budget.steps", "80"), [0, 1, 2, 3, 4]);
+    assert_eq!(table("train.warmup", "4"), [0, 1, 2, 3, 4], "5 % of 80 steps");
+    assert_eq!(table("train.strategy", "name=clip,augmentation=none"), [0, 1, 2, 3, 4]);
+    assert_eq!(table("model.image_encoder.width", "96"), [0, 1, 2, 3, 4], "what a preset stands for");
+    assert_eq!(table("model.context_length", "16"), [0, 1, 2, 3, 4]);
+    assert_eq!(table("data.tokenizer", "bpe"), [0, 1, 2, 3, 4]);
+    assert_eq!(table("data.train.world_seed", "0"), [0, 1, 2, 3, 4]);
+    assert_eq!(table("data.tokenizer.vocab_size", "1.024k"), [0, 1, 2, 3, 4], "of the default tokenizer");
+    assert_eq!(table("train.strategy.augmentation", "none"), [0, 1, 2, 3, 4]);
 }
 
 #[test]

@@ -23,6 +23,8 @@ use crate::tables::{TableInput, TableSpec, is_file_name};
 pub struct ReportInputs {
     /// Where the results come from.
     pub provenance: Provenance,
+    /// Key paths of the axes, in the order written.
+    pub axes: Vec<String>,
     /// Points in plan order.
     pub points: Vec<PointView>,
     /// The config of each run of the plan, in its order.
@@ -94,7 +96,8 @@ pub(super) fn assemble(
     let runs = plan.runs().iter().zip(&inputs.configs);
     let runs = runs.map(|(run, config)| run_record(run, config, plan, store, missing)).collect::<Result<_, _>>()?;
     let statements = serde_json::to_value(&inputs.statements).expect("statements are plain structs with text keys");
-    Ok(Records { provenance: inputs.provenance.clone(), runs, points: inputs.points.clone(), statements })
+    let ReportInputs { provenance, axes, points, .. } = inputs.clone();
+    Ok(Records { provenance, runs, axes, points, statements })
 }
 
 fn run_record(

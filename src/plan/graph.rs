@@ -213,19 +213,32 @@ impl Plan {
     }
 }
 
-fn data_name(source: &DataSource) -> &str {
+fn data_name(source: &DataSource) -> String {
     match source {
-        DataSource::Scenes { .. } => "scenes",
-        DataSource::Webdataset { .. } => "webdataset",
-        DataSource::Table { .. } => "table",
-        DataSource::Declared { .. } => "declared",
+        DataSource::Scenes { world_seed } => format!("scenes{}", world(*world_seed)),
+        DataSource::Webdataset { shards } => format!("webdataset {}", first_of(shards)),
+        DataSource::Table { file, .. } => format!("table {file}"),
+        DataSource::Declared { samples } => format!("declared {samples}"),
+    }
+}
+
+/// The world that `scenes` are of, where it is not the first.
+fn world(seed: u64) -> String {
+    if seed == 0 { String::new() } else { format!(" of world {seed}") }
+}
+
+fn first_of(shards: &[String]) -> String {
+    match shards {
+        [] => "of no shard".to_owned(),
+        [one] => one.clone(),
+        [first, rest @ ..] => format!("{first} and {} more", rest.len()),
     }
 }
 
 fn eval_name(source: &EvalSource) -> String {
     match source {
-        EvalSource::Scenes { variant, .. } => format!("scenes {variant}"),
+        EvalSource::Scenes { world_seed, variant, samples } => format!("scenes {variant} {samples}{}", world(*world_seed)),
         EvalSource::Folder { path, split } => format!("{path} {split}"),
-        EvalSource::Shards { class_field, .. } => format!("shards by {class_field}"),
+        EvalSource::Shards { shards, class_field, .. } => format!("shards {} by {class_field}", first_of(shards)),
     }
 }

@@ -177,10 +177,32 @@ fn the_same_runs_give_the_same_plan_byte_for_byte() {
         let mut scorer = base();
         scorer.seed = 7;
         let plan = plan(vec![run("a", |_| {}), run("b", |c| c.data.quality = similarity(scorer))]);
-        (dot(&plan, &|_| false), json(&plan, &|_| true).to_string())
+        (dot(&plan, &|_| false, &|_| String::new()), json(&plan, &|_| true).to_string())
     };
     assert_eq!(text(), text());
     assert!(text().0.contains("label=\"train\\nscorer "), "{}", text().0);
+}
+
+#[test]
+fn nodes_tell_runs_by_their_setting_and_no_two_of_a_kind_have_one_label() {
+    let set = |samples| crate::run::EvalSet {
+        name: "iid".into(),
+        source: crate::run::EvalSource::Scenes { world_seed: 0, variant: "iid".into(), samples },
+    };
+    let plan = plan(vec![
+        run("a", |c| c.evaluate[0].sets = vec![set(100), set(200)]),
+        run("b", |c| {
+            c.data.size = Some(1000);
+            c.evaluate[0].sets = vec![set(100)];
+        }),
+    ]);
+    let text = dot(&plan, &|_| false, &|run| format!("lr={run}"));
+    assert!(text.contains("train\\na\\nlr=0\"") && text.contains("train\\nb\\nlr=1\""), "{text}");
+    let json = json(&plan, &|_| false);
+    let names: Vec<String> =
+        json["jobs"].as_array().into_iter().flatten().map(|job| format!("{} {}", job["kind"], job["label"])).collect();
+    let distinct: std::collections::BTreeSet<&String> = names.iter().collect();
+    assert_eq!(distinct.len(), names.len(), "{names:#?}");
 }
 
 #[test]

@@ -41,8 +41,11 @@ pub const FORMAT: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PointView {
-    /// Key path of each axis to the label of the point on it.
+    /// Key path of each axis to the label of the point on it; an axis that the point does not have is left out.
     pub labels: BTreeMap<String, String>,
+    /// Key path to labels of tables' `where` that name the point's value in other words: a default, another form of it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub also: BTreeMap<String, Vec<String>>,
     /// Run ids in the order of seeds.
     pub run_ids: Vec<String>,
 }
@@ -86,6 +89,8 @@ pub struct Records {
     pub provenance: Provenance,
     /// The runs in plan order.
     pub runs: Vec<RunRecord>,
+    /// Key paths of the axes, in the order written.
+    pub axes: Vec<String>,
     /// The points in plan order; a point may name runs that are not there.
     pub points: Vec<PointView>,
     /// What the experiment asks of its records (tables and claims), carried so that it can be rebuilt; not read here.
@@ -114,7 +119,7 @@ pub fn files(records: &Records) -> Result<Vec<RecordFile>, RecordError> {
     }
     let configs = records.runs.iter().map(|run| serde_json::to_value(&run.config)).collect::<Result<Vec<_>, _>>()?;
     Ok(vec![
-        RecordFile { name: runs::NAME, bytes: runs::write(&records.runs, &configs)? },
+        RecordFile { name: runs::NAME, bytes: runs::write(records, &configs)? },
         RecordFile { name: curves::NAME, bytes: curves::write(&records.runs)? },
         RecordFile { name: provenance::NAME, bytes: provenance::write(records, &configs)? },
     ])
@@ -157,7 +162,7 @@ pub fn read(folder: &Path) -> Result<Records, RecordError> {
 /// # Errors
 /// As [`read`].
 pub fn parse(runs_csv: &[u8], curves_csv: &[u8], provenance_json: &[u8]) -> Result<Records, RecordError> {
-    let provenance::File { provenance, configs, points, statements } = provenance::parse(provenance_json)?;
+    let provenance::File { provenance, configs, axes, points, statements } = provenance::parse(provenance_json)?;
     let mut curves = curves::parse(curves_csv)?;
     let mut runs = runs::parse(runs_csv, configs)?;
     for run in &mut runs {
@@ -165,7 +170,7 @@ pub fn parse(runs_csv: &[u8], curves_csv: &[u8], provenance_json: &[u8]) -> Resu
     }
     match curves.into_keys().next() {
         Some(run_id) => Err(RecordError::UnknownRun { file: curves::NAME, run_id }),
-        None => Ok(Records { provenance, runs, points, statements }),
+        None => Ok(Records { provenance, runs, axes, points, statements }),
     }
 }
 

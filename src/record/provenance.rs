@@ -12,6 +12,7 @@ pub(super) const NAME: &str = "provenance.json";
 pub(super) struct File {
     pub provenance: Provenance,
     pub configs: Vec<(String, RunConfig)>,
+    pub axes: Vec<String>,
     pub points: Vec<PointView>,
     pub statements: Value,
 }
@@ -27,6 +28,9 @@ struct Layout {
     config: Value,
     /// Every run and, as a merge patch, where its config differs from the first.
     runs: Vec<RunEntry>,
+    /// Axes in the order written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    axes: Vec<String>,
     points: Vec<PointView>,
 }
 
@@ -43,7 +47,7 @@ struct Version {
 }
 
 pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, RecordError> {
-    let Records { provenance, runs, points, statements } = records;
+    let Records { provenance, runs, axes, points, statements } = records;
     let first = configs.first().cloned().unwrap_or(Value::Null);
     let entry = |(run, config): (&RunRecord, &Value)| RunEntry { run_id: run.run_id.clone(), differs: patch::diff(&first, config) };
     let entries = runs.iter().zip(configs).map(entry).collect();
@@ -53,6 +57,7 @@ pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, Rec
         statements: statements.clone(),
         config: first,
         runs: entries,
+        axes: axes.clone(),
         points: points.clone(),
     };
     let mut bytes = serde_json::to_vec_pretty(&layout)?;
@@ -65,10 +70,10 @@ pub(super) fn parse(text: &[u8]) -> Result<File, RecordError> {
     if format != FORMAT {
         return Err(RecordError::Format { found: format, expected: FORMAT });
     }
-    let Layout { format: _, provenance, statements, config, runs, points } = serde_json::from_slice(text)?;
+    let Layout { format: _, provenance, statements, config, runs, axes, points } = serde_json::from_slice(text)?;
     let configs = runs
         .into_iter()
         .map(|RunEntry { run_id, differs }| Ok((run_id, serde_json::from_value(patch::apply(&config, &differs))?)))
         .collect::<Result<_, RecordError>>()?;
-    Ok(File { provenance, configs, points, statements })
+    Ok(File { provenance, configs, axes, points, statements })
 }

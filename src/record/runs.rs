@@ -1,37 +1,61 @@
 //! `runs.csv`: one row a run, in plan order.
 //!
-//! Columns: `run_id`, the config columns that vary, `seed`, `subset_samples`, `samples_seen`, `steps`, `gmacs`, `status`,
-//! `reason`, then the metrics in alphabetical order. Configs are read back from `provenance.json`, not from their columns.
+//! Columns: `run_id`, every axis under its key with the label as written, the resolved config columns that vary, `seed`,
+//! `subset_samples`, `samples_seen`, `steps`, `gmacs`, `status`, `reason`, then the metrics in alphabetical order, numbers in
+//! them by size. A run of several points with different labels has them all, between ` | `. Configs are read back from
+//! `provenance.json`, not from their columns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::text::csv_bytes;
-use super::{RecordError, columns, number};
+use super::text::{csv_bytes, natural};
+use super::{PointView, RecordError, Records, columns, number};
 use crate::run::{RunConfig, RunRecord, RunStatus};
 
 pub(super) const NAME: &str = "runs.csv";
 const FIXED: [&str; 7] = ["seed", "subset_samples", "samples_seen", "steps", "gmacs", "status", "reason"];
 const STATUSES: [RunStatus; 4] = [RunStatus::Finished, RunStatus::Diverged, RunStatus::Failed, RunStatus::Interrupted];
 
-pub(super) fn write(runs: &[RunRecord], configs: &[Value]) -> Result<Vec<u8>, RecordError> {
+pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, RecordError> {
+    let Records { provenance: _, runs, axes, points, statements: _ } = records;
     let flat: Vec<_> = configs.iter().map(columns::flatten).collect();
-    let varying: Vec<String> = columns::varying(&flat).into_iter().filter(|path| path != "seed").collect();
+    let is_own = |path: &String| path != "seed" && !axes.contains(path);
+    let varying: Vec<String> = columns::varying(&flat).into_iter().filter(is_own).collect();
     let metrics: BTreeSet<&String> =
         runs.iter().flat_map(|run| run.metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, _)| name)).collect();
+    let mut metrics: Vec<&String> = metrics.into_iter().collect();
+    metrics.sort_by(|a, b| natural(a, b));
+    let mut owners: BTreeMap<&str, Vec<&PointView>> = BTreeMap::new();
+    for point in points {
+        point.run_ids.iter().for_each(|run_id| owners.entry(run_id).or_default().push(point));
+    }
     let mut header = vec!["run_id".to_owned()];
+    header.extend(axes.iter().cloned());
     header.extend(varying.iter().cloned());
     header.extend(FIXED.map(str::to_owned));
     header.extend(metrics.iter().map(|name| (*name).clone()));
     let rows = runs.iter().zip(&flat).map(|(run, leaves)| {
         let mut row = vec![run.run_id.clone()];
+        let points = owners.get(run.run_id.as_str()).map_or(&[][..], Vec::as_slice);
+        row.extend(axes.iter().map(|axis| labels_on(axis, points)));
         row.extend(varying.iter().map(|path| columns::text_at(leaves, path).to_owned()));
         row.extend(fixed_cells(run));
         row.extend(metrics.iter().map(|name| run.metrics.get(*name).copied().map(number).unwrap_or_default()));
         row
     });
     csv_bytes(NAME, &header, rows)
+}
+
+/// The labels of a run's points on an axis, each once; empty where none has it.
+fn labels_on(axis: &str, points: &[&PointView]) -> String {
+    let mut labels: Vec<&str> = Vec::new();
+    for label in points.iter().filter_map(|point| point.labels.get(axis)) {
+        if !labels.contains(&label.as_str()) {
+            labels.push(label);
+        }
+    }
+    labels.join(" | ")
 }
 
 fn fixed_cells(run: &RunRecord) -> [String; 7] {

@@ -85,6 +85,7 @@ pub(crate) fn run(run_id: &str, size: u64, seed: u64, acc1: f64) -> RunRecord {
 pub(crate) fn point(labels: &[(&str, &str)], run_ids: &[&str]) -> PointView {
     PointView {
         labels: labels.iter().map(|(path, label)| ((*path).to_owned(), (*label).to_owned())).collect(),
+        also: BTreeMap::new(),
         run_ids: run_ids.iter().map(|id| (*id).to_owned()).collect(),
     }
 }
@@ -123,7 +124,9 @@ fn varied() -> Records {
     let mut filtered = run("b2", 64, 1, 33.333_333_333_333_336);
     filtered.config.data.quality =
         Some(QualityConfig { keep: Keep::Share(0.4), by: QualityBy::Similarity { scorer: Box::new(scorer) } });
-    filtered.metrics.insert("retrieval/scenes.image_retrieval_recall@1".to_owned(), 0.1 + 0.2);
+    for (rank, value) in [(10, 3.0), (5, 2.0), (1, 0.1 + 0.2)] {
+        filtered.metrics.insert(format!("retrieval/scenes.image_retrieval_recall@{rank}"), value);
+    }
     let mut augmented = run("c3", 64, 0, 12.5);
     augmented.config.data.source = DataSource::Webdataset { shards: vec!["a,\"b\".tar".to_owned(), "c.tar".to_owned()] };
     augmented.config.data.size = None;
@@ -147,7 +150,12 @@ fn varied() -> Records {
     Records {
         provenance: provenance(),
         runs,
-        points: vec![point(&[("data.size", "64")], &["a1", "b2"]), point(&[("data.size", "128")], &["d4", "not-there"])],
+        axes: vec!["data.train.size".to_owned(), "train.optimizer".to_owned()],
+        points: vec![
+            point(&[("data.train.size", "64"), ("train.optimizer", "adamw")], &["a1", "b2"]),
+            point(&[("data.train.size", "0.064k")], &["a1", "b2"]),
+            point(&[("data.train.size", "128")], &["d4", "not-there"]),
+        ],
         statements: serde_json::json!({"tables": [{"name": "t"}], "claims": []}),
     }
 }
@@ -181,17 +189,21 @@ fn a_run_is_a_row_with_what_varies_then_its_outcome_then_its_metrics() {
     let header = written["runs.csv"].lines().next().unwrap();
     assert_eq!(
         header,
-        "run_id,data.source.webdataset.shards,data.source.scenes.world_seed,data.size,data.quality.keep.share,\
+        "run_id,data.train.size,train.optimizer,data.source.webdataset.shards,data.source.scenes.world_seed,data.size,data.quality.keep.share,\
          train.strategy.augmentation.crop_flip.min_area,train.strategy.augmentation,train.strategy.masked,\
          train.strategy.batch_multiplier,train.strategy.ssl.weight,train.grad_clip_norm,\
          seed,subset_samples,samples_seen,steps,gmacs,status,reason,\
-         retrieval/scenes.image_retrieval_recall@1,zeroshot/scenes.acc1"
+         retrieval/scenes.image_retrieval_recall@1,retrieval/scenes.image_retrieval_recall@5,\
+         retrieval/scenes.image_retrieval_recall@10,zeroshot/scenes.acc1"
     );
     let row = |run_id: &str| written["runs.csv"].lines().find(|line| line.starts_with(run_id)).unwrap();
-    assert_eq!(row("b2"), "b2,,1,64,0.4,,none,0,1,,,1,64,320,10,12.345,finished,,0.30000000000000004,33.333333333333336");
+    assert_eq!(
+        row("b2"),
+        "b2,64 | 0.064k,adamw,,1,64,0.4,,none,0,1,,,1,64,320,10,12.345,finished,,0.30000000000000004,2,3,33.333333333333336"
+    );
     assert_eq!(
         row("c3"),
-        "c3,\"[\"\"a,\\\"\"b\\\"\".tar\"\",\"\"c.tar\"\"]\",,,,0.2,crop_flip,0.5,2,1,1,0,64,320,10,12.345,finished,,,12.5"
+        "c3,,,\"[\"\"a,\\\"\"b\\\"\".tar\"\",\"\"c.tar\"\"]\",,,,0.2,crop_flip,0.5,2,1,1,0,64,320,10,12.345,finished,,,,,12.5"
     );
 }
 

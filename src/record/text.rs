@@ -2,6 +2,8 @@
 //!
 //! Invariant: a finite number written by [`number`] reads back as the same bits.
 
+use std::cmp::Ordering;
+
 use super::RecordError;
 
 /// The shortest text that reads back as the same number; empty where it is not finite.
@@ -13,6 +15,32 @@ pub fn number(value: f64) -> String {
         value if size != 0.0 && !(1e-5..1e16).contains(&size) => format!("{value:e}"),
         value => value.to_string(),
     }
+}
+
+/// Alphabetical order in which numbers inside the texts go by size: `@1`, `@5`, `@10`.
+pub(super) fn natural(a: &str, b: &str) -> Ordering {
+    let (mut left, mut right) = (a, b);
+    while let (Some(x), Some(y)) = (left.chars().next(), right.chars().next()) {
+        let order = if x.is_ascii_digit() && y.is_ascii_digit() {
+            let (number, other) = (digits(&mut left), digits(&mut right));
+            number.len().cmp(&other.len()).then_with(|| number.cmp(other))
+        } else {
+            (left, right) = (&left[x.len_utf8()..], &right[y.len_utf8()..]);
+            x.cmp(&y)
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    left.len().cmp(&right.len()).then_with(|| a.cmp(b))
+}
+
+/// Takes the number that a text begins with, without the zeros before it.
+fn digits<'a>(text: &mut &'a str) -> &'a str {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, rest) = text.split_at(end);
+    *text = rest;
+    number.trim_start_matches('0')
 }
 
 /// The number that a cell of a curve holds; an empty cell is one that was not finite.
@@ -37,6 +65,13 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_in_names_go_by_size() {
+        let mut names = ["r@10", "r@1", "r@5", "q", "r@1x", "r@01", "r"];
+        names.sort_by(|a, b| natural(a, b));
+        assert_eq!(names, ["q", "r", "r@01", "r@1", "r@1x", "r@5", "r@10"]);
+    }
 
     #[test]
     fn every_number_reads_back_as_the_same_bits() {

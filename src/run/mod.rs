@@ -9,6 +9,7 @@ mod config;
 mod event;
 mod record;
 mod source;
+mod words;
 
 pub use config::{
     Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, EvalConfig, EvalSet, EvalSource, EvalTask,
@@ -18,3 +19,4 @@ pub use config::{
 pub use event::{Event, JobKind};
 pub use record::{CurvePoint, RunRecord, RunStatus};
 pub use source::Source;
+pub use words::counted;

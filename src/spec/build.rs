@@ -15,11 +15,12 @@ use super::source::Span;
 use super::sweep::{ABSENT, Axis, SubGrid, Sweep};
 use super::tree::Node;
 use super::types::DataSpec;
-use super::valid::{Resolved, SectionIds, effective, is_above};
-use crate::run::{DataSource, EvalSource, LossConfig, TrainConfig};
+use super::valid::{Resolved, SectionIds, effective, is_touched};
+use crate::run::{DataSource, EvalSource, LossConfig, TrainConfig, counted};
 
-/// More points than this are taken for a slip of the pen.
+/// More points, or more runs of them, are taken for a slip of the pen.
 const MAX_POINTS: u64 = 20_000_000;
+const MAX_RUNS: u64 = 1_000_000;
 /// Problems between parts that are shown; the rest of them would say the same.
 const MAX_CROSS_PROBLEMS: usize = 200;
 /// Doubts about trainings that are shown; the rest of them would say the same.
@@ -91,10 +92,23 @@ impl<'b, 'a> Builder<'b, 'a> {
 
     /// Visits every point. `exclude_spans` are the places of the excludes, by their number.
     pub fn build(mut self, sweep: &Sweep, exclude_spans: &[Span]) -> Resolved {
-        let most = sweep.grids.iter().map(SubGrid::max_points).fold(0_u64, u64::saturating_add);
+        let most = sweep.max_points();
         if most > MAX_POINTS {
             let span = self.tree.entry("sweep").map_or(self.start, |e| e.key_span);
-            let message = format!("`sweep` makes {most} points, expected at most {MAX_POINTS}");
+            let message = format!("`sweep` makes {}, expected at most {MAX_POINTS}", counted(most, "point"));
+            self.loader.diagnostics.error(Diagnostic::new(Code::Axis, span, message));
+            return self.out;
+        }
+        let (seeds, runs) = (sweep.seeds.len(), most.saturating_mul(sweep.seeds.len() as u64));
+        if runs > MAX_RUNS {
+            let sweep = self.tree.child("sweep");
+            let entry = sweep.and_then(|s| s.entry("seeds")).or_else(|| self.tree.entry("sweep"));
+            let message = format!(
+                "`sweep` makes {}, {most} points with {}, expected at most {MAX_RUNS}",
+                counted(runs, "run"),
+                counted(seeds, "seed")
+            );
+            let span = entry.map_or(self.start, |e| e.key_span);
             self.loader.diagnostics.error(Diagnostic::new(Code::Axis, span, message));
             return self.out;
         }
@@ -312,7 +326,7 @@ impl<'b, 'a> Builder<'b, 'a> {
         let owner = PARTS.iter().find(|p| keys.starts_with(p.keys())).copied();
         let node = owner.and_then(|p| self.variants.node(p, ids[p as usize]).map(|n| place(n, &keys[p.keys().len()..])));
         let span = node.map_or_else(|| self.tree.nearest(&keys).span, |n| n.span);
-        let touches = |axis: &Axis| parts.iter().any(|p| is_touched(*p, axis));
+        let touches = |axis: &Axis| parts.iter().any(|p| is_touched(p.keys(), axis));
         let labels: Vec<String> = grid
             .axes
             .iter()
@@ -331,15 +345,10 @@ fn push<T>(list: &mut Vec<T>, value: T) -> u32 {
     u32::try_from(list.len() - 1).expect("fewer than 2^32 sections")
 }
 
-fn is_touched(part: Part, axis: &Axis) -> bool {
-    let keys: Vec<String> = part.keys().iter().map(|k| (*k).to_owned()).collect();
-    is_above(&axis.keys, &keys) || is_above(&keys, &axis.keys)
-}
-
 fn part_table(part: Part, axes: &[Axis]) -> PartTable {
     let mut size = 1;
     let mut touching = Vec::new();
-    for (idx, axis) in axes.iter().enumerate().filter(|(_, axis)| is_touched(part, axis)) {
+    for (idx, axis) in axes.iter().enumerate().filter(|(_, axis)| is_touched(part.keys(), axis)) {
         touching.push((idx, size));
         size *= axis.values.len() + 1;
     }

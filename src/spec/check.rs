@@ -1,26 +1,40 @@
 //! The structural check: a tree against the schema, all problems at once, each at its place.
 //!
-//! Input: a node and a schema of the typed structs. Output: problems, and where there are none the same value as clean JSON:
+//! Input: a node and a schema of the typed structs. Output: problems, and where there are none the same value, clean:
 //! every scalar typed by what is expected of it, names expanded to the maps that they are short for, paths made relative to
 //! the current directory. What the values mean together is checked elsewhere.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
+use serde_yaml::{Mapping, Value as Yaml};
 
 use super::diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean, quoted_list};
 use super::scalar;
 use super::schema::{Document, allows, choice_key, is_map, names_of, tag, tag_names};
 use super::source::{Sources, Span};
 use super::tree::{Entry, Node, Scalar, Tree};
+use crate::run::counted;
 
 /// A key path on the stack, for messages.
 #[derive(Clone, Copy)]
-pub(super) enum Path<'a> {
+pub(super) enum KeyPath<'a> {
     Root,
     Key(&'a Self, &'a str),
     Index(&'a Self, usize),
 }
 
-impl std::fmt::Display for Path<'_> {
+impl KeyPath<'_> {
+    /// The last key, without those that stand before it in a dotted path.
+    fn last_key(&self) -> &str {
+        match self {
+            Self::Root => "",
+            Self::Key(_, key) => key.rsplit('.').next().unwrap_or_default(),
+            Self::Index(parent, _) => parent.last_key(),
+        }
+    }
+}
+
+impl std::fmt::Display for KeyPath<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Root => Ok(()),
@@ -45,18 +59,18 @@ pub(super) struct Checker<'a> {
 pub(super) struct Cursor<'a> {
     pub node: &'a Node,
     pub at: Span,
-    pub path: Path<'a>,
+    pub path: KeyPath<'a>,
 }
 
 impl Checker<'_> {
     /// Checks one value; its clean form if nothing is wrong with it.
-    pub fn check(&mut self, here: Cursor<'_>, schema: &Json) -> Option<Json> {
+    pub fn check(&mut self, here: Cursor<'_>, schema: &Json) -> Option<Yaml> {
         let schema = self.document.resolve(schema);
         if matches!(&here.node.value, Tree::Scalar(Scalar { is_broken: true, .. })) {
             return None;
         }
         if matches!(here.node.value, Tree::Map(_)) && self.document.variants(schema).iter().any(|s| s.get("x-axes").is_some()) {
-            return Some(Json::Null);
+            return Some(Yaml::Null);
         }
         if let (Tree::Scalar(_), false, Some(name)) = (&here.node.value, here.node.is_null(), self.document.shorthand(schema)) {
             let long = Node::singleton(name, here.node.span, here.node.clone());
@@ -69,9 +83,9 @@ impl Checker<'_> {
         }
     }
 
-    fn wrong(&mut self, here: Cursor<'_>, schema: &Json, why: &str) -> Option<Json> {
+    fn wrong(&mut self, here: Cursor<'_>, schema: &Json, why: &str) -> Option<Yaml> {
         let expected = self.document.describe(schema);
-        let path = if matches!(here.path, Path::Root) { String::new() } else { format!("`{}`: ", here.path) };
+        let path = if matches!(here.path, KeyPath::Root) { String::new() } else { format!("`{}`: ", here.path) };
         let template = match &here.node.value {
             Tree::Scalar(Scalar { template: Some(template), .. }) => format!(" (from `{template}`)"),
             _ => String::new(),
@@ -99,9 +113,9 @@ impl Checker<'_> {
         None
     }
 
-    fn scalar(&mut self, here: Cursor<'_>, scalar: &Scalar, schema: &Json) -> Option<Json> {
+    fn scalar(&mut self, here: Cursor<'_>, scalar: &Scalar, schema: &Json) -> Option<Yaml> {
         if is_anything(schema) {
-            return Some(Json::String(scalar.text.clone()));
+            return Some(Yaml::String(scalar.text.clone()));
         }
         if here.node.is_null() {
             return self.wrong(here, schema, "");
@@ -109,7 +123,7 @@ impl Checker<'_> {
         let variants = self.document.variants(schema);
         let mut why = String::new();
         for variant in variants.into_iter().filter(|s| !is_map(s) && !allows(s, "array")) {
-            match self.typed(scalar, variant, here.node.span) {
+            match self.typed(scalar, variant, here) {
                 Ok(value) => return Some(value),
                 Err(reason) if why.is_empty() => why = reason,
                 Err(_) => {}
@@ -119,14 +133,14 @@ impl Checker<'_> {
     }
 
     /// A scalar as one kind of value, or why not.
-    fn typed(&self, scalar: &Scalar, schema: &Json, span: Span) -> Result<Json, String> {
+    fn typed(&self, scalar: &Scalar, schema: &Json, here: Cursor<'_>) -> Result<Yaml, String> {
         let text = scalar.text.as_str();
         if is_anything(schema) {
-            return Ok(Json::String(text.to_owned()));
+            return Ok(Yaml::String(text.to_owned()));
         }
         let fixed = names_of(schema);
         if !fixed.is_empty() {
-            return if fixed.contains(&text) { Ok(Json::String(text.to_owned())) } else { Err(String::new()) };
+            return if fixed.contains(&text) { Ok(Yaml::String(text.to_owned())) } else { Err(String::new()) };
         }
         let kind_name = schema.get("x-scalar").and_then(Json::as_str);
         let is_text = matches!(kind_name, Some("path" | "shards")) || (kind_name.is_none() && allows(schema, "string"));
@@ -135,26 +149,27 @@ impl Checker<'_> {
             return Err("the quotes make it text".to_owned());
         }
         if let Some(kind) = kind_name.and_then(scalar::kind) {
-            (kind.check)(text)?;
-            return limits(schema, scalar::parse_any(text)).map(|()| Json::String(self.located(text, kind_name, span)));
+            let key = here.path.last_key();
+            (kind.check)(text).map_err(|why| scalar::reworded(why, text, kind_name.unwrap_or_default(), key))?;
+            return limits(schema, scalar::parse_any(text)).map(|()| Yaml::String(self.located(text, kind_name, here.node.span)));
         }
         if allows(schema, "boolean") && matches!(text, "true" | "false") {
-            return if allows(schema, "string") { Ok(text.into()) } else { Ok(Json::Bool(text == "true")) };
+            return if allows(schema, "string") { Ok(Yaml::from(text)) } else { Ok(Yaml::Bool(text == "true")) };
         }
         if allows(schema, "string") {
             // Text or a number: a label, which is written as labels of axes are.
             let is_label = allows(schema, "number");
-            return Ok(Json::String(if is_label { scalar.label() } else { text }.to_owned()));
+            return Ok(Yaml::String(if is_label { scalar.label() } else { text }.to_owned()));
         }
         if allows(schema, "number") {
             let value = scalar::parse_quantity(text)?;
             limits(schema, Some(value))?;
-            return Ok(serde_json::Number::from_f64(value).map_or(Json::Null, Json::Number));
+            return Ok(Yaml::from(value));
         }
         if allows(schema, "integer") {
             let value = scalar::parse_count(text)?;
             limits(schema, scalar::parse_any(text))?;
-            return Ok(Json::from(value));
+            return Ok(Yaml::from(value));
         }
         Err(String::new())
     }
@@ -171,7 +186,7 @@ impl Checker<'_> {
         }
     }
 
-    fn list(&mut self, here: Cursor<'_>, items: &[Node], schema: &Json) -> Option<Json> {
+    fn list(&mut self, here: Cursor<'_>, items: &[Node], schema: &Json) -> Option<Yaml> {
         let variants = self.document.variants(schema);
         let Some(list) = variants.into_iter().find(|s| allows(s, "array") || is_anything(s)) else {
             return self.wrong(here, schema, "");
@@ -180,7 +195,7 @@ impl Checker<'_> {
         if bound("minItems").is_some_and(|min| items.len() < min) || bound("maxItems").is_some_and(|max| items.len() > max) {
             let expected = match (bound("minItems"), bound("maxItems")) {
                 (Some(min), Some(max)) if min == max => format!("{min} items"),
-                (Some(min), _) => format!("at least {min} item{}", if min == 1 { "" } else { "s" }),
+                (Some(min), _) => format!("at least {}", counted(min, "item")),
                 _ => "fewer items".to_owned(),
             };
             let message = format!("`{}`: found a list of {}, expected {expected}", here.path, items.len());
@@ -192,12 +207,12 @@ impl Checker<'_> {
         let mut out = Vec::with_capacity(items.len());
         for (idx, node) in items.iter().enumerate() {
             let item = fixed.and_then(|f| f.get(idx)).unwrap_or(other);
-            out.push(self.check(Cursor { node, at: node.span, path: Path::Index(&here.path, idx) }, item));
+            out.push(self.check(Cursor { node, at: node.span, path: KeyPath::Index(&here.path, idx) }, item));
         }
-        out.into_iter().collect::<Option<Vec<_>>>().map(Json::Array)
+        out.into_iter().collect::<Option<Vec<_>>>().map(Yaml::Sequence)
     }
 
-    fn map(&mut self, here: Cursor<'_>, schema: &Json) -> Option<Json> {
+    fn map(&mut self, here: Cursor<'_>, schema: &Json) -> Option<Yaml> {
         let variants = self.document.variants(schema);
         let maps: Vec<&Json> = variants.iter().copied().filter(|s| is_map(s)).collect();
         let entries = here.node.entries().unwrap_or_default();
@@ -215,11 +230,11 @@ impl Checker<'_> {
         }
     }
 
-    fn tagged(&mut self, here: Cursor<'_>, maps: &[&Json], tag: &str) -> Option<Json> {
+    fn tagged(&mut self, here: Cursor<'_>, maps: &[&Json], tag: &str) -> Option<Yaml> {
         let known: Vec<&str> = maps.iter().flat_map(|s| tag_names(s, tag)).collect();
         let inside = inside(here.path);
         let Some(entry) = here.node.entry(tag) else {
-            if !(self.is_covered)(&Path::Key(&here.path, tag).to_string()) {
+            if !(self.is_covered)(&KeyPath::Key(&here.path, tag).to_string()) {
                 let message = format!("missing key `{tag}`{inside}, expected one of {}", quoted_list(&known));
                 self.diagnostics.error(Diagnostic::new(Code::MissingKey, here.at, message));
             }
@@ -229,13 +244,13 @@ impl Checker<'_> {
         if let Some(map) = maps.iter().find(|s| tag_names(s, tag).contains(&found)) {
             return self.object(here, map, maps);
         }
-        let path = Path::Key(&here.path, tag);
+        let path = KeyPath::Key(&here.path, tag);
         let message = format!("unknown `{path}`: found {}, expected one of {}", entry.value.describe(), quoted_list(&known));
         self.diagnostics.error(Diagnostic::new(Code::Type, entry.value.span, message).maybe_hint(did_you_mean(found, known)));
         None
     }
 
-    fn choice(&mut self, here: Cursor<'_>, maps: &[&Json]) -> Option<Json> {
+    fn choice(&mut self, here: Cursor<'_>, maps: &[&Json]) -> Option<Yaml> {
         let known: Vec<&str> = maps.iter().filter_map(|s| choice_key(s)).collect();
         let entries = here.node.entries().unwrap_or_default();
         let stated: Vec<&Entry> = entries.iter().filter(|e| known.contains(&e.key.as_str())).collect();
@@ -255,7 +270,7 @@ impl Checker<'_> {
                 let map = maps.iter().find(|s| choice_key(s) == Some(one.key.as_str())).expect("it is a known key");
                 let value = self.entry(here, one, &map["properties"][&one.key]);
                 clean.then_some(())?;
-                value.map(|v| Json::Object(Map::from_iter([(one.key.clone(), v)])))
+                value.map(|v| Yaml::Mapping(Mapping::from_iter([(one.key.as_str().into(), v)])))
             }
             [first, rest @ ..] => {
                 let both: Vec<&str> = stated.iter().map(|e| e.key.as_str()).collect();
@@ -270,14 +285,14 @@ impl Checker<'_> {
     }
 
     /// A map of one form; `siblings` are the forms that it might have had under another tag.
-    fn object(&mut self, here: Cursor<'_>, schema: &Json, siblings: &[&Json]) -> Option<Json> {
+    fn object(&mut self, here: Cursor<'_>, schema: &Json, siblings: &[&Json]) -> Option<Yaml> {
         let empty = Map::new();
         let properties = schema.get("properties").and_then(Json::as_object).unwrap_or(&empty);
         let other = schema.get("additionalProperties").filter(|s| s.is_object());
         let is_open = schema.get("additionalProperties").and_then(Json::as_bool) == Some(true)
             || (properties.is_empty() && schema.get("additionalProperties").is_none());
         let known: Vec<&str> = properties.keys().map(String::as_str).collect();
-        let mut out = Map::new();
+        let mut out = Mapping::new();
         let mut clean = true;
         for entry in here.node.entries().unwrap_or_default() {
             let value = match properties.get(&entry.key).or(other) {
@@ -293,7 +308,7 @@ impl Checker<'_> {
                 }
             };
             match value {
-                Some(value) => drop(out.insert(entry.key.clone(), value)),
+                Some(value) => drop(out.insert(entry.key.as_str().into(), value)),
                 None => clean = false,
             }
         }
@@ -302,16 +317,16 @@ impl Checker<'_> {
             self.missing_key(here, key, &properties[key]);
             clean = false;
         }
-        clean.then_some(Json::Object(out))
+        clean.then_some(Yaml::Mapping(out))
     }
 
-    fn entry(&mut self, here: Cursor<'_>, entry: &Entry, schema: &Json) -> Option<Json> {
-        let path = Path::Key(&here.path, &entry.key);
+    fn entry(&mut self, here: Cursor<'_>, entry: &Entry, schema: &Json) -> Option<Yaml> {
+        let path = KeyPath::Key(&here.path, &entry.key);
         // An empty value has no place of its own worth showing.
         self.check(Cursor { node: &entry.value, at: entry.key_span, path }, schema)
     }
 
-    fn unknown_key(&mut self, path: Path<'_>, entry: &Entry, known: &[&str]) {
+    fn unknown_key(&mut self, path: KeyPath<'_>, entry: &Entry, known: &[&str]) {
         let message = format!("unknown key `{}`{}, expected one of {}", entry.key, inside(path), quoted_list(known));
         let mut problem = Diagnostic::new(Code::UnknownKey, entry.key_span, message);
         problem.hint = did_you_mean(&entry.key, known.iter().copied()).or_else(|| self.elsewhere(&entry.key));
@@ -324,14 +339,14 @@ impl Checker<'_> {
         let found = here.node.child(tag).and_then(Node::text).unwrap_or_default();
         let has_key = |s: &&&Json| s.pointer(&format!("/properties/{}", entry.key)).is_some();
         let owners: Vec<&str> = siblings.iter().filter(has_key).flat_map(|s| tag_names(s, tag)).collect();
-        let path = Path::Key(&here.path, &entry.key);
+        let path = KeyPath::Key(&here.path, &entry.key);
         let message =
             format!("key `{}`{} does not go with `{found}`, expected one of {}", entry.key, inside(here.path), quoted_list(known));
         let is_from_axis = entry.key_span == entry.value.span;
         let is_from_base = here.node.entry(tag).is_some_and(|t| t.key_span.file != entry.key_span.file);
         let belongs = format!("it belongs to {}", quoted_list(&owners));
         let hint = if is_from_axis {
-            let tag_path = Path::Key(&here.path, tag);
+            let tag_path = KeyPath::Key(&here.path, tag);
             format!("{belongs}; write the axis as `{path}: {{values: [..], when: {{{tag_path}: {}}}}}`", owners.join(" or "))
         } else if is_from_base {
             format!("{belongs}; to drop what the base states, write `{}: null`", entry.key)
@@ -356,7 +371,7 @@ impl Checker<'_> {
 
     /// Reports a key that must be there.
     pub fn missing_key(&mut self, here: Cursor<'_>, key: &str, schema: &Json) {
-        let path = Path::Key(&here.path, key);
+        let path = KeyPath::Key(&here.path, key);
         if (self.is_covered)(&path.to_string()) {
             return;
         }
@@ -365,8 +380,8 @@ impl Checker<'_> {
     }
 }
 
-fn inside(path: Path<'_>) -> String {
-    if matches!(path, Path::Root) { String::new() } else { format!(" in `{path}`") }
+fn inside(path: KeyPath<'_>) -> String {
+    if matches!(path, KeyPath::Root) { String::new() } else { format!(" in `{path}`") }
 }
 
 /// Whether a schema says nothing about the value.
@@ -401,11 +416,16 @@ fn scalar_hint(text: &str, variants: &[&Json]) -> Option<String> {
     did_you_mean(text, variants.iter().flat_map(|s| names_of(s)))
 }
 
-/// A value as JSON, every scalar as text.
-pub(super) fn plain(node: &Node) -> Json {
+/// A value as it is, every scalar as text.
+pub(super) fn plain(node: &Node) -> Yaml {
     match &node.value {
-        Tree::Scalar(scalar) => Json::String(scalar.text.clone()),
+        Tree::Scalar(scalar) => Yaml::String(scalar.text.clone()),
         Tree::List(items) => items.iter().map(plain).collect(),
-        Tree::Map(entries) => Json::Object(entries.iter().map(|e| (e.key.clone(), plain(&e.value))).collect()),
+        Tree::Map(entries) => Yaml::Mapping(entries.iter().map(|e| (e.key.as_str().into(), plain(&e.value))).collect()),
     }
+}
+
+/// A clean value as its type. A map of one key stands for a variant of an enum, as in JSON.
+pub(super) fn typed<T: DeserializeOwned>(clean: Yaml) -> Result<T, serde_yaml::Error> {
+    serde_yaml::with::singleton_map_recursive::deserialize(clean)
 }

@@ -47,6 +47,7 @@ impl Composer<'_> {
     /// The same for a text at hand.
     pub fn text(&mut self, path: &Path, text: String) -> Option<Composed> {
         let (mut tree, start) = self.layered(path, text, &mut vec![normal(path)])?;
+        keep_null_labels(&mut tree, false);
         strip_nulls(&mut tree);
         Some(Composed { tree, start, overrides: Vec::new() })
     }
@@ -148,6 +149,7 @@ impl Composer<'_> {
                 Err(message) => self.diagnostics.error(Diagnostic::new(Code::Set, key_span, message)),
             }
         }
+        keep_null_labels(&mut composed.tree, false);
         strip_nulls(&mut composed.tree);
     }
 }
@@ -190,6 +192,35 @@ pub(super) fn merge(document: &Document, schemas: &[&Json], base: Node, over: No
             Node { value: Tree::Map(below), span: over.span }
         }
         (_, value) => Node { value, span: over.span },
+    }
+}
+
+/// Where an axis path has a label, `null` is the label of the axis value that is written so, and removes nothing.
+fn keep_null_labels(node: &mut Node, has_labels: bool) {
+    const STATEMENTS: [&str; 4] = ["tables", "claims", "when", "exclude"];
+    match &mut node.value {
+        Tree::Map(entries) => {
+            for entry in entries {
+                if has_labels && entry.key.contains('.') {
+                    name_null(&mut entry.value);
+                }
+                keep_null_labels(&mut entry.value, has_labels || STATEMENTS.contains(&entry.key.as_str()));
+            }
+        }
+        Tree::List(items) => items.iter_mut().for_each(|item| keep_null_labels(item, has_labels)),
+        Tree::Scalar(_) => {}
+    }
+}
+
+fn name_null(node: &mut Node) {
+    let is_null = node.is_null();
+    match &mut node.value {
+        Tree::Scalar(scalar) if is_null && !scalar.text.is_empty() => {
+            "null".clone_into(&mut scalar.text);
+            scalar.quoted = true;
+        }
+        Tree::List(items) => items.iter_mut().for_each(name_null),
+        Tree::Scalar(_) | Tree::Map(_) => {}
     }
 }
 

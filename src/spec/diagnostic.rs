@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::source::{Sources, Span};
+use crate::run::counted;
 
 /// Class of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -264,8 +265,7 @@ impl SnippetReport {
 
 impl fmt::Display for SpecReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.related.len();
-        write!(f, "{count} problem{} in the experiment file", if count == 1 { "" } else { "s" })
+        write!(f, "{} in the experiment file", counted(self.related.len(), "problem"))
     }
 }
 impl std::error::Error for SpecReport {}

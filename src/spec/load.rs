@@ -10,11 +10,12 @@ use super::compose::{Composed, Composer};
 use super::diagnostic::{Code, Diagnostic, Diagnostics, SpecErrors};
 use super::schema::Document;
 use super::source::{Sources, Span};
+use super::statements::{self, Statements};
 use super::sweep::{self, Sweep};
 use super::tree::Node;
 use super::valid::{Execution, Points, Resolved, ValidSpec, is_above};
 use super::written::Written;
-use super::{LoadOptions, parse, statements};
+use super::{LoadOptions, parse};
 use crate::claims::ClaimsFile;
 use crate::run::RunConfig;
 
@@ -99,16 +100,17 @@ impl<'a> Loader<'a> {
             let header = Header::read(&draft.tree, &mut self.diagnostics);
             let points = Points { sweep: &draft.sweep, resolved: &draft.resolved };
             let points = (!draft.is_sweep_broken).then_some(&points);
-            let statements = statements::read(&draft.tree, points, &self.sources, &mut self.diagnostics);
+            let statements = statements::read(&draft.tree, points, &mut self);
             let execution = self.execution(&draft.tree);
             (draft, header, statements, execution)
         });
         let sources = Arc::new(self.sources);
         let warnings = self.diagnostics.finish(&sources)?;
-        let (Draft { sweep, resolved, tree: _, is_sweep_broken: _ }, header, (tables, claims), execution) =
+        let (Draft { sweep, resolved, tree: _, is_sweep_broken: _ }, header, statements, execution) =
             draft.expect("a file that could not be read is a problem");
         let Header { experiment, question, source, expected } = header;
-        let (resolved, written) = (Arc::new(resolved), Arc::new(self.written));
+        let Statements { tables, claims, aliases } = statements;
+        let (resolved, aliases, written) = (Arc::new(resolved), Arc::new(aliases), Arc::new(self.written));
         Ok(ValidSpec {
             experiment,
             question,
@@ -122,6 +124,7 @@ impl<'a> Loader<'a> {
             sources,
             written,
             resolved,
+            aliases,
         })
     }
 
@@ -152,13 +155,13 @@ impl<'a> Loader<'a> {
         };
         let (sources, diagnostics) = (&self.sources, &mut self.diagnostics);
         let mut checker = Checker { document, sources, diagnostics, is_covered: &is_covered };
-        checker.check(Cursor { node: tree, at: start, path: check::Path::Root }, document.root());
+        checker.check(Cursor { node: tree, at: start, path: check::KeyPath::Root }, document.root());
         // A value on an axis has the form of its place, with keys that other axes or the base may add.
         let mut checker = Checker { is_covered: &|_| true, ..checker };
         for axis in sweep.grids.iter().flat_map(|g| &g.axes) {
             let schemas = document.at(&axis.keys).unwrap_or_default();
             for value in axis.values.iter().filter(|v| !v.node.is_null()) {
-                let path = check::Path::Key(&check::Path::Root, &axis.path);
+                let path = check::KeyPath::Key(&check::KeyPath::Root, &axis.path);
                 if let [schema] = schemas.as_slice() {
                     checker.check(Cursor { node: &value.node, at: value.node.span, path }, schema);
                 }
@@ -174,7 +177,7 @@ impl<'a> Loader<'a> {
                 let text = &self.sources.file(span.file).text;
                 let value = text.split_once('=').map_or("", |(_, value)| value);
                 let value = if axis.keys.len() == keys.len() { value } else { ".." };
-                let hint = format!("set the axis: `--set {}.{}=[{value}]`", grid.place, axis.path);
+                let hint = format!("set the axis: `--set {}.{}=[{value}]`", axis.place, axis.path);
                 self.diagnostics.error(Diagnostic::new(Code::Set, *span, message).note(axis.key_span, "the axis").hint(hint));
                 break;
             }
@@ -251,7 +254,7 @@ impl<'a> Loader<'a> {
         let document = Document::claims();
         let (sources, diagnostics) = (&self.sources, &mut self.diagnostics);
         let mut checker = Checker { document, sources, diagnostics, is_covered: &|_| false };
-        let cursor = Cursor { node: &tree, at: Span::start_of(file), path: check::Path::Root };
+        let cursor = Cursor { node: &tree, at: Span::start_of(file), path: check::KeyPath::Root };
         let clean = checker.check(cursor, document.root());
         statements::check_claims(&tree, &self.sources, &mut self.diagnostics);
         statements::typed(clean?, tree.span, "claims", &mut self.diagnostics)

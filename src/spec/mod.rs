@@ -17,6 +17,7 @@ mod compose;
 mod diagnostic;
 mod label;
 mod load;
+mod naming;
 mod parse;
 mod parts;
 mod resolve;
@@ -36,6 +37,7 @@ use std::path::Path;
 
 pub use diagnostic::{Code, Diagnostic, SpecErrors, SpecReport};
 pub use load::{load, load_claims, load_str};
+pub use resolve::encoder_names;
 pub use scalar::{Count, FilePath, Interval, Quantity, Shards, Share};
 pub use schema::schema;
 pub use source::{FileId, SourceFile, Sources, Span};

@@ -4,9 +4,9 @@
 //! million points cheap. Input: a part's tree. Output: a number for its variant, or problems.
 
 use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
+use serde_yaml::Value as Yaml;
 
-use super::check::{Checker, Cursor, Path};
+use super::check::{self, Checker, Cursor, KeyPath};
 use super::diagnostic::{Code, Diagnostic, Diagnostics};
 use super::resolve::{self, Budget, DataPart, Problem, Warmup};
 use super::scalar::{Count, Quantity};
@@ -54,6 +54,11 @@ pub(super) const PARTS: [Part; 14] = [
 
 /// Lanes unless stated, or as many as a smaller batch has pairs: enough parts for the threads of a laptop, few enough that a lane is a real batch.
 pub(super) const LANES: usize = 8;
+
+/// Pairs of a batch at most: thirty times the largest in use (CLIP's 32,768).
+const MAX_BATCH: u64 = 1 << 20;
+/// Lanes at most: each holds the gradients of the whole model.
+const MAX_LANES: u64 = 1 << 10;
 
 impl Part {
     pub fn keys(self) -> &'static [&'static str] {
@@ -119,15 +124,15 @@ pub(super) struct PartContext<'a> {
 impl PartContext<'_> {
     /// Checks a part and reads it as its type; an absent part is null.
     pub fn typed<T: DeserializeOwned>(&mut self, part: Part, node: Option<&Node>) -> Option<T> {
-        let json = match node {
+        let clean = match node {
             Some(node) => self.check(part, node)?,
             None if part.is_required() => {
                 self.report_missing(part);
                 return None;
             }
-            None => Json::Null,
+            None => Yaml::Null,
         };
-        match serde_json::from_value(json) {
+        match check::typed(clean) {
             Ok(value) => Some(value),
             Err(error) => {
                 // The check and the types come from one place, so this is text that only the type itself can judge.
@@ -155,15 +160,15 @@ impl PartContext<'_> {
         (node.items().unwrap_or_default().iter().enumerate().filter_map(one).collect(), false)
     }
 
-    fn check(&mut self, part: Part, node: &Node) -> Option<Json> {
+    fn check(&mut self, part: Part, node: &Node) -> Option<Yaml> {
         let document = Document::experiment();
         let schemas = document.at(part.keys()).unwrap_or_default();
         let mut checker = Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
         let at = self.tree.at(&part.keys()[..part.keys().len() - 1]).and_then(|n| n.entry(part.keys().last()?));
         let at = at.filter(|e| e.value.span == node.span).map_or(node.span, |e| e.key_span);
-        let (root, section) = (Path::Root, part.keys()[0]);
-        let outer = Path::Key(&root, section);
-        let path = part.keys().get(1).map_or(outer, |key| Path::Key(&outer, key));
+        let (root, section) = (KeyPath::Root, part.keys()[0]);
+        let outer = KeyPath::Key(&root, section);
+        let path = part.keys().get(1).map_or(outer, |key| KeyPath::Key(&outer, key));
         checker.check(Cursor { node, at, path }, schemas.first()?)
     }
 
@@ -177,8 +182,8 @@ impl PartContext<'_> {
             None => (None, self.start),
         };
         let mut checker = Checker { document, sources: self.sources, diagnostics: &mut *self.diagnostics, is_covered: &|_| false };
-        let root = Path::Root;
-        let path = section.map_or(Path::Root, |s| Path::Key(&root, s));
+        let root = KeyPath::Root;
+        let path = section.map_or(KeyPath::Root, |s| KeyPath::Key(&root, s));
         checker.missing_key(Cursor { node: self.tree, at, path }, last[0], schema);
     }
 
@@ -228,10 +233,10 @@ pub(super) fn resolve(
     variants: &mut Variants,
 ) -> Option<u32> {
     let at = node.as_ref();
-    let whole = |value: Option<Count>, default: u64, path: &str| {
+    let whole = |value: Option<Count>, default: u64, most: u64, path: &str| {
         let value = value.map_or(default, |c| c.0);
-        let message = format!("`{path}`: found {value}, expected from 1 to 2^32");
-        if (1..=1 << 32).contains(&value) { Ok(value) } else { Err(vec![Problem::new(Code::Train, path, message)]) }
+        let message = format!("`{path}`: found {value}, expected from 1 to {most}");
+        if (1..=most).contains(&value) { Ok(value) } else { Err(vec![Problem::new(Code::Train, path, message)]) }
     };
     macro_rules! add {
         ($list:ident, $typed:expr, $resolve:expr) => {{
@@ -262,8 +267,8 @@ pub(super) fn resolve(
         Part::Strategy => {
             add!(strategy, context.typed(part, at), |super::types::Named(spec)| resolve::strategy(spec));
         }
-        Part::BatchSize => add!(batch_size, context.typed(part, at), |c| whole(c, 0, "train.batch_size")),
-        Part::Accumulate => add!(accumulate, context.typed(part, at), |c| whole(c, 1, "train.accumulate")),
+        Part::BatchSize => add!(batch_size, context.typed(part, at), |c| whole(c, 0, MAX_BATCH, "train.batch_size")),
+        Part::Accumulate => add!(accumulate, context.typed(part, at), |c| whole(c, 1, MAX_BATCH, "train.accumulate")),
         Part::Loss => add!(loss, context.typed(part, at), resolve::loss),
         Part::Lr => {
             add!(lr, context.typed::<Quantity>(part, at), |q: Quantity| above_zero(q.0, "train.lr"));
@@ -276,7 +281,7 @@ pub(super) fn resolve(
         Part::WeightDecay => add!(weight_decay, context.typed(part, at), resolve::weight_decay),
         Part::GradClip => add!(grad_clip, context.typed(part, at), |c| Ok(resolve::grad_clip(c))),
         Part::Lanes => {
-            add!(lanes, context.typed(part, at), |c| whole(c, LANES as u64, "train.lanes")
+            add!(lanes, context.typed(part, at), |c| whole(c, LANES as u64, MAX_LANES, "train.lanes")
                 .map(|n| usize::try_from(n).unwrap_or(usize::MAX)));
         }
         Part::Budget => add!(budget, context.typed::<super::types::BudgetSpec>(part, at), |b| Ok(Budget::from(b))),

@@ -1,6 +1,6 @@
 //! Scalars with units: what `64k`, `3.4B`, `40%` and `1e-3` mean.
 //!
-//! Owns the only parsers of numbers in an experiment file, and one newtype for each kind of scalar with its `serde` and JSON
+//! Owns what an experiment file takes of `tables`' amounts, and one newtype for each kind of scalar with its `serde` and JSON
 //! Schema form. The schema names the kind in `x-scalar`, so that the check with places and the typed reading use one parser.
 //! Units: k = 1,000, M = 1,000,000, B = 1,000,000,000. Decimal notation is read exactly, so `0.1M` is 100000.
 
@@ -8,6 +8,8 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use crate::tables::{AmountError, Decimal};
 
 /// A kind of scalar: how it is described, and what refuses a text.
 pub(super) struct Kind {
@@ -34,57 +36,84 @@ pub(super) fn kind(name: &str) -> Option<Kind> {
     })
 }
 
-const UNITS: [(char, i32); 3] = [('k', 3), ('M', 6), ('B', 9)];
-
-/// A decimal number: digits without the point, and the power of ten to multiply them with.
-struct Decimal {
-    negative: bool,
-    digits: u128,
-    exponent: i32,
-}
+/// Units that an experiment file takes.
+const UNITS: [char; 3] = ['k', 'M', 'B'];
 
 fn parse_decimal(text: &str) -> Result<Decimal, String> {
-    let number = text.trim_end_matches(|c: char| c.is_alphabetic());
-    let (text, unit) = match &text[number.len()..] {
-        "" => (text, 0),
-        unit if number.ends_with(|c: char| c.is_ascii_digit() || c == '.') && !number.starts_with(|c: char| c.is_alphabetic()) => {
-            let known = UNITS.iter().find(|(name, _)| unit.len() == 1 && unit.starts_with(*name));
-            (number, known.ok_or_else(|| unknown_unit(number, unit))?.1)
+    let decimal = match Decimal::parse(text) {
+        Ok(decimal) => decimal,
+        Err(AmountError::NotANumber) => return Err(String::new()),
+        Err(AmountError::UnknownUnit { number, unit }) => return Err(unknown_unit(&number, &unit)),
+    };
+    match decimal.unit {
+        Some(unit) if unit != '%' && !UNITS.contains(&unit) => {
+            let number = text.trim_end_matches(unit);
+            return Err(unknown_unit(number, &unit.to_string()));
         }
-        _ => return Err(String::new()),
-    };
-    let (mantissa, exponent) = match text.find(['e', 'E']) {
-        Some(at) => (&text[..at], text[at + 1..].parse::<i32>().map_err(|_| String::new())?),
-        None => (text, 0),
-    };
-    let (negative, mantissa) = match mantissa.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, mantissa.strip_prefix('+').unwrap_or(mantissa)),
-    };
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let all_digits = whole.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
-    if whole.len() + fraction.len() == 0 || !all_digits {
-        return Err(String::new());
+        _ => {}
     }
-    if whole.len() > 1 && whole.starts_with('0') {
+    if decimal.has_leading_zero {
         return Err("it begins with a zero, which some readers take for octal; leave the zero out".to_owned());
     }
-    let digits = format!("{whole}{fraction}").parse::<u128>().map_err(|_| "it has too many digits".to_owned())?;
-    let places = i32::try_from(fraction.len()).map_err(|_| String::new())?;
-    Ok(Decimal { negative, digits, exponent: exponent.saturating_add(unit).saturating_sub(places) })
+    Ok(decimal)
 }
+
+const UNKNOWN_UNIT: &str = "unknown unit";
 
 fn unknown_unit(number: &str, unit: &str) -> String {
     let meant = match unit {
         "K" => "k",
         "m" | "mio" => "M",
         "G" | "b" | "g" => "B",
+        _ if unit.chars().eq(unit.chars().filter(|c| UNITS.contains(c)).take(1)) => unit,
         _ => "",
     };
     if meant.is_empty() {
-        format!("unknown unit `{unit}`, expected one of `k`, `M`, `B`")
+        format!("{UNKNOWN_UNIT} `{unit}`, expected one of `k`, `M`, `B`")
     } else {
-        format!("unknown unit `{unit}`, expected one of `k`, `M`, `B`: did you mean `{number}{meant}`?")
+        format!("{UNKNOWN_UNIT} `{unit}`, expected one of `k`, `M`, `B`: did you mean `{number}{meant}`?")
+    }
+}
+
+/// What a number counts, by the last key of its path, and whether it is ever so large that it takes a unit.
+const COUNTED: [(&str, &[&str], bool); 13] = [
+    ("pixels", &["image_size", "patch_size"], false),
+    ("tokens", &["context_length"], false),
+    ("channels", &["width", "embed_dim", "ssl_hidden", "ssl_out"], false),
+    ("layers", &["layers"], false),
+    ("heads", &["heads"], false),
+    ("chunks", &["accumulate"], false),
+    ("lanes", &["lanes"], false),
+    ("epochs", &["epochs"], false),
+    ("seeds", &["seeds"], false),
+    ("steps", &["steps", "warmup", "checkpoint_every"], true),
+    ("entries", &["vocab_size"], true),
+    ("pairs", &["batch_size", "samples_seen"], true),
+    ("samples", &["size", "samples", "count"], true),
+];
+
+/// Why a text is not of a kind, in words that fit what the key counts.
+pub(super) fn reworded(why: String, text: &str, kind: &str, key: &str) -> String {
+    let Err(AmountError::UnknownUnit { number, unit }) = Decimal::parse(text) else { return why };
+    if !why.starts_with(UNKNOWN_UNIT) || why.contains("did you mean") {
+        return why;
+    }
+    let guess = format!("did you mean `{number}`?");
+    let is_noun = |noun: &str| noun.starts_with(&unit) && unit.len() > 1 || (noun, unit.as_str()) == ("pixels", "px");
+    if kind == "share" {
+        return format!("{UNKNOWN_UNIT} `{unit}`, expected `%` or none: did you mean `{number}%`?");
+    }
+    match COUNTED.iter().find(|(_, keys, _)| keys.contains(&key)) {
+        Some((noun, _, _)) if is_noun(noun) => {
+            format!("{UNKNOWN_UNIT} `{unit}`, expected the number of {noun} alone: {guess}")
+        }
+        Some((noun, _, false)) => format!("{UNKNOWN_UNIT} `{unit}`, expected a number of {noun} without a unit: {guess}"),
+        Some((_, _, true)) if kind == "interval" => format!("{UNKNOWN_UNIT} `{unit}`, expected one of `k`, `M`, `B`, `%`"),
+        Some((noun, _, true)) => format!("{UNKNOWN_UNIT} `{unit}`, expected a number of {noun} with one of `k`, `M`, `B` or none"),
+        None if kind == "quantity" && key != "gmacs" => {
+            format!("{UNKNOWN_UNIT} `{unit}`, expected a number without a unit: {guess}")
+        }
+        None => why,
     }
 }
 
@@ -94,22 +123,22 @@ pub(super) fn parse_count(text: &str) -> Result<u64, String> {
         return Err("a share cannot stand for a number here".to_owned());
     }
     let decimal = parse_decimal(text)?;
-    if decimal.negative && decimal.digits > 0 {
+    if decimal.negative && !decimal.is_zero() {
         return Err("it is negative".to_owned());
     }
-    let (mut digits, mut exponent) = (decimal.digits, decimal.exponent);
-    while exponent < 0 && digits.is_multiple_of(10) && digits > 0 {
-        digits /= 10;
-        exponent += 1;
-    }
-    if digits == 0 {
+    let digits = decimal.digits.trim_start_matches('0');
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
         return Ok(0);
     }
+    let dropped = i32::try_from(digits.len() - significant.len()).unwrap_or(i32::MAX);
+    let exponent = decimal.exponent.saturating_add(dropped);
     if exponent < 0 {
         return Err("it is not whole".to_owned());
     }
     let power = 10_u128.checked_pow(exponent.unsigned_abs());
-    let value = power.and_then(|p| digits.checked_mul(p)).and_then(|v| u64::try_from(v).ok());
+    let digits = significant.parse::<u128>().ok();
+    let value = power.zip(digits).and_then(|(p, d)| d.checked_mul(p)).and_then(|v| u64::try_from(v).ok());
     value.filter(|v| *v <= 1 << 53).ok_or_else(|| "it is larger than 2^53".to_owned())
 }
 
@@ -118,23 +147,19 @@ pub(super) fn parse_quantity(text: &str) -> Result<f64, String> {
     if text.ends_with('%') {
         return Err("a share cannot stand for a number here".to_owned());
     }
-    let Decimal { negative, digits, exponent } = parse_decimal(text)?;
-    let sign = if negative { "-" } else { "" };
-    let value = format!("{sign}{digits}e{exponent}").parse::<f64>().map_err(|_| String::new())?;
-    if value.is_finite() { Ok(value) } else { Err("it is too large".to_owned()) }
+    parse_decimal(text)?.value().ok_or_else(|| "it is too large".to_owned())
 }
 
 /// A share in [0, 1], as percent or as a fraction.
 pub(super) fn parse_share(text: &str) -> Result<f64, String> {
-    let (digits, percent) = text.strip_suffix('%').map_or((text, false), |t| (t.trim_end(), true));
-    let Decimal { negative, digits, exponent } = parse_decimal(digits)?;
-    let exponent = if percent { exponent.saturating_sub(2) } else { exponent };
-    let value = format!("{digits}e{exponent}").parse::<f64>().map_err(|_| String::new())?;
-    match (negative && digits > 0, percent) {
+    let decimal = parse_decimal(text)?;
+    let percent = decimal.unit == Some('%');
+    let value = decimal.value().ok_or_else(String::new)?;
+    match (decimal.negative && !decimal.is_zero(), percent) {
         (true, _) => Err("it is negative".to_owned()),
         (false, true) if value > 1.0 => Err("it is more than 100%".to_owned()),
         (false, false) if value > 1.0 => Err(format!("it is more than 1: did you mean `{text}%`?")),
-        (false, _) => Ok(value),
+        (false, _) => Ok(value.abs()),
     }
 }
 

@@ -223,6 +223,129 @@ fn settings_that_change_no_result_are_in_no_run() {
     assert_eq!(often.execution.checkpoint_every.steps_of(80), 5);
 }
 
+/// Warnings of an experiment with these lines.
+fn warnings(lines: &str) -> Vec<String> {
+    let text = format!("experiment: t\nbase: small.yaml\n{lines}");
+    let spec = load_files(&[("e/main.yaml", &text)], &[], &[]).unwrap_or_else(|e| panic!("{lines}\n{e}"));
+    spec.warnings.iter().map(|w| w.render(&spec.sources)).collect()
+}
+
+#[test]
+fn a_run_that_no_table_shows_is_warned_about() {
+    let sweep = "sweep: { grid: { train.strategy: [clip, flip], train.lr: [1e-3, 2e-3] } }\n";
+    let tables = |filter: &str| {
+        format!(
+            "{sweep}tables: [{{ name: t, rows: [train.strategy, train.lr], where: {{ {filter} }}, values: zeroshot/scenes.acc1 }}]\n"
+        )
+    };
+    let said = warnings(&tables("train.strategy: clip"));
+    assert!(
+        said[0].starts_with(
+            "e/main.yaml:4:1: 2 of 4 points are shown by no table: `train.strategy=flip train.lr=1e-3`, `train.strategy=flip train.lr=2e-3`"
+        ),
+        "{said:?}"
+    );
+    assert_eq!(warnings(&tables("train.strategy: [clip, flip]")), Vec::<String>::new());
+    assert_eq!(warnings(sweep), Vec::<String>::new(), "a file without tables shows nothing on purpose");
+    // The same run as another point is shown.
+    let shared = "sweep: { union: [{ grid: { train.lr: [1e-3] } }, { grid: { train.batch_size: [100, 200] } }] }\n\
+                  tables: [{ name: t, rows: train.batch_size, values: zeroshot/scenes.acc1 }]\n";
+    assert_eq!(warnings(shared), Vec::<String>::new());
+}
+
+#[test]
+fn labels_that_name_no_point_are_refused_whatever_their_axis_is() {
+    let said = |filter: &str| {
+        errors(&format!(
+            "sweep: {{ grid: {{ train.strategy: [clip, flip], train.strategy.masked: {{ values: [25%], when: {{ train.strategy: flip }} }} }} }}\n\
+             tables: [{{ name: t, rows: [train.strategy, train.strategy.masked], where: {{ {filter} }}, values: zeroshot/scenes.acc1 }}]\n"
+        ))
+    };
+    assert!(
+        said("train.strategy.masked: 75%")
+            .contains("unknown label of `train.strategy.masked` `75%`, expected one of `25%`, `none`")
+    );
+    assert!(said("train.weight_decay: 5").contains("no point of the sweep has the value `5`"), "{}", said("train.weight_decay: 5"));
+    assert!(said("train.nothing: 5").contains("unknown axis `train.nothing`"));
+}
+
+#[test]
+fn null_is_a_label_where_an_axis_has_it() {
+    let sweep = "sweep: { grid: { train.weight_decay: [null, 0.1], train.lr: [1e-3, 2e-3] }, exclude: [{ train.weight_decay: null, train.lr: 2e-3 }] }\n";
+    let table = "tables: [{ name: t, rows: train.lr, where: { train.weight_decay: null }, values: zeroshot/scenes.acc1 }]\n";
+    let text = format!("experiment: t\nbase: small.yaml\n{sweep}{table}");
+    let spec = load_files(&[("e/main.yaml", &text)], &[], &[]).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(spec.resolved.points.len(), 3);
+    assert_eq!(spec.tables[0].filter["train.weight_decay"].0[0].as_str(), "null");
+    assert!(spec.warnings[0].message.starts_with("2 of 3 points are shown by no table"), "{:?}", spec.warnings);
+}
+
+#[test]
+fn a_claim_that_asks_for_what_where_left_out_is_told_so() {
+    let said = errors(
+        "sweep: { grid: { train.lr: [1e-3, 2e-3, 3e-3] } }\n\
+         tables: [{ name: t, rows: train.lr, where: { train.lr: [1e-3, 2e-3] }, values: zeroshot/scenes.acc1 }]\n\
+         claims: [{ id: c, says: s, cells: { table: t }, test: { best: { along: train.lr, is: 3e-3 } } }]\n",
+    );
+    assert!(said.contains("label `3e-3` of `train.lr` is left out by the table's `where`, which keeps `1e-3`, `2e-3`"), "{said}");
+}
+
+#[test]
+fn sizes_that_no_machine_can_plan_are_refused_at_once() {
+    let begun = std::time::Instant::now();
+    for (lines, path) in [
+        ("model: { image_encoder: { name: vit-ti/8, layers: 1e6 } }", "model.image_encoder.layers"),
+        ("model: { image_encoder: { name: vit, width: 1e6, layers: 2, heads: 1, patch_size: 8 } }", "model.image_encoder.width"),
+        ("model: { text_encoder: { name: text-b, layers: 1e6 } }", "model.text_encoder.layers"),
+        ("model: { text_encoder: { name: text-b, heads: 1e5 } }", "model.text_encoder.heads"),
+        ("model: { text_encoder: { name: text-b, mlp_ratio: 1e5 } }", "model.text_encoder.mlp_ratio"),
+        ("model: { context_length: 1e6 }", "model.context_length"),
+        ("model: { image_size: 1e9 }", "model.image_size"),
+        ("model: { image_size: 4096, image_encoder: vit-ti/1 }", "16777216 patches"),
+        ("model: { embed_dim: 1e9 }", "model.embed_dim"),
+        ("data: { tokenizer: { name: bpe, vocab_size: 1e9 } }", "data.tokenizer.vocab_size"),
+        ("train: { batch_size: 1e9 }", "train.batch_size"),
+        ("train: { lanes: 1e9 }", "train.lanes"),
+        ("train: { accumulate: 1e9 }", "train.accumulate"),
+        ("train: { strategy: { name: flip, batch_multiplier: 1e15 } }", "train.strategy.batch_multiplier"),
+        ("sweep: { seeds: 1e9 }", "sweep.seeds"),
+        ("sweep: { seeds: 1e6, grid: { train.lr: [1e-3, 2e-3, 3e-3] } }", "3000000 runs"),
+        ("sweep: { grid: { train.lr: { from: 1e-4, to: 1e-3, num: 1e9 } } }", "from 2 to 1000000"),
+        (
+            "sweep: { grid: { train.lr: { from: 1e-4, to: 1e-3, num: 10k }, train.weight_decay: { from: 0, to: 1, num: 10k } } }",
+            "100000000 points",
+        ),
+    ] {
+        let said = errors(lines);
+        assert!(said.contains(path) && said.starts_with("e/main.yaml:3:"), "{lines}\n{said}");
+    }
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn an_unknown_unit_is_answered_by_what_the_key_counts() {
+    for (lines, expected) in [
+        ("model: { image_size: 32px }", "unknown unit `px`, expected the number of pixels alone\nhint: did you mean `32`?"),
+        (
+            "model: { context_length: 16q }",
+            "unknown unit `q`, expected a number of tokens without a unit\nhint: did you mean `16`?",
+        ),
+        ("train: { batch_size: 64q }", "unknown unit `q`, expected a number of pairs with one of `k`, `M`, `B` or none"),
+        (
+            "train: { budget: { steps: 100 steps } }",
+            "unknown unit `steps`, expected the number of steps alone\nhint: did you mean `100`?",
+        ),
+        ("train: { warmup: 5pct }", "unknown unit `pct`, expected one of `k`, `M`, `B`, `%`"),
+        ("train: { lr: 1e-3x }", "unknown unit `x`, expected a number without a unit\nhint: did you mean `1e-3`?"),
+        (
+            "data: { quality: { keep: 40percent, by: random } }",
+            "unknown unit `percent`, expected `%` or none\nhint: did you mean `40%`?",
+        ),
+    ] {
+        assert!(errors(lines).contains(expected), "{lines}\n{}", errors(lines));
+    }
+}
+
 #[test]
 fn the_papers_claims_load() {
     let mut count = 0;

@@ -4,11 +4,13 @@
 //! one digit an axis each; no config is cloned before somebody asks for it.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::compose::put;
 use super::diagnostic::Diagnostic;
 use super::label::label_of;
+use super::naming::Alias;
 use super::scalar::Interval;
 use super::schema::Document;
 use super::source::Sources;
@@ -46,6 +48,8 @@ pub struct ValidSpec {
     pub written: Arc<Written>,
     /// Resolved sections and points.
     pub resolved: Arc<Resolved>,
+    /// Texts of `where` that name values of points without being their labels.
+    pub(super) aliases: Arc<Vec<Alias>>,
 }
 
 /// Settings that change no result, so that they are in no run.
@@ -88,6 +92,32 @@ pub struct Resolved {
     pub(super) tree: Node,
 }
 
+impl Resolved {
+    /// The run of every point, seeds aside: equal numbers are equal configs.
+    pub(super) fn distinct_runs(&self) -> Vec<u32> {
+        let sections = [canonical(&self.data), canonical(&self.models), canonical(&self.trains), canonical(&self.evaluates)];
+        let mut known: HashMap<[u32; 4], u32> = HashMap::new();
+        let run = |point: &SectionIds| {
+            let SectionIds { grid: _, data, model, train, evaluate } = *point;
+            let ids = [data, model, train, evaluate];
+            let key = std::array::from_fn(|idx| sections[idx][ids[idx] as usize]);
+            let next = u32::try_from(known.len()).expect("fewer than 2^32 points");
+            *known.entry(key).or_insert(next)
+        };
+        self.points.iter().map(run).collect()
+    }
+}
+
+/// For each section the position of the first one that equals it.
+fn canonical<T: serde::Serialize>(sections: &[T]) -> Vec<u32> {
+    let mut known: HashMap<blake3::Hash, u32> = HashMap::with_capacity(sections.len());
+    let first = |(idx, section): (usize, &T)| {
+        let json = serde_json::to_vec(section).expect("a config has only text keys and finite numbers");
+        *known.entry(blake3::hash(&json)).or_insert(u32::try_from(idx).expect("fewer than 2^32 sections"))
+    };
+    sections.iter().enumerate().map(first).collect()
+}
+
 /// The sections of one point, as positions in [`Resolved`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SectionIds {
@@ -115,16 +145,22 @@ impl<'a> Points<'a> {
         self.resolved.points.len()
     }
 
-    fn axes(self, point_idx: usize) -> &'a [Axis] {
+    pub fn axes(self, point_idx: usize) -> &'a [Axis] {
         &self.sweep.grids[self.resolved.points[point_idx].grid as usize].axes
     }
 
-    fn digits(self, point_idx: usize) -> &'a [u32] {
+    pub fn digits(self, point_idx: usize) -> &'a [u32] {
         let grid = self.resolved.points[point_idx].grid as usize;
         let (first_point, first_digit) = self.resolved.starts[grid];
         let num_axes = self.sweep.grids[grid].axes.len();
         let start = first_digit + (point_idx - first_point) * num_axes;
         &self.resolved.digits[start..start + num_axes]
+    }
+
+    /// The axes that a point has and its labels on them, in the order written.
+    pub fn labels(self, point_idx: usize) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let present = self.axes(point_idx).iter().zip(self.digits(point_idx)).filter(|(_, digit)| **digit != ABSENT);
+        present.map(|(axis, digit)| (axis.path.as_str(), axis.values[*digit as usize].label.as_str()))
     }
 
     /// The label of a point at any key path, be it an axis of its sub-grid or a setting of the base.
@@ -151,9 +187,7 @@ impl ValidSpec {
 
     /// The axes that a point has and its labels on them, in the order written.
     pub fn labels(&self, point_idx: usize) -> impl Iterator<Item = (&str, &str)> {
-        let points = self.points();
-        let present = points.axes(point_idx).iter().zip(points.digits(point_idx)).filter(|(_, digit)| **digit != ABSENT);
-        present.map(|(axis, digit)| (axis.path.as_str(), axis.values[*digit as usize].label.as_str()))
+        self.points().labels(point_idx)
     }
 
     /// The label of a point at any key path, be it an axis of its sub-grid or a setting of the base; `None` where nothing is
@@ -162,11 +196,21 @@ impl ValidSpec {
     pub fn label(&self, point_idx: usize, path: &str) -> Option<String> {
         self.points().label(point_idx, path)
     }
+
+    /// Texts of tables' `where` that name a setting of a point without being its label, with their key paths.
+    pub fn also(&self, point_idx: usize) -> impl Iterator<Item = (&str, &str)> {
+        self.aliases.iter().filter(move |a| a.points[point_idx]).map(|a| (a.path.as_str(), a.label.as_str()))
+    }
 }
 
 /// Whether one path is the other or above it.
 pub(super) fn is_above(above: &[String], path: &[String]) -> bool {
     path.len() >= above.len() && path[..above.len()] == *above
+}
+
+/// Whether an axis sets something of the part at these keys.
+pub(super) fn is_touched(part: &[&str], axis: &Axis) -> bool {
+    axis.keys.iter().zip(part).all(|(a, b)| a == b)
 }
 
 /// What stands at a path of keys once the axes of a point are in place.

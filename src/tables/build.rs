@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{TableSpec, TablesError};
+use super::{NONE, TableSpec, TablesError};
 use crate::record::PointView;
 use crate::run::{RunRecord, RunStatus};
 
@@ -49,9 +49,9 @@ pub struct Table {
 /// One cell: one metric of one point, over its seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cell {
-    /// Labels of the row axes.
+    /// Labels of the row axes; empty for an axis that the point does not have.
     pub row: Vec<String>,
-    /// Label of the column axis.
+    /// Label of the column axis; empty where the point does not have it.
     pub column: Option<String>,
     /// The metric.
     pub metric: String,
@@ -135,8 +135,9 @@ struct Group<'a> {
 fn group<'a>(spec: &TableSpec, input: &TableInput<'a>) -> Result<Vec<Group<'a>>, TablesError> {
     let mut groups: Vec<Group<'a>> = Vec::new();
     let mut places: BTreeMap<(Vec<String>, Option<String>), usize> = BTreeMap::new();
+    let at = Places::new(spec, input.points);
     for point in input.points {
-        let Some((row, column)) = place(spec, point) else { continue };
+        let Some((row, column)) = at.of(point) else { continue };
         match places.get(&(row.clone(), column.clone())) {
             Some(&known) if groups[known].point.run_ids == point.run_ids => {}
             Some(&known) => return Err(collapsed(spec, groups[known].point, point, &row, column.as_ref())),
@@ -149,28 +150,42 @@ fn group<'a>(spec: &TableSpec, input: &TableInput<'a>) -> Result<Vec<Group<'a>>,
     Ok(groups)
 }
 
-/// Where a point stands in the table, if it belongs there.
-pub(super) fn place(spec: &TableSpec, point: &PointView) -> Option<(Vec<String>, Option<String>)> {
-    let kept = spec
-        .filter
-        .iter()
-        .all(|(path, labels)| point.labels.get(path).is_some_and(|have| labels.iter().any(|label| label.names(have))));
-    if !kept {
-        return None;
+/// Where points stand in a table.
+pub struct Places<'a> {
+    spec: &'a TableSpec,
+    /// Paths of `where` on which some point has a value that is itself called `none`.
+    has_none: BTreeSet<&'a str>,
+}
+
+impl<'a> Places<'a> {
+    /// The places that a table gives to points.
+    #[must_use]
+    pub fn new(spec: &'a TableSpec, points: &[PointView]) -> Self {
+        let is_none = |path: &&String| points.iter().any(|p| p.labels.get(*path).is_some_and(|label| label == NONE));
+        Self { spec, has_none: spec.filter.keys().filter(is_none).map(String::as_str).collect() }
     }
-    let row = spec.rows.iter().map(|path| point.labels.get(path).cloned()).collect::<Option<Vec<_>>>()?;
-    let column = match &spec.columns {
-        Some(path) => Some(point.labels.get(path)?.clone()),
-        None => None,
-    };
-    Some((row, column))
+
+    /// Labels of the row axes and of the column axis, if the point belongs into the table; empty where it lacks the axis.
+    #[must_use]
+    pub fn of(&self, point: &PointView) -> Option<(Vec<String>, Option<String>)> {
+        let label = |path: &String| point.labels.get(path).cloned().unwrap_or_default();
+        let kept = self.spec.filter.iter().all(|(path, labels)| {
+            let (have, also) = (label(path), point.also.get(path));
+            labels.iter().any(|wanted| {
+                let is_absent = have.is_empty() && wanted.as_str() == NONE && !self.has_none.contains(path.as_str());
+                is_absent || wanted.names(&have) || also.is_some_and(|texts| texts.iter().any(|text| wanted.names(text)))
+            })
+        });
+        kept.then(|| (self.spec.rows.iter().map(label).collect(), self.spec.columns.as_ref().map(label)))
+    }
 }
 
 fn collapsed(spec: &TableSpec, a: &PointView, b: &PointView, row: &[String], column: Option<&String>) -> TablesError {
     let paths: BTreeSet<&String> = a.labels.keys().chain(b.labels.keys()).collect();
     let named = |path: &String| spec.rows.0.contains(path) || spec.columns.as_ref() == Some(path);
     let axes = paths.into_iter().filter(|path| !named(path) && a.labels.get(*path) != b.labels.get(*path)).cloned().collect();
-    let cell = row.iter().chain(column).cloned().collect::<Vec<_>>().join(", ");
+    let shown = |label: &String| if label.is_empty() { NONE.to_owned() } else { label.clone() };
+    let cell = row.iter().chain(column).map(shown).collect::<Vec<_>>().join(", ");
     TablesError::Collapsed { table: spec.name.clone(), cell, axes }
 }
 

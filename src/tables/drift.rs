@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{Table, TablesError};
+use crate::run::counted;
 
 /// A table as its CSV file states it.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,7 +128,7 @@ impl fmt::Display for Drift {
                 write!(f, ": {ours:.2}, committed {committed:.2} ({:+.2})", ours - committed)
             }
             DriftKind::Mean { ours, committed } => write!(f, ": {}, committed {}", value(ours), value(committed)),
-            DriftKind::Seeds { ours, committed } => write!(f, ": {ours} seeds, committed {committed}"),
+            DriftKind::Seeds { ours, committed } => write!(f, ": {}, committed {committed}", counted(*ours, "seed")),
             DriftKind::Missing => write!(f, ": committed, but not there now"),
             DriftKind::Extra => write!(f, ": there now, but not committed"),
             DriftKind::Columns { ours, committed } => write!(f, ": columns {ours:?}, committed {committed:?}"),

@@ -14,6 +14,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::amount::amount;
+
 /// The text that names one value on an axis or in a column.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label(String);
@@ -50,23 +52,14 @@ impl fmt::Display for Label {
     }
 }
 
-/// The amount that a text states: a number, with `k`, `M`, `B` or `T` (powers of 1000), `%` (hundredths), or grouped by `_`.
+/// What selects the points that do not have an axis, whose cells are empty. Where a value of the axis is itself called so, that
+/// value is meant, and the empty text selects the points without the axis.
+pub const NONE: &str = "none";
+
+/// What names the points without an axis, beside these labels of those that have it.
 #[must_use]
-pub fn amount(text: &str) -> Option<f64> {
-    let (digits, factor) = match text.as_bytes().last()? {
-        b'k' | b'K' => (&text[..text.len() - 1], 1e3),
-        b'M' => (&text[..text.len() - 1], 1e6),
-        b'B' | b'G' => (&text[..text.len() - 1], 1e9),
-        b'T' => (&text[..text.len() - 1], 1e12),
-        b'%' => (&text[..text.len() - 1], 1e-2),
-        _ => (text, 1.0),
-    };
-    if !digits.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.')) {
-        return None;
-    }
-    let value: f64 = if digits.contains('_') { digits.replace('_', "").parse().ok()? } else { digits.parse().ok()? };
-    let scaled = if factor < 1.0 { value / 100.0 } else { value * factor };
-    scaled.is_finite().then_some(scaled)
+pub fn absent_name<'a>(labels: impl IntoIterator<Item = &'a str>) -> &'static str {
+    if labels.into_iter().any(|label| label == NONE) { "" } else { NONE }
 }
 
 /// Whether two texts name the same value.
@@ -237,16 +230,6 @@ impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn amounts_are_read_with_their_suffix() {
-        for (text, value) in [("25M", 25e6), ("3.4B", 3.4e9), ("512k", 512e3), ("40%", 0.4), ("1e-3", 1e-3), ("64_000", 64e3)] {
-            assert_eq!(amount(text), Some(value), "{text}");
-        }
-        for text in ["", "vit-s/8", "k", "inf", "nan", "M", "x4", "4x", "%"] {
-            assert_eq!(amount(text), None, "{text}");
-        }
-    }
 
     #[test]
     fn equal_amounts_name_the_same_value_also_inside_pairs() {

@@ -4,6 +4,7 @@
 //! a committed one. Input: points and records ([`TableInput`]). Invariant: pure; the same input gives the same bytes, rows in
 //! plan order, nothing averaged over but seeds. Must not know: the trainer, files, the clock.
 
+mod amount;
 mod build;
 mod drift;
 mod error;
@@ -12,10 +13,11 @@ mod render;
 mod spec;
 mod validate;
 
-pub use build::{COUNTS, Cell, Table, TableInput, build};
+pub use amount::{AmountError, Decimal, amount};
+pub use build::{COUNTS, Cell, Places, Table, TableInput, build};
 pub use drift::{CellData, Drift, DriftKind, TableData, drift};
 pub use error::TablesError;
-pub use label::{Label, OneOrMany, amount, canonical, same_label, sort_labels};
+pub use label::{Label, NONE, OneOrMany, absent_name, canonical, same_label, sort_labels};
 pub use spec::TableSpec;
 pub use validate::{Problem, TableShape, is_file_name, shape, validate};
 

@@ -81,7 +81,8 @@ impl Table {
         }
         let line = |fields: Vec<String>| format!("| {} |\n", fields.join(" | "));
         out.push('\n');
-        out.push_str(&line(self.rows.iter().chain(heads).map(|text| escape(text)).collect()));
+        let head = |text: &String| if text.is_empty() { "(none)".to_owned() } else { escape(text) };
+        out.push_str(&line(self.rows.iter().chain(heads).map(head).collect()));
         let rule = self.rows.iter().map(|_| "---").chain(heads.iter().map(|_| "---:"));
         out.push_str(&line(rule.map(str::to_owned).collect()));
         for (labels, texts) in rows {

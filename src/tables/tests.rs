@@ -115,6 +115,61 @@ fn statements_are_checked_before_anything_runs() {
     assert_eq!(hint.as_deref(), Some("did you mean `data.size`?"));
 }
 
+/// A point without `masked`, two with it.
+fn absent() -> (Vec<PointView>, Vec<RunRecord>) {
+    let points = vec![
+        point(&[("strategy", "clip")], &["a"]),
+        point(&[("strategy", "flip"), ("masked", "25%")], &["b"]),
+        point(&[("strategy", "flip"), ("masked", "50%")], &["c"]),
+    ];
+    (points, vec![run("a", 64, 0, 1.0), run("b", 64, 0, 2.0), run("c", 64, 0, 3.0)])
+}
+
+#[test]
+fn a_point_without_an_axis_has_an_empty_cell_and_is_selected_by_none() {
+    let (points, records) = absent();
+    let csv = |text: &str| {
+        let table = build(&spec(text), &TableInput::new(&points, &records)).unwrap();
+        String::from_utf8(table.to_csv()).unwrap().lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        csv(&format!("{{name: t, rows: [strategy, masked], values: {ACC1}}}")),
+        [format!("clip,,{ACC1},1,,1,0"), format!("flip,25%,{ACC1},2,,1,0"), format!("flip,50%,{ACC1},3,,1,0")]
+    );
+    let columns = format!("{{name: t, rows: strategy, columns: masked, values: {ACC1}}}");
+    assert_eq!(csv(&columns)[0], format!("clip,,{ACC1},1,,1,0"));
+    let markdown = build(&spec(&columns), &TableInput::new(&points, &records)).unwrap().to_markdown();
+    assert!(markdown.contains("| strategy | (none) | 25% | 50% |\n"), "{markdown}");
+    for (label, rows) in [("none", 1), ("[none, 25%]", 2), ("25%", 1), ("\"\"", 1)] {
+        let table = format!("{{name: t, rows: [strategy, masked], where: {{masked: {label}}}, values: {ACC1}}}");
+        assert_eq!(csv(&table).len(), rows, "{label}");
+        assert_eq!(validate(&spec(&table), &points, &[ACC1.to_owned()]), [], "{label}");
+    }
+    let shape = shape(&spec(&format!("{{name: t, rows: [strategy, masked], values: {ACC1}}}")), &points);
+    assert_eq!(shape.columns["masked"], ["none", "25%", "50%"]);
+}
+
+#[test]
+fn a_value_called_none_is_not_taken_for_an_axis_that_is_not_there() {
+    let (mut points, records) = absent();
+    points[1].labels.insert("masked".to_owned(), "none".to_owned());
+    let rows = |label: &str| {
+        let table = format!("{{name: t, rows: [strategy, masked], where: {{masked: {label}}}, values: {ACC1}}}");
+        let table = build(&spec(&table), &TableInput::new(&points, &records)).unwrap();
+        table.cells.iter().map(|cell| cell.row.join("/")).collect::<Vec<_>>()
+    };
+    assert_eq!((rows("none"), rows("\"\"")), (vec!["flip/none".to_owned()], vec!["clip/".to_owned()]));
+}
+
+#[test]
+fn other_texts_of_a_point_select_it_too() {
+    let (mut points, records) = absent();
+    points[0].also.insert("lr".to_owned(), vec!["1e-3".to_owned()]);
+    let table = format!("{{name: t, rows: strategy, where: {{lr: 1e-3}}, values: {ACC1}}}");
+    assert_eq!(validate(&spec(&table), &points, &[ACC1.to_owned()]), []);
+    assert_eq!(build(&spec(&table), &TableInput::new(&points, &records)).unwrap().cells.len(), 1);
+}
+
 #[test]
 fn the_shape_names_every_column_and_label_that_claims_may_use() {
     let (points, _) = study();

@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::build::place;
-use super::{COUNTS, TableSpec};
+use super::{COUNTS, Label, NONE, Places, TableSpec, absent_name};
 use crate::record::PointView;
 
 /// Something wrong in a statement, at a key path inside it.
@@ -49,6 +48,8 @@ impl Problem {
 pub struct TableShape {
     /// Axis paths, axes fixed by `where`, and `metric`.
     pub columns: BTreeMap<String, Vec<String>>,
+    /// Labels that points of the sweep have on these paths and that `where` leaves out.
+    pub left_out: BTreeMap<String, Vec<String>>,
 }
 
 /// The shape that a table has over these points.
@@ -61,8 +62,9 @@ pub fn shape(spec: &TableSpec, points: &[PointView]) -> TableShape {
             labels.push(label.clone());
         }
     };
+    let places = Places::new(spec, points);
     for point in points {
-        let Some((row, column)) = place(spec, point) else { continue };
+        let Some((row, column)) = places.of(point) else { continue };
         for (path, label) in spec.rows.iter().zip(&row) {
             add(path, label);
         }
@@ -75,8 +77,27 @@ pub fn shape(spec: &TableSpec, points: &[PointView]) -> TableShape {
             columns.insert(path.clone(), vec![label.to_string()]);
         }
     }
+    for labels in columns.values_mut() {
+        let name = absent_name(labels.iter().map(String::as_str));
+        labels.iter_mut().filter(|label| label.is_empty()).for_each(|label| name.clone_into(label));
+    }
+    let mut left_out: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, known) in &columns {
+        let labels = left_out.entry(path.clone()).or_default();
+        for label in points.iter().filter_map(|point| point.labels.get(path)) {
+            if !known.contains(label) && !labels.contains(label) {
+                labels.push(label.clone());
+            }
+        }
+        let lacks = points.iter().any(|point| !point.labels.contains_key(path));
+        let name = absent_name(known.iter().chain(labels.iter()).map(String::as_str));
+        if lacks && name == NONE {
+            labels.push(name.to_owned());
+        }
+    }
+    left_out.retain(|_, labels| !labels.is_empty());
     columns.insert("metric".to_owned(), spec.values.0.clone());
-    TableShape { columns }
+    TableShape { columns, left_out }
 }
 
 /// Longest name of a table: a file name has 255 bytes at most, and an ending is put behind it.
@@ -105,8 +126,9 @@ pub fn validate(spec: &TableSpec, points: &[PointView], metrics: &[String]) -> V
             labels.push(label);
         }
     }
+    let has_also = |path: &str| points.iter().any(|point| point.also.contains_key(path));
     let mut check_axis = |place: String, path: &str| {
-        if !axes.contains_key(path) {
+        if !(axes.contains_key(path) || place.starts_with("where.") && has_also(path)) {
             problems.push(Problem::unknown(place, "axis", path, axes.keys().copied()));
         }
     };
@@ -120,8 +142,16 @@ pub fn validate(spec: &TableSpec, points: &[PointView], metrics: &[String]) -> V
         check_axis(format!("where.{path}"), path);
     }
     for (path, labels) in filter {
-        let Some(known) = axes.get(path.as_str()) else { continue };
-        for label in labels.iter().filter(|label| !known.iter().any(|text| label.names(text))) {
+        let Some(mut known) = axes.get(path.as_str()).cloned() else { continue };
+        let lacks = points.iter().any(|point| !point.labels.contains_key(path));
+        if lacks {
+            known.push(absent_name(known.iter().copied()));
+        }
+        let is_also =
+            |label: &Label| points.iter().any(|p| p.also.get(path).is_some_and(|a| a.iter().any(|text| label.names(text))));
+        let is_known =
+            |label: &&Label| known.iter().any(|text| label.names(text)) || is_also(label) || lacks && label.as_str().is_empty();
+        for label in labels.iter().filter(|label| !is_known(label)) {
             let what = format!("label of `{path}`");
             problems.push(Problem::unknown(format!("where.{path}"), &what, label.as_str(), known.iter().copied()));
         }
@@ -142,7 +172,7 @@ pub fn validate(spec: &TableSpec, points: &[PointView], metrics: &[String]) -> V
 fn coverage(spec: &TableSpec, points: &[PointView]) -> Option<Problem> {
     let input = super::TableInput { points, records: BTreeMap::new() };
     match super::build(spec, &input) {
-        Ok(table) if table.cells.is_empty() => Some(Problem::new("", format!("table `{}` holds no point of the sweep", spec.name))),
+        Ok(table) if table.cells.is_empty() => Some(Problem::new("", "holds no point of the sweep")),
         Ok(_) => None,
         Err(error) => Some(Problem::new("rows", error.to_string())),
     }

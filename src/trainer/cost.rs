@@ -61,7 +61,7 @@ pub fn planned_bytes(config: &RunConfig) -> u64 {
     }
     let batch = config.train.effective_batch().div_ceil(config.train.accumulate.max(1));
     let activations = program.activation_bytes(usize::try_from(batch).unwrap_or(usize::MAX));
-    (activations + program.parameter_bytes(config.train.lanes, 2)) as u64
+    activations.saturating_add(program.parameter_bytes(config.train.lanes, 2)) as u64
 }
 
 #[cfg(test)]

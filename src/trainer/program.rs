@@ -272,7 +272,7 @@ impl Program {
     /// Bytes of activations and saved slots for `batch` samples: what a step keeps from forward to backward.
     #[must_use]
     pub fn activation_bytes(&self, batch: usize) -> usize {
-        self.slots.iter().map(|slot| slot.len_per_sample() * slot.dtype.bytes()).sum::<usize>() * batch
+        self.slots.iter().map(|slot| slot.len_per_sample() * slot.dtype.bytes()).sum::<usize>().saturating_mul(batch)
     }
     /// Bytes of parameters, their gradients in `lanes` parts, and `moments` optimiser buffers.
     #[must_use]

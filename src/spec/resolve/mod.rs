@@ -12,6 +12,7 @@ mod train;
 pub(super) use budget::{Budget, Steps, Warmup, steps_of};
 pub(super) use data::{DataPart, Outside, data};
 pub(super) use evaluate::{evaluate, metrics};
+pub use model::encoder_names;
 pub(super) use model::{SIGMOID_LOGIT_SCALE_INIT, model};
 pub(super) use train::{doubts, grad_clip, loss, optimizer, strategy, unusual_lr, weight_decay, whole_patches};
 

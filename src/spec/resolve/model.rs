@@ -28,6 +28,14 @@ pub(in crate::spec) const SIGMOID_LOGIT_SCALE_INIT: f64 = 10.0;
 const LOGIT_SCALE_MAX: f64 = 100.0;
 const PIXEL: [f64; 3] = [0.5; 3];
 
+/// Names of the known encoders, image encoders first: `vit-ti` (which takes a patch size), `text-s`.
+#[must_use]
+pub fn encoder_names() -> Vec<String> {
+    let names = |family: &str, sizes: &[(&str, [usize; 3])]| sizes.iter().map(|(size, _)| format!("{family}-{size}")).collect();
+    let (image, text): (Vec<String>, Vec<String>) = (names("vit", &VIT_SIZES), names("text", &TEXT_SIZES));
+    [image, text].concat()
+}
+
 /// Resolves `model:`; the vocabulary's size is filled in where the tokenizer is known.
 pub(in crate::spec) fn model(spec: ModelSpec) -> Result<ModelConfig, Vec<Problem>> {
     let ModelSpec {
@@ -47,10 +55,9 @@ pub(in crate::spec) fn model(spec: ModelSpec) -> Result<ModelConfig, Vec<Problem
     let context_length = context_length.map_or(CONTEXT_LENGTH, size);
     let image_encoder = image_encoder(image, image_size, &mut problems);
     let text_encoder = text_encoder(&text, context_length, &mut problems);
-    let numbers = [("embed_dim", size(embed_dim), 1), ("image_size", image_size, 1), ("context_length", context_length, 3)];
-    for (key, value, least) in numbers {
-        at_least(&mut problems, &format!("model.{key}"), value, least);
-    }
+    within(&mut problems, "model.embed_dim", size(embed_dim), 1..=most::EMBED_DIM);
+    within(&mut problems, "model.image_size", image_size, 1..=most::IMAGE_SIZE);
+    within(&mut problems, "model.context_length", context_length, 3..=most::CONTEXT_LENGTH);
     let number = |stated: Option<Quantity>, default: f64| stated.map_or(default, |q| q.0);
     let logit_scale_init = number(logit_scale_init, LOGIT_SCALE_INIT);
     let logit_scale_max = number(logit_scale_max, LOGIT_SCALE_MAX);
@@ -85,10 +92,22 @@ pub(in crate::spec) fn model(spec: ModelSpec) -> Result<ModelConfig, Vec<Problem
     })
 }
 
-fn at_least(problems: &mut Vec<Problem>, path: &str, value: usize, least: usize) {
-    const MOST: usize = 1 << 20;
-    if value < least || value > MOST {
-        let message = format!("`{path}`: found {value}, expected from {least} to {MOST}");
+/// What a number may be at most, so that a plan takes seconds; the largest models known are far below.
+mod most {
+    pub const WIDTH: usize = 1 << 15;
+    pub const MLP_WIDTH: usize = 1 << 17;
+    pub const LAYERS: usize = 1 << 9;
+    pub const HEADS: usize = 1 << 10;
+    pub const EMBED_DIM: usize = 1 << 15;
+    pub const IMAGE_SIZE: usize = 1 << 12;
+    pub const CONTEXT_LENGTH: usize = 1 << 13;
+    /// Tokens of an image.
+    pub const PATCHES: usize = 1 << 16;
+}
+
+fn within(problems: &mut Vec<Problem>, path: &str, value: usize, limits: std::ops::RangeInclusive<usize>) {
+    if !limits.contains(&value) {
+        let message = format!("`{path}`: found {value}, expected from {} to {}", limits.start(), limits.end());
         problems.push(Problem::new(Code::Model, path, message));
     }
 }
@@ -112,10 +131,10 @@ struct Transformer {
 fn transformer(path: &str, shape: &Shape, preset: Option<[usize; 3]>, problems: &mut Vec<Problem>) -> Option<Transformer> {
     let Shape { width, layers, heads, mlp_ratio } = shape;
     let before = problems.len();
-    let mut pick = |key: &str, stated: Option<Count>, idx: usize| {
+    let mut pick = |key: &str, stated: Option<Count>, idx: usize, most: usize| {
         let value = stated.map(size).or(preset.map(|p| p[idx]));
         match value {
-            Some(value) => at_least(problems, &format!("{path}.{key}"), value, 1),
+            Some(value) => within(problems, &format!("{path}.{key}"), value, 1..=most),
             None => {
                 let message = format!("missing key `{key}` in `{path}`, expected a whole number");
                 problems.push(Problem::new(Code::MissingKey, path, message).hint("or name a known size"));
@@ -123,7 +142,8 @@ fn transformer(path: &str, shape: &Shape, preset: Option<[usize; 3]>, problems: 
         }
         value
     };
-    let (width, layers, heads) = (pick("width", *width, 0), pick("layers", *layers, 1), pick("heads", *heads, 2));
+    let width = pick("width", *width, 0, most::WIDTH);
+    let (layers, heads) = (pick("layers", *layers, 1, most::LAYERS), pick("heads", *heads, 2, most::HEADS));
     let (width, layers, heads) = (width?, layers?, heads?);
     if problems.len() > before {
         return None;
@@ -138,9 +158,11 @@ fn transformer(path: &str, shape: &Shape, preset: Option<[usize; 3]>, problems: 
     }
     let ratio = mlp_ratio.map_or(MLP_RATIO, |r| r.0);
     let mlp_width = width as f64 * ratio;
-    if mlp_width.fract() != 0.0 || !(1.0..=1e7).contains(&mlp_width) {
-        let message =
-            format!("`{path}.mlp_ratio`: {ratio} times width {width} is {mlp_width}, expected a whole number of channels");
+    if mlp_width.fract() != 0.0 || !(1.0..=most::MLP_WIDTH as f64).contains(&mlp_width) {
+        let message = format!(
+            "`{path}.mlp_ratio`: {ratio} times width {width} is {mlp_width}, expected a whole number of channels from 1 to {}",
+            most::MLP_WIDTH
+        );
         problems.push(Problem::new(Code::Model, format!("{path}.mlp_ratio"), message));
     }
     (problems.len() == before).then_some(Transformer { width, layers, heads, mlp_width: mlp_width as usize })
@@ -196,6 +218,13 @@ fn image_encoder(spec: ImageEncoderSpec, image_size: usize, problems: &mut Vec<P
             (2..=64.min(image_size)).filter(|p| image_size.is_multiple_of(*p)).map(|p| p.to_string()).collect();
         let hint = format!("images of {image_size} take patches of {}", known.join(", "));
         problems.push(Problem::new(Code::Model, path, message).hint(hint));
+        return None;
+    }
+    let patches = (image_size.min(most::IMAGE_SIZE) / patch_size).pow(2);
+    if patches > most::PATCHES && image_size <= most::IMAGE_SIZE {
+        let message = format!("`{path}`: an image of {image_size} x {image_size} has {patches} patches of {patch_size}");
+        let message = format!("{message}, expected at most {}", most::PATCHES);
+        problems.push(Problem::new(Code::Model, path, message).hint("use larger patches, or smaller images"));
         return None;
     }
     let Transformer { width, layers, heads, mlp_width } = shape?;

@@ -47,7 +47,7 @@ pub(in crate::spec) fn strategy(spec: StrategySpec) -> Result<StrategyConfig, Ve
             // Where nothing is masked there is nothing to unmask.
             let unmasked_tuning = if masked > 0.0 { share(unmasked_tuning, 0.0) } else { 0.0 };
             let batch_multiplier = batch_multiplier.map_or(FLIP_MULTIPLIER, |m| m.0);
-            positive(&mut problems, "train.strategy.batch_multiplier", batch_multiplier);
+            within(&mut problems, "train.strategy.batch_multiplier", batch_multiplier, 1 << 10);
             StrategyConfig {
                 augmentation: augment(augmentation, &mut problems),
                 masked,
@@ -63,8 +63,8 @@ pub(in crate::spec) fn strategy(spec: StrategySpec) -> Result<StrategyConfig, Ve
             let (hidden, out) = (count(ssl_hidden, SSL.hidden), count(ssl_out, SSL.out));
             above_zero(&mut problems, "train.strategy.ssl_weight", weight);
             above_zero(&mut problems, "train.strategy.ssl_temperature", temperature);
-            positive(&mut problems, "train.strategy.ssl_hidden", hidden as u64);
-            positive(&mut problems, "train.strategy.ssl_out", out as u64);
+            within(&mut problems, "train.strategy.ssl_hidden", hidden as u64, 1 << 16);
+            within(&mut problems, "train.strategy.ssl_out", out as u64, 1 << 16);
             let ssl = Some(SslConfig { weight, temperature, hidden, out });
             StrategyConfig {
                 augmentation: augment(augmentation, &mut problems),
@@ -123,9 +123,9 @@ fn area(problems: &mut Vec<Problem>, min_area: f64) {
     }
 }
 
-fn positive(problems: &mut Vec<Problem>, path: &str, value: u64) {
-    if value == 0 {
-        problems.push(Problem::new(Code::Train, path, format!("`{path}`: found 0, expected 1 or more")));
+fn within(problems: &mut Vec<Problem>, path: &str, value: u64, most: u64) {
+    if !(1..=most).contains(&value) {
+        problems.push(Problem::new(Code::Train, path, format!("`{path}`: found {value}, expected from 1 to {most}")));
     }
 }
 

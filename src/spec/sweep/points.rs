@@ -1,13 +1,18 @@
-//! The points of a sub-grid, in the order written: the last axis changes fastest.
+//! The points of a sub-grid, in the order written: the last factor changes fastest.
 
-use super::{ABSENT, SubGrid};
+use std::collections::HashSet;
+
+use super::{ABSENT, Factor, SubGrid};
 
 impl SubGrid {
     /// At most so many points.
     #[must_use]
     pub fn max_points(&self) -> u64 {
-        let mut sizes = self.axes.iter().map(|a| a.values.len() as u64);
-        if self.is_zip { sizes.max().unwrap_or(1) } else { sizes.try_fold(1_u64, u64::checked_mul).unwrap_or(u64::MAX) }
+        let mut sizes = self.factors.iter().map(|factor| match factor {
+            Factor::Axis(axis) => self.axes[*axis].values.len() as u64,
+            Factor::Zip { rows, .. } => rows.len() as u64,
+        });
+        sizes.try_fold(1_u64, u64::checked_mul).unwrap_or(u64::MAX)
     }
 
     /// Calls `each` with the digits of every point; counts what every exclude of the file hits.
@@ -25,35 +30,45 @@ impl SubGrid {
                 each(digits);
             }
         };
-        if self.is_zip {
-            let rows = self.axes.iter().map(|a| a.values.len()).min().unwrap_or(1);
-            for row in 0..rows {
-                digits.fill(u32::try_from(row).unwrap_or(ABSENT));
-                for (idx, axis) in self.axes.iter().enumerate() {
-                    if !axis.when.iter().all(|w| w.holds(&digits)) {
-                        digits[idx] = ABSENT;
-                    }
-                }
-                visit(&digits);
-            }
-        } else {
-            self.product(0, &mut digits, &mut visit);
-        }
+        self.product(&self.factors, &mut digits, &mut visit);
     }
 
-    fn product(&self, axis_idx: usize, digits: &mut [u32], visit: &mut impl FnMut(&[u32])) {
-        let Some(axis) = self.axes.get(axis_idx) else {
+    fn product(&self, factors: &[Factor], digits: &mut [u32], visit: &mut impl FnMut(&[u32])) {
+        let Some((first, rest)) = factors.split_first() else {
             visit(digits);
             return;
         };
-        if !axis.when.iter().all(|w| w.holds(digits)) {
-            digits[axis_idx] = ABSENT;
-            self.product(axis_idx + 1, digits, visit);
-            return;
+        match first {
+            Factor::Axis(axis) if !self.exists(*axis, digits) => {
+                digits[*axis] = ABSENT;
+                self.product(rest, digits, visit);
+            }
+            Factor::Axis(axis) => {
+                for value in 0..self.axes[*axis].values.len() {
+                    digits[*axis] = u32::try_from(value).unwrap_or(ABSENT);
+                    self.product(rest, digits, visit);
+                }
+            }
+            Factor::Zip { axes, rows } => {
+                // Rows may become equal where one of their axes does not exist.
+                let may_repeat = axes.clone().any(|axis| !self.axes[axis].when.is_empty());
+                let mut seen = HashSet::new();
+                for row in rows {
+                    digits[axes.clone()].copy_from_slice(row);
+                    for axis in axes.clone().filter(|axis| !self.axes[*axis].when.is_empty()) {
+                        if !self.exists(axis, digits) {
+                            digits[axis] = ABSENT;
+                        }
+                    }
+                    if !may_repeat || seen.insert(digits[axes.clone()].to_vec()) {
+                        self.product(rest, digits, visit);
+                    }
+                }
+            }
         }
-        for value in 0..axis.values.len() {
-            digits[axis_idx] = u32::try_from(value).unwrap_or(ABSENT);
-            self.product(axis_idx + 1, digits, visit);
-        }
+    }
+
+    fn exists(&self, axis: usize, digits: &[u32]) -> bool {
+        self.axes[axis].when.iter().all(|when| when.holds(digits))
     }
 }

@@ -1,4 +1,4 @@
-//! `sweep:`, which settings vary. Read by hand where places matter (`sweep.rs`); these types give its schema.
+//! `sweep:`, which settings vary. Read by hand where places matter (`sweep`); these types give its schema.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::super::scalar::Count;
 
-/// Which settings vary, and over how many seeds: at most one of `grid`, `zip`, `union`.
+/// Which settings vary, and over how many seeds: `grid` and `zip` (both: every combination of them), or one of `union` and
+/// `product`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SweepSpec {
@@ -17,13 +18,15 @@ pub struct SweepSpec {
     pub grid: Option<AxesSpec>,
     /// Axes by dotted path and of equal length, taken side by side.
     pub zip: Option<AxesSpec>,
-    /// Several grids or zips one after another.
+    /// Several members one after another.
     pub union: Option<Vec<SubGridSpec>>,
+    /// Several members in every combination.
+    pub product: Option<Vec<SubGridSpec>>,
     /// Points left out: maps of axis path to value or list of values, all of which must match.
     pub exclude: Option<Vec<serde_json::Value>>,
 }
 
-/// One member of a union.
+/// One member of a `union` or `product`: `grid` and `zip` (both: every combination of them), or one of `union` and `product`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SubGridSpec {
@@ -31,6 +34,10 @@ pub struct SubGridSpec {
     pub grid: Option<AxesSpec>,
     /// Axes by dotted path and of equal length, taken side by side.
     pub zip: Option<AxesSpec>,
+    /// Several members one after another.
+    pub union: Option<Vec<SubGridSpec>>,
+    /// Several members in every combination.
+    pub product: Option<Vec<SubGridSpec>>,
     /// Points left out: maps of axis path to value or list of values, all of which must match.
     pub exclude: Option<Vec<serde_json::Value>>,
 }

@@ -72,14 +72,20 @@ pub(super) fn load_spec(file: &Path, set: &[String], (device, precision): (Devic
     Ok(spec::load(file, &options)?)
 }
 
+/// Loads and expands an experiment, and says what is doubtful in it. Beside it the digests of its sources, by source and by name.
+pub(super) fn expanded(global: &Global, experiment: &Experiment) -> Result<(Expansion, Digests, BTreeMap<String, String>), Error> {
+    let spec = load_spec(&experiment.file, &experiment.set, placement(experiment.device, experiment.precision)?)?;
+    let (digests, fingerprints) = digests(&spec, &global.store.join("fingerprints.json"))?;
+    let expansion = expand(&spec, &digests);
+    super::warn(global, expansion.warnings());
+    Ok((expansion, digests, fingerprints))
+}
+
 impl Loaded {
     /// Loads, expands and plans an experiment.
     pub fn new(global: &Global, experiment: &Experiment) -> Result<Self, Error> {
-        let spec = load_spec(&experiment.file, &experiment.set, placement(experiment.device, experiment.precision)?)?;
-        let (digests, fingerprints) = digests(&spec, &global.store.join("fingerprints.json"))?;
-        let expansion = expand(&spec, &digests);
-        super::warn(global, expansion.warnings());
-        let report = ReportInput { experiment: spec.experiment.clone(), statements: report_digest(&expansion) };
+        let (expansion, digests, fingerprints) = expanded(global, experiment)?;
+        let report = ReportInput { experiment: expansion.spec().experiment.clone(), statements: report_digest(&expansion) };
         let runs = (0..expansion.runs().len())
             .map(|run| PlannedRun { run_id: expansion.runs()[run].id.to_string(), config: expansion.config(run) });
         let plan = plan::build(runs, Some(&report), |source| Ok(digests.get(source).unwrap_or_default().to_owned()))?;
@@ -193,7 +199,8 @@ impl Loaded {
     pub fn steps_done(&self, store: &Store, train: usize) -> u64 {
         let key = self.plan.job(train).key;
         // A checkpoint that cannot be read is none: the training begins anew.
-        Checkpoint::load_newest(&store.work_dir(&key), &key.to_string()).ok().flatten().map_or(0, |checkpoint| checkpoint.step)
+        let newest = Checkpoint::load_newest(&store.work_dir(&key), &key.to_string());
+        newest.ok().and_then(|newest| newest.found).map_or(0, |checkpoint| checkpoint.step)
     }
 
     /// Forward multiply-accumulates of all distinct runs, in units of 1e9.

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::args::{Experiment, Global, PlanFormat, PlanOptions};
 use super::estimate;
-use super::experiment::{Loaded, load_spec, placement};
+use super::experiment::{Loaded, expanded};
 use crate::error::Error;
-use crate::grid::{Expansion, expand};
+use crate::grid::Expansion;
 use crate::plan::{self, Key};
 use crate::progress::duration;
 use crate::run::{DecayScale, LossConfig, OptimizerConfig, RunConfig, TrainConfig, counted};
@@ -48,9 +48,7 @@ struct ResolvedRun<'a> {
 
 /// Prints the whole configuration of the runs whose id begins with `wanted`, one YAML document each.
 fn resolved(global: &Global, experiment: &Experiment, wanted: &str, out: &mut dyn Write) -> Result<(), Error> {
-    let spec = load_spec(&experiment.file, &experiment.set, placement(experiment.device, experiment.precision)?)?;
-    let expansion = expand(&spec);
-    super::warn(global, expansion.warnings());
+    let (expansion, ..) = expanded(global, experiment)?;
     let owners = expansion.owners();
     let mut found = false;
     for (idx, run) in expansion.runs().iter().enumerate().filter(|(_, run)| run.id.to_string().starts_with(wanted)) {
@@ -64,7 +62,7 @@ fn resolved(global: &Global, experiment: &Experiment, wanted: &str, out: &mut dy
         return Ok(());
     }
     let hint = Some("`scaledown plan` lists the runs of an experiment".into());
-    Err(Error::Usage { message: format!("no run `{wanted}` in {}", spec.experiment), hint })
+    Err(Error::Usage { message: format!("no run `{wanted}` in {}", expansion.spec().experiment), hint })
 }
 
 /// What a run is told by: its labels on the axes and its seed.

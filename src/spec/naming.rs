@@ -163,13 +163,14 @@ fn is_same(part: Part, variants: &Variants, point: SectionIds, points: Points<'_
         Part::Strategy => variants.strategy.first() == Some(&train.strategy),
         Part::BatchSize => variants.batch_size.first() == Some(&train.batch_size),
         Part::Accumulate => variants.accumulate.first() == Some(&train.accumulate),
+        Part::Loss => variants.loss.first() == Some(&train.loss),
         Part::Lr => variants.lr.first() == Some(&train.lr),
         Part::Warmup => {
             let steps = |w: &super::resolve::Warmup| w.steps(train.steps, train.effective_batch()).min(train.steps);
             variants.warmup.first().map(steps) == Some(train.warmup_steps)
         }
         Part::Optimizer => variants.optimizer.first() == Some(&train.optimizer),
-        Part::WeightDecay => variants.weight_decay.first() == Some(&train.weight_decay),
+        Part::WeightDecay => variants.weight_decay.first() == Some(&(train.weight_decay, train.decay_scale)),
         Part::GradClip => variants.grad_clip.first() == Some(&train.grad_clip_norm),
         Part::Lanes => variants.lanes.first() == Some(&train.lanes),
         Part::Budget => variants.budget.first().is_some_and(|budget| {

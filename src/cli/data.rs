@@ -93,7 +93,8 @@ fn inspect(
 }
 
 fn describe(pack: &Pack, out: &mut dyn Write) -> Result<(), Error> {
-    writeln!(out, "  {} samples of {}x{} pixels, {} captions", pack.len(), pack.side(), pack.side(), pack.caption_count())?;
+    let (side, what) = (pack.side(), if pack.frame().framing.is_centre() { "" } else { "whole pictures of at most " });
+    writeln!(out, "  {} samples of {what}{side}x{side} pixels, {} captions", pack.len(), pack.caption_count())?;
     if pack.has_labels() {
         writeln!(out, "  {} classes, {} templates", pack.classnames().len(), pack.templates().len())?;
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{files, write};
-use crate::data::{BatchSource, Pack, Tokenizer, read_subset};
+use crate::data::{Augmenter, BatchSource, Pack, Tokenizer, read_subset};
 use crate::executor::{Control, JobContext, JobError, JobOutput, TrainSummary};
 use crate::plan::{Key, TrainSpec};
 use crate::trainer::checkpoint::save_model;
@@ -22,8 +22,8 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
     let tokenizer = Tokenizer::load(&ctx.input(&spec.tokenizer))?;
     let captions: Vec<&str> = (0..pool.len()).map(|sample| pool.caption(sample)).collect();
     let captions = tokenizer.encode_all(&captions, spec.model.text_encoder.context_length);
-    let augmentation = spec.train.strategy.augmentation;
-    let batches = BatchSource::new(Arc::new(pool), Arc::new(captions), subset, augmentation, spec.seed)?;
+    let augmenter = Augmenter::new(spec.train.strategy.augmentation, spec.model.image_size)?;
+    let batches = BatchSource::new(Arc::new(pool), Arc::new(captions), subset, augmenter, spec.seed)?;
     let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(ctx.keep()?), checkpoint_every };
     let (device, precision) = (spec.device, spec.precision);
     let setup = TrainSetup { model: &spec.model, train: &spec.train, seed: spec.seed, device, precision };

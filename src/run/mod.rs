@@ -10,9 +10,9 @@ mod event;
 mod record;
 
 pub use config::{
-    Activation, Augmentation, DataConfig, DataSource, DeviceKind, EvalConfig, EvalSet, EvalSource, EvalTask, ImageEncoderConfig,
-    Keep, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig,
-    TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+    Activation, Augmentation, DataConfig, DataSource, DeviceKind, EvalConfig, EvalSet, EvalSource, EvalTask, Framing,
+    ImageEncoderConfig, Keep, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, SslConfig,
+    StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
 };
 pub use event::{Event, JobKind};
 pub use record::{CurvePoint, RunRecord, RunStatus};

@@ -16,6 +16,9 @@ use super::program::{Program, Tower};
 use crate::data::{Philox, Stream};
 use crate::run::{DeviceKind, Precision, TrainConfig};
 
+/// Numbers that say how an image is cropped.
+pub const CROP_LEN: usize = 6;
+
 /// What a step reads: one batch, already augmented and tokenised.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepBatch {
@@ -23,9 +26,10 @@ pub struct StepBatch {
     pub samples: usize,
     /// [B, S, S, 3]; empty where `index` says which images of a held pool they are.
     pub images: Vec<u8>,
-    /// Places of the images in a held pool `[B]`, else empty.
+    /// Places of the images in a held pool, in its units, `[B]`, else empty.
     pub index: Vec<u32>,
-    /// How each image of a held pool is cropped [B, 5]: left, top, width, height in pixels, 1 if flipped; else empty.
+    /// How each image of a held pool is cropped [B, 6]: left, top, width, height in pixels, 1 if flipped, pixels of the
+    /// picture's rows; else empty.
     pub crops: Vec<f32>,
     /// Kept patches of each image, ascending [B, kept]; empty where none is masked, or where the backend draws them.
     pub keep: Vec<u32>,
@@ -58,7 +62,7 @@ impl StepBatch {
                 false => length("the image index", self.index.len(), 1)?,
             }
             if !self.crops.is_empty() {
-                length("crops", self.crops.len(), 5)?;
+                length("crops", self.crops.len(), CROP_LEN)?;
             }
             if !self.keep.is_empty() {
                 length("the kept patches", self.keep.len(), embed.kept)?;
@@ -174,11 +178,12 @@ pub trait Step {
     fn draws_masks(&self) -> bool {
         false
     }
-    /// Offers all images of a pool [N, S, S, 3]; true if they are held now, and batches may be indices into them.
+    /// Offers the bytes of all images of a pool; true if they are held now, and batches may be places in them, in units of `unit`
+    /// pixels: images [N, S, S, 3] with a unit of S x S, or pictures of any size that every batch crops.
     ///
     /// # Errors
     /// If the device failed.
-    fn hold_pool(&mut self, _pixels: &[u8]) -> Result<bool, TrainerError> {
+    fn hold_pool(&mut self, _pixels: &[u8], _unit: usize) -> Result<bool, TrainerError> {
         Ok(false)
     }
     /// The optimiser's state as named buffers, for checkpoints.
@@ -291,7 +296,7 @@ mod tests {
             (StepBatch { ends: vec![6, 7], ..batch() }, "end of text 7 of 7"),
             (StepBatch { keep: vec![0; 3], ..batch() }, "the kept patches has 3 elements, expected 18"),
             (StepBatch { index: vec![0], ..batch() }, "the image index has 1 elements, expected 2"),
-            (StepBatch { crops: vec![0.0; 9], ..batch() }, "crops has 9 elements, expected 10"),
+            (StepBatch { crops: vec![0.0; 9], ..batch() }, "crops has 9 elements, expected 12"),
         ];
         for (batch, expected) in cases {
             let message = batch.check(&program, &both).unwrap_err().to_string();

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::data::{Philox, Stream};
+use crate::data::{Augmenter, Philox, PictureView, Stream};
 use crate::run::{
-    Activation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig, TrainConfig,
-    VitConfig,
+    Activation, Augmentation, ImageEncoderConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig, TextEncoderConfig,
+    TrainConfig, VitConfig,
 };
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
@@ -34,6 +34,7 @@ pub fn checks<D: Device>() -> Vec<(&'static str, StepCheck<D>)> {
         ("steps that are not finite", a_step_that_is_not_finite_changes_nothing_and_is_remembered),
         ("features", features_of_both_encoders_are_those_of_the_cpu),
         ("a held pool", a_held_pool_gives_the_same_bytes_as_written_images),
+        ("a pool of larger pictures", a_pool_of_larger_pictures_is_cropped_as_the_host_does),
         ("towers side by side", towers_side_by_side_give_the_bytes_of_towers_in_turn),
         ("known losses", super::curves::one_batch_has_the_known_losses),
     ]
@@ -273,10 +274,10 @@ pub fn a_held_pool_gives_the_same_bytes_as_written_images<D: Device>(open: OpenS
     let image = 12 * 12 * 3;
     // The pool holds the batch's images backwards.
     let pool: Vec<u8> = written.images.chunks(image).rev().flatten().copied().collect();
-    assert!(gpu.hold_pool(&pool).expect("emulated"));
+    assert!(gpu.hold_pool(&pool, 144).expect("emulated"));
     let index = (0..PAIRS as u32).rev().collect();
     let indexed = StepBatch { images: Vec::new(), index, ..written.clone() };
-    let whole = [0.0, 0.0, 12.0, 12.0, 0.0];
+    let whole = [0.0, 0.0, 12.0, 12.0, 0.0, 12.0];
     let cropped = StepBatch { crops: whole.repeat(PAIRS), ..indexed.clone() };
     let mut gradients = Vec::new();
     for batch in [&written, &indexed, &cropped] {
@@ -284,6 +285,43 @@ pub fn a_held_pool_gives_the_same_bytes_as_written_images<D: Device>(open: OpenS
         gradients.push(gpu.gradients().expect("emulated"));
     }
     assert!(gradients[0] == gradients[1] && gradients[0] == gradients[2]);
+}
+
+/// Images that are cropped out of a pool of larger pictures have the bytes of those that the host crops; a crop that leaves its
+/// picture is refused.
+///
+/// # Panics
+/// If it does not hold.
+pub fn a_pool_of_larger_pictures_is_cropped_as_the_host_does<D: Device>(open: OpenStep<D>) {
+    let Pair { mut gpu, .. } = pair(open, Pooling::Mean, &train(ADAMW, 0.0), Real::F32, 0);
+    let place = 25 * 16 * 3;
+    let pool: Vec<u8> = (0..PAIRS * place).map(|i| (i * i / 7 % 251) as u8).collect();
+    let augmenter = Augmenter::new(Augmentation::CropFlip { min_area: 0.3, flip: 0.5 }, 12).expect("crop_flip is built");
+    let philox = Philox::new(4, Stream::Augment);
+    let (mut images, mut crops) = (Vec::new(), Vec::new());
+    for sample in 0..PAIRS {
+        let picture = PictureView { width: 25, height: 16, pixels: &pool[sample * place..][..place] };
+        let mut out = vec![0; 12 * 12 * 3];
+        augmenter.apply(picture, &mut philox.at(1, sample as u32), &mut out);
+        images.extend(out);
+        crops.extend(augmenter.crop((25, 16), &mut philox.at(1, sample as u32)).expect("a crop is drawn"));
+    }
+    assert!(gpu.hold_pool(&pool, 16).expect("emulated"));
+    let written = StepBatch { images, ..batch() };
+    let cropped = StepBatch { images: Vec::new(), index: (0..PAIRS as u32).map(|i| i * 25).collect(), crops, ..batch() };
+    let gradients = [&written, &cropped].map(|batch| {
+        gpu.gradient(batch, 1).expect("emulated");
+        gpu.gradients().expect("emulated")
+    });
+    assert!(gradients[0] == gradients[1]);
+    // Beyond its row, beyond the pool (it is the last picture), no number.
+    for beyond in [[14.0, 0.0, 12.0, 12.0, 0.0, 25.0], [0.0, 5.0, 12.0, 12.0, 0.0, 25.0], [0.0, 0.0, f32::NAN, 9.0, 0.0, 25.0]] {
+        let before = &cropped.crops[..6 * (PAIRS - 1)];
+        let batch = StepBatch { crops: [before, &beyond[..]].concat(), ..cropped.clone() };
+        assert!(gpu.gradient(&batch, 1).is_err(), "{beyond:?}");
+    }
+    let uncropped = StepBatch { crops: Vec::new(), ..cropped };
+    assert!(gpu.gradient(&uncropped, 1).is_err());
 }
 
 /// Towers that run side by side, with the gradients of parameters beside them, give the bytes of towers in turn, whatever the

@@ -11,13 +11,14 @@ use super::buffers::{Arena, Buffers, Life};
 use super::device::{Address, Device};
 use super::layout::Layout;
 use super::optimizer::Optimizer;
-use super::record::{self, Batch, Encode, Images, Masking, Recording, Session, StepShape, Training};
+use super::record::{self, Batch, Encode, Images, Masking, Pool, Recording, Session, StepShape, Training};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
-use crate::trainer::backend::{LossReport, Step, StepAt, StepBatch, StepFound, Unfit, UpdateReport, parts};
+use crate::trainer::backend::{CROP_LEN, LossReport, Step, StepAt, StepBatch, StepFound, Unfit, UpdateReport, parts};
 use crate::trainer::ops::embedding::cuda::TokenPlan;
 use crate::trainer::ops::flat::{control, report};
 use crate::trainer::ops::launch::{Real, View};
+use crate::trainer::ops::patchify;
 use crate::trainer::program::{Program, Tower};
 
 /// Bytes of the controls with the number of the step behind them: both are written at once.
@@ -35,7 +36,7 @@ pub struct CudaStep<D: Device> {
     optimizer: Option<Optimizer>,
     mask_key: Option<[u32; 2]>,
     towers: Towers,
-    pool: Option<View>,
+    pool: Option<Pool>,
     steps: HashMap<StepShape, Prepared<D::Graph>>,
     encoders: Encoders<D::Graph>,
     refresh: Option<Prepared<D::Graph>>,
@@ -264,6 +265,9 @@ impl<D: Device> CudaStep<D> {
     fn start(&mut self, shape: StepShape, batch: Option<&StepBatch>, at: Option<StepAt>) -> Result<(), TrainerError> {
         if let Some(batch) = batch {
             batch.check(&self.program, &[Tower::Image, Tower::Text])?;
+            if let (Some(pool), false) = (&self.pool, batch.index.is_empty()) {
+                check_places(batch, pool, self.program.patch_embed().shape.image_size)?;
+            }
         }
         self.ready(shape)?;
         let training = self.training()?;
@@ -314,6 +318,32 @@ impl<D: Device> CudaStep<D> {
         let report = read_floats(&mut self.device, address, report::LEN)?;
         Ok(report.try_into().expect("as many as were asked for"))
     }
+}
+
+/// Checks that the images of a batch lie in the pool, and its crops in their pictures: kernels do not.
+fn check_places(batch: &StepBatch, pool: &Pool, side: usize) -> Result<(), TrainerError> {
+    let wrong = |what: String| Err(TrainerError::Input(format!("a batch of {} pairs: {what}", batch.samples)));
+    let fits = |place: u32, pixels: usize| (place as usize * pool.unit + pixels) * 3 <= pool.bytes;
+    if batch.crops.is_empty() {
+        if pool.unit != side * side {
+            return wrong(format!("whole pictures of a pool, expected crops of them at {side} x {side}"));
+        }
+        return match batch.index.iter().find(|place| !fits(**place, side * side)) {
+            Some(place) => wrong(format!("image {place} of a pool of {}", pool.bytes / 3 / pool.unit)),
+            None => Ok(()),
+        };
+    }
+    for (crop, place) in batch.crops.as_chunks::<CROP_LEN>().0.iter().zip(&batch.index) {
+        let [left, top, width, height, _, row] = *crop;
+        let is_inside = left >= 0.0 && top >= 0.0 && width > 0.0 && height > 0.0 && left + width <= row;
+        #[expect(clippy::cast_precision_loss, reason = "a side")]
+        let is_short = width.max(height) <= patchify::cuda::MOST_CROP * side as f32;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be sides")]
+        if !(is_inside && is_short && fits(*place, row as usize * (top + height).ceil() as usize)) {
+            return wrong(format!("the crop {crop:?} at {place} in a pool of {} bytes", pool.bytes));
+        }
+    }
+    Ok(())
 }
 
 fn write_batch<D: Device>(
@@ -411,7 +441,7 @@ impl<D: Device> Step for CudaStep<D> {
         self.mask_key.is_some()
     }
 
-    fn hold_pool(&mut self, pixels: &[u8]) -> Result<bool, TrainerError> {
+    fn hold_pool(&mut self, pixels: &[u8], unit: usize) -> Result<bool, TrainerError> {
         // Half of what is free is left for the recordings.
         let fits = self.device.available_bytes().is_none_or(|available| pixels.len() as u64 <= available / 2);
         if !fits || self.pool.is_some() || !self.steps.is_empty() {
@@ -419,7 +449,8 @@ impl<D: Device> Step for CudaStep<D> {
         }
         let address = self.device.allocate(pixels.len())?;
         self.device.write(address, pixels)?;
-        self.pool = Some(self.session.buffers.add("image pool", pixels.len(), Life::Kept));
+        let view = self.session.buffers.add("image pool", pixels.len(), Life::Kept);
+        self.pool = Some(Pool { view, bytes: pixels.len(), unit });
         self.kept.push(address);
         Ok(true)
     }

@@ -2,16 +2,17 @@
 // and class token, and the gradients of the last two.
 //   keep_sets   keep[b] = the `kept` smallest of (word p of Philox at (step, b), p) over the patches p, ascending in p
 //   cut         rows[b, j, (c, y, x)] = (pixel / 255 - mean_c) / std_c of patch keep[b, j] (or j) of image index[b] (or b)
-//   crop_flip   antialiased bicubic (Catmull-Rom) resampling of a crop to S x S, along rows first, weights of 16 bits, each direction
-//               rounded to bytes, as PIL's resize does; mirrored where asked
+//   crop_flip   antialiased bicubic (Catmull-Rom) resampling of a crop to S x S, along rows first, weights of 16 bits, each
+//               direction rounded to bytes, as PIL's resize does; mirrored where asked
 //   place       tokens[b, 0] = class + positions[0] where there is a class token; after it
 //               tokens[b, j] = rows[b, j] + positions[keep[b, j]]
 //   unplace_*   grad_rows = the patches' part of grad_tokens, rounded; grad_class = sum over b of grad_tokens[b, 0];
 //               grad_positions[p] = sum of grad_tokens over the samples that kept p
-// Arguments: pixels u8[N, S, S, 3] (into crop_flip pictures of any size, which begin at multiples of `unit`
-// pixels); index u32[B] or null; places u32[B] in units; step u32[2] (low, high); keep u32[B, kept] or null (all, in order);
-// rows real[B kept, 3PP] out of cut, float[B kept, C] into place; crops float[B, 6] (left, top, width, height, 1 where
-// mirrored, pixels of a row); positions float[G (+ 1), C]; tokens, grad_tokens float[B, T, C] with T = kept (+ 1); grad_rows real[B kept, C].
+// Arguments: pixels u8[N, S, S, 3] (into crop_flip pictures of any size, which begin at multiples of `unit` pixels); index
+// u32[B] or null; places u32[B] in units; step u32[2] (low, high); keep u32[B, kept] or null (all, in order); rows
+// real[B kept, 3PP] out of cut, float[B kept, C] into place; crops float[B, 6] (left, top, width, height, 1 where mirrored,
+// pixels of a row); positions float[G (+ 1), C]; tokens, grad_tokens float[B, T, C] with T = kept (+ 1); grad_rows
+// real[B kept, C].
 // Decomposition: keep_sets a block a sample, the rank of a patch counted in shared memory. cut, crop_flip, place, unplace_rows:
 // a thread handles a few adjacent pixels (all channels) or columns, flat over everything. unplace_sums: a block sums a column
 // tile of one position over a slab of samples (those that kept it are listed first, found by bisection); unplace_merge adds

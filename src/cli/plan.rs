@@ -121,8 +121,8 @@ fn packs(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Error> {
         let least = min_area * 100.0;
         writeln!(
             out,
-            "            crops of down to {least} % of pictures packed at {pack} px are enlarged to {image} px where small; state a \
-             larger `data.pack_side`"
+            "            crops down to {least} % of the area of pictures packed at {pack} px: small ones are enlarged to {image} px; \
+             state a larger `data.pack_side`"
         )?;
     }
     Ok(())

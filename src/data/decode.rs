@@ -1,8 +1,8 @@
 //! Image files to RGB pixels: central squares, or whole pictures.
 //!
-//! Input: the bytes of a JPEG, PNG or WebP file. Output: a picture as a [`Frame`] takes it. Invariants: the kind is read from the bytes, not the
-//! name; grey becomes RGB, transparency is laid over white, 16 bits become 8; a broken file is a reason in words, never a panic.
-//! Must not know: where the bytes came from, packs.
+//! Input: the bytes of a JPEG, PNG or WebP file. Output: a picture as a [`Frame`] takes it. Invariants: the kind is read from the
+//! bytes, not the name; grey becomes RGB, transparency is laid over white, 16 bits become 8; a broken file is a reason in words,
+//! never a panic. Must not know: where the bytes came from, packs beyond their frame.
 
 use std::io::Cursor;
 

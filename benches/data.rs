@@ -6,7 +6,7 @@ use std::io::Cursor;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::{DynamicImage, ImageFormat, RgbImage};
 use scaledown::data::scenes::{Variant, World};
-use scaledown::data::{Augmenter, Decoder, Philox, SampleOrder, Stream, Tokenizer};
+use scaledown::data::{Augmenter, Decoder, Philox, PictureView, SampleOrder, Stream, Tokenizer};
 use scaledown::run::{Augmentation, TokenizerConfig};
 
 fn rendering(criterion: &mut Criterion) {
@@ -51,15 +51,16 @@ fn decoding(criterion: &mut Criterion) {
 }
 
 fn drawing(criterion: &mut Criterion) {
-    let image = World::new(1).training(4).render(32);
+    let image = World::new(1).training(4).render(53);
     let mut group = criterion.benchmark_group("draw");
     group.throughput(Throughput::Elements(1));
     let augmenter = Augmenter::new(Augmentation::CropFlip { min_area: 0.5, flip: 0.5 }, 32).expect("crop_flip is built");
-    let (philox, mut out, mut step) = (Philox::new(1, Stream::Augment), vec![0; image.len()], 0);
-    group.bench_function("crop_flip, side 32", |bencher| {
+    let (philox, mut out, mut step) = (Philox::new(1, Stream::Augment), vec![0; 32 * 32 * 3], 0);
+    let picture = PictureView { width: 53, height: 53, pixels: &image };
+    group.bench_function("crop_flip, side 53 to 32", |bencher| {
         bencher.iter(|| {
             step += 1;
-            augmenter.apply(&image, &mut philox.at(step, 0), &mut out);
+            augmenter.apply(picture, &mut philox.at(step, 0), &mut out);
         });
     });
     // 7,919 does not divide the pool: some batches straddle two passes.

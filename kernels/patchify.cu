@@ -2,14 +2,17 @@
 // and class token, and the gradients of the last two.
 //   keep_sets   keep[b] = the `kept` smallest of (word p of Philox at (step, b), p) over the patches p, ascending in p
 //   cut         rows[b, j, (c, y, x)] = (pixel / 255 - mean_c) / std_c of patch keep[b, j] (or j) of image index[b] (or b)
-//   crop_flip   bilinear resampling of a crop to the whole side in 8.8 fixed point, mirrored where asked
+//   crop_flip   antialiased bicubic (Catmull-Rom) resampling of a crop to S x S, along rows first, weights of 16 bits, each
+//               direction rounded to bytes, as PIL's resize does; mirrored where asked
 //   place       tokens[b, 0] = class + positions[0] where there is a class token; after it
 //               tokens[b, j] = rows[b, j] + positions[keep[b, j]]
 //   unplace_*   grad_rows = the patches' part of grad_tokens, rounded; grad_class = sum over b of grad_tokens[b, 0];
 //               grad_positions[p] = sum of grad_tokens over the samples that kept p
-// Arguments: pixels u8[N, S, S, 3]; index u32[B] or null; step u32[2] (low, high); keep u32[B, kept] or null (all, in order);
-// rows real[B kept, 3PP] out of cut, float[B kept, C] into place; crops float[B, 5] (left, top, width, height, 1 where
-// mirrored); positions float[G (+ 1), C]; tokens, grad_tokens float[B, T, C] with T = kept (+ 1); grad_rows real[B kept, C].
+// Arguments: pixels u8[N, S, S, 3] (into crop_flip pictures of any size, which begin at multiples of `unit` pixels); index
+// u32[B] or null; places u32[B] in units; step u32[2] (low, high); keep u32[B, kept] or null (all, in order); rows
+// real[B kept, 3PP] out of cut, float[B kept, C] into place; crops float[B, 6] (left, top, width, height, 1 where mirrored,
+// pixels of a row); positions float[G (+ 1), C]; tokens, grad_tokens float[B, T, C] with T = kept (+ 1); grad_rows
+// real[B kept, C].
 // Decomposition: keep_sets a block a sample, the rank of a patch counted in shared memory. cut, crop_flip, place, unplace_rows:
 // a thread handles a few adjacent pixels (all channels) or columns, flat over everything. unplace_sums: a block sums a column
 // tile of one position over a slab of samples (those that kept it are listed first, found by bisection); unplace_merge adds
@@ -121,40 +124,70 @@ KERNEL(THREADS) patchify_cut(const u8* __restrict__ pixels, const u32* __restric
     else cut<1>(pixels, index, keep, rows, side, patch, kept, num_rows, channels);
 }
 
-// Source positions and weight (of 256) of one output coordinate.
-struct Tap {
-    u32 from, to, weight;
-};
-DEV Tap tap(u32 output, float start, float length, u32 side) {
-    float step = __fdiv_rn(length, (float)side);
-    float centre = __fsub_rn(__fadd_rn(start, __fmul_rn(__fadd_rn((float)output, 0.5f), step)), 0.5f);
-    float at = fminf(fmaxf(centre, 0.0f), (float)(side - 1));
-    u32 from = (u32)at;
-    Tap t = {from, min(from + 1, side - 1), (u32)__fmul_rn(__fsub_rn(at, (float)from), 256.0f)};
-    return t;
-}
+// Pixels of a direction that an output pixel is made of at most: crops are up to 9.5 output sides long.
+#define TAPS 40
 
-template <int N> DEV void crop_flip(u32 side, u32 num_lines, const u8* pixels, const u32* index, const float* crops, u8* out) {
+// Adjacent source pixels of one output coordinate and their weights, which sum to about 2^16.
+struct Taps {
+    u32 first, count;
+    int weights[TAPS];
+};
+DEV float catmull_rom(float at) {
+    float x = fabsf(at);
+    if (x < 1.0f) return __fadd_rn(__fmul_rn(__fmul_rn(__fsub_rn(__fmul_rn(1.5f, x), 2.5f), x), x), 1.0f);
+    if (x < 2.0f) {
+        float square = __fsub_rn(__fmul_rn(__fsub_rn(5.0f, x), x), 8.0f);
+        return __fmul_rn(__fadd_rn(__fmul_rn(square, x), 4.0f), 0.5f);
+    }
+    return 0.0f;
+}
+DEV float tap_weight(u32 pixel, float centre, float inverse) {
+    return catmull_rom(__fmul_rn(__fadd_rn(__fsub_rn((float)pixel, centre), 0.5f), inverse));
+}
+DEV void fill_taps(Taps& taps, u32 output, float start, float length, u32 side) {
+    float scale = __fdiv_rn(length, (float)side), coarser = fmaxf(scale, 1.0f);
+    float inverse = __fdiv_rn(1.0f, coarser), reach = __fmul_rn(2.0f, coarser);
+    float centre = __fadd_rn(start, __fmul_rn(__fadd_rn((float)output, 0.5f), scale));
+    taps.first = (u32)fmaxf(__fadd_rn(__fsub_rn(centre, reach), 0.5f), floorf(start));
+    u32 end = (u32)fminf(__fadd_rn(__fadd_rn(centre, reach), 0.5f), ceilf(__fadd_rn(start, length)));
+    taps.count = min(end - taps.first, (u32)TAPS);
+    float sum = 0.0f;
+    for (u32 i = 0; i < taps.count; i++) sum = __fadd_rn(sum, tap_weight(taps.first + i, centre, inverse));
+    float to_fixed = __fdiv_rn(65536.0f, sum);
+    for (u32 i = 0; i < taps.count; i++) {
+        float weight = __fmul_rn(tap_weight(taps.first + i, centre, inverse), to_fixed);
+        taps.weights[i] = (int)__fadd_rn(weight, weight < 0.0f ? -0.5f : 0.5f);
+    }
+}
+DEV int rounded_byte(int sum) { return min(max((sum + (1 << 15)) >> 16, 0), 255); }
+
+template <int N>
+DEV void crop_flip(u32 side, u32 unit, u32 num_lines, const u8* pixels, const u32* places, const float* crops, u8* out) {
     u32 i = blockIdx.x * THREADS + threadIdx.x, line = i / (side / N);
     if (line >= num_lines) return;
     u32 first = i % (side / N) * N, sample = line / side;
-    const float* crop = crops + (size_t)sample * 5;
+    const float* crop = crops + (size_t)sample * 6;
     bool is_flipped = crop[4] != 0.0f;
-    const u8* image = pixels + (size_t)(index ? index[sample] : sample) * side * side * 3;
-    Tap row = tap(line % side, crop[1], crop[3], side);
-    const u8 *upper = image + (size_t)row.from * side * 3, *lower = image + (size_t)row.to * side * 3;
+    u32 row_bytes = (u32)crop[5] * 3;
+    const u8* image = pixels + (size_t)places[sample] * unit * 3;
+    Taps rows, columns;
+    fill_taps(rows, line % side, crop[1], crop[3], side);
     u8 bytes[3 * N];
 #pragma unroll
     for (int i = 0; i < N; i++) {
         u32 x = first + i;
-        Tap column = tap(is_flipped ? side - 1 - x : x, crop[0], crop[2], side);
-#pragma unroll
-        for (int c = 0; c < 3; c++) {
-            u32 a = column.from * 3 + c, b = column.to * 3 + c;
-            u32 left = upper[a] * (256 - row.weight) + lower[a] * row.weight;
-            u32 right = upper[b] * (256 - row.weight) + lower[b] * row.weight;
-            bytes[3 * i + c] = (u8)((left * (256 - column.weight) + right * column.weight + (1u << 15)) >> 16);
+        fill_taps(columns, is_flipped ? side - 1 - x : x, crop[0], crop[2], side);
+        int sums[3] = {0, 0, 0};
+        for (u32 row = 0; row < rows.count; row++) {
+            const u8* from = image + (size_t)(rows.first + row) * row_bytes + columns.first * 3;
+            int narrowed[3] = {0, 0, 0};
+            for (u32 column = 0; column < columns.count; column++) {
+                int weight = columns.weights[column];
+                for (int c = 0; c < 3; c++) narrowed[c] += (int)from[column * 3 + c] * weight;
+            }
+            for (int c = 0; c < 3; c++) sums[c] += rounded_byte(narrowed[c]) * rows.weights[row];
         }
+        for (int c = 0; c < 3; c++) bytes[3 * i + c] = (u8)rounded_byte(sums[c]);
     }
     u8* to = out + ((size_t)line * side + first) * 3;
 #pragma unroll
@@ -167,10 +200,10 @@ template <int N> DEV void crop_flip(u32 side, u32 num_lines, const u8* pixels, c
 }
 
 // `pack` adjacent pixels a thread: 4 or 1. `num_lines` is B S.
-KERNEL(THREADS) patchify_crop_flip(u32 side, u32 num_lines, const u8* __restrict__ pixels, const u32* __restrict__ index,
-                                   const float* __restrict__ crops, u8* __restrict__ out, u32 pack) {
-    if (pack == 4) crop_flip<4>(side, num_lines, pixels, index, crops, out);
-    else crop_flip<1>(side, num_lines, pixels, index, crops, out);
+KERNEL(THREADS) patchify_crop_flip(u32 side, u32 unit, u32 num_lines, const u8* __restrict__ pixels,
+                                   const u32* __restrict__ places, const float* __restrict__ crops, u8* __restrict__ out, u32 pack) {
+    if (pack == 4) crop_flip<4>(side, unit, num_lines, pixels, places, crops, out);
+    else crop_flip<1>(side, unit, num_lines, pixels, places, crops, out);
 }
 
 template <int N>

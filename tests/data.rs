@@ -10,8 +10,8 @@ use std::sync::Arc;
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use scaledown::data::scenes::{Variant, World};
 use scaledown::data::{
-    Batch, BatchSource, DataError, Pack, PackSummary, PackTask, SkipKind, Tokenizer, contact_sheet, count, fingerprint, pack_eval,
-    pack_training, prompt,
+    Augmenter, Batch, BatchSource, DataError, Frame, Pack, PackSummary, PackTask, SkipKind, Tokenizer, contact_sheet, count,
+    fingerprint, pack_eval, pack_training, prompt,
 };
 use scaledown::run::{Augmentation, DataSource, EvalSource, TokenizerConfig};
 
@@ -43,7 +43,7 @@ fn webdataset(paths: &[&Path]) -> DataSource {
 }
 
 fn pack(source: &DataSource, side: usize, dir: &Path) -> Result<PackSummary, DataError> {
-    pack_training(source, None, side, dir, &|_, _| {})
+    pack_training(source, None, Frame::centre(side), dir, &|_, _| {})
 }
 
 /// All files of a folder with their bytes.
@@ -114,6 +114,112 @@ fn good_samples_are_packed_and_bad_ones_counted_and_listed() {
     let error = pack.field_values("clip_score").unwrap_err().to_string();
     assert_eq!(error, "no numeric field `clip_score` in the metadata, expected one of `similarity`, `width`");
     assert_eq!(pack.skipped(), &summary.skips);
+}
+
+/// A pool is packed twice where some runs crop and others do not; a subset made on one pack is read on the other.
+#[test]
+fn packs_of_every_frame_hold_the_same_samples() {
+    let dir = tempfile::tempdir().unwrap();
+    let shards: Vec<PathBuf> = ["0.tar", "1.tar"].iter().map(|name| dir.path().join(name)).collect();
+    shards.iter().for_each(|path| mixed_shard(path));
+    let table = dir.path().join("t.csv");
+    std::fs::write(dir.path().join("wide.png"), encoded(RgbImage::from_pixel(90, 20, Rgb([1, 2, 3])), ImageFormat::Png)).unwrap();
+    std::fs::write(dir.path().join("bad.png"), b"no picture").unwrap();
+    std::fs::write(&table, "path,text,score\nwide.png,a,1\nbad.png,b,2\nnone.png,c,3\nwide.png,,4\nwide.png,e,5\n").unwrap();
+    let table = DataSource::Table {
+        file: table.to_string_lossy().into_owned(),
+        image_column: "path".into(),
+        caption_column: "text".into(),
+    };
+    let shards = webdataset(&[&shards[0], &shards[1]]);
+    for (name, source, size) in
+        [("tar", shards, Some(17)), ("table", table, None), ("scenes", DataSource::Scenes { world_seed: 3 }, Some(20))]
+    {
+        let [squares, whole] = [Frame::centre(16), Frame::whole(27)].map(|frame| {
+            let path = dir.path().join(format!("{name} {frame:?}"));
+            pack_training(&source, size, frame, &path, &|_, _| {}).unwrap();
+            let mut header: serde_json::Value = serde_json::from_slice(&std::fs::read(path.join("pack.json")).unwrap()).unwrap();
+            let framing = header.as_object_mut().unwrap().remove("framing");
+            assert_eq!((header["side"].take(), framing.is_some()), (frame.side.into(), frame == Frame::whole(27)));
+            let others = ["images.u8", "sizes.u32", "pack.json"];
+            let files: Vec<_> = files(&path).into_iter().filter(|(name, _)| !others.contains(&name.as_str())).collect();
+            assert!(files.len() >= 3);
+            (header, files)
+        });
+        assert_eq!(squares.0, whole.0, "{name}: samples, fields and what is left out");
+        assert!(squares.1 == whole.1, "{name}: captions, labels and values");
+    }
+}
+
+/// Pictures of a pack of whole ones are those of the files, whatever their aspect.
+#[test]
+fn whole_pictures_are_packed_with_their_sizes() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = dir.path().join("0.tar");
+    let small = RgbImage::from_fn(20, 31, |x, y| Rgb([x as u8, y as u8, 9]));
+    let wide = RgbImage::from_fn(200, 50, |x, _| Rgb([if x < 100 { 0 } else { 255 }; 3]));
+    let file = |image: &RgbImage| encoded(image.clone(), ImageFormat::Png);
+    write_tar(
+        &shard,
+        &[("0.png", file(&small)), ("0.txt", b"small".to_vec()), ("1.png", file(&wide)), ("1.txt", b"wide".to_vec())],
+    );
+    let path = dir.path().join("pack");
+    pack_training(&webdataset(&[&shard]), None, Frame::whole(32), &path, &|_, _| {}).unwrap();
+    let pack = Pack::open(&path).unwrap();
+    let picture = pack.picture(0);
+    assert_eq!((picture.width, picture.height, picture.pixels), (20, 31, small.as_raw().as_slice()));
+    let picture = pack.picture(1);
+    assert_eq!((picture.width, picture.height), (64, 16));
+    assert!(picture.pixels[..3] == [0; 3] && picture.pixels[picture.pixels.len() - 3..] == [255; 3], "both ends are there");
+    contact_sheet(&pack, 2, &dir.path().join("sheet.png")).unwrap();
+    // A size that does not fit its place is damage.
+    let mut sizes = std::fs::read(path.join("sizes.u32")).unwrap();
+    sizes[0] = 60;
+    std::fs::write(path.join("sizes.u32"), sizes).unwrap();
+    let error = Pack::open(&path).unwrap_err().to_string();
+    assert!(error.contains("a picture of 60 x 31 pixels, expected at most 1024 in all"), "{error}");
+}
+
+/// Batches of crops are made from whole pictures, on the host as by the places that a device is given.
+#[test]
+fn batches_crop_whole_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = dir.path().join("0.tar");
+    let wide = RgbImage::from_fn(120, 60, |x, _| Rgb([(x * 2) as u8, 0, 0]));
+    let members: Vec<(String, Vec<u8>)> = (0..8)
+        .flat_map(|i| [(format!("{i}.png"), encoded(wide.clone(), ImageFormat::Png)), (format!("{i}.txt"), b"wide".to_vec())])
+        .collect();
+    let members: Vec<(&str, Vec<u8>)> = members.iter().map(|(name, bytes)| (name.as_str(), bytes.clone())).collect();
+    write_tar(&shard, &members);
+    pack_training(&webdataset(&[&shard]), None, Frame::whole(32), dir.path(), &|_, _| {}).unwrap();
+    let pack = Arc::new(Pack::open(dir.path()).unwrap());
+    let tokenizer = Tokenizer::train(&TokenizerConfig::Bpe { vocab_size: 300 }, ["wide"]).unwrap();
+    let encoded = Arc::new(tokenizer.encode_all(&["wide"; 8], 4));
+    let subset: Vec<u32> = (0..8).collect();
+    let crop = Augmentation::CropFlip { min_area: 0.2, flip: 0.0 };
+    let source = |augmentation| {
+        let augmenter = Augmenter::new(augmentation, 16).unwrap();
+        BatchSource::new(Arc::clone(&pack), Arc::clone(&encoded), subset.clone(), augmenter, 4)
+    };
+    assert!(source(Augmentation::None).is_err(), "whole pictures are no images of 16 x 16");
+    let source = source(crop).unwrap();
+    // 45 x 22 pixels each, in 62 units.
+    assert_eq!((source.side(), source.pool_unit(), source.pool_images().len()), (16, 16, 8 * 62 * 16 * 3));
+    let (mut batch, mut placed) = (Batch::default(), Batch::default());
+    let (mut places, mut crops) = (Vec::new(), Vec::new());
+    let (mut darkest, mut brightest) = (255, 0);
+    for step in 0..40 {
+        source.fill(step, 8, &mut batch);
+        source.fill_places(step, 8, &mut placed, &mut places, &mut crops);
+        assert_eq!((batch.images.len(), crops.len()), (8 * 16 * 16 * 3, 8 * 6));
+        assert_eq!(batch.samples, placed.samples);
+        assert!(places.iter().zip(&batch.samples).all(|(place, sample)| *place == 62 * sample));
+        let reds = batch.images.iter().step_by(3);
+        darkest = darkest.min(*reds.clone().min().unwrap());
+        brightest = brightest.max(*reds.max().unwrap());
+    }
+    // The central square of the source holds 60 to 178: crops see the ends of the whole picture.
+    assert!(darkest < 10 && brightest > 228, "{darkest} {brightest}");
 }
 
 #[test]
@@ -198,7 +304,7 @@ fn pools_nest_and_one_too_large_is_refused() {
     assert_eq!(count(&source).unwrap(), Some(30));
     let captions = |size: Option<u64>| -> Vec<String> {
         let out = tempfile::tempdir().unwrap();
-        pack_training(&source, size, 8, out.path(), &|_, _| {}).unwrap();
+        pack_training(&source, size, Frame::centre(8), out.path(), &|_, _| {}).unwrap();
         let pack = Pack::open(out.path()).unwrap();
         (0..pack.len()).map(|sample| pack.caption(sample).to_owned()).collect()
     };
@@ -209,14 +315,14 @@ fn pools_nest_and_one_too_large_is_refused() {
         captions.iter().map(|caption| all.iter().position(|known| known == caption).unwrap()).collect::<Vec<_>>()
     };
     assert!(order(&large).is_sorted(), "packed in the order of the files");
-    let error = pack_training(&source, Some(31), 8, &dir.path().join("pack"), &|_, _| {}).unwrap_err().to_string();
+    let error = pack_training(&source, Some(31), Frame::centre(8), &dir.path().join("pack"), &|_, _| {}).unwrap_err().to_string();
     assert_eq!(error, "a pool of 31 samples was asked for, the source has 30");
 }
 
 #[test]
 fn a_damaged_pack_is_refused_with_the_file_at_fault() {
     let dir = tempfile::tempdir().unwrap();
-    pack_training(&DataSource::Scenes { world_seed: 1 }, Some(4), 16, dir.path(), &|_, _| {}).unwrap();
+    pack_training(&DataSource::Scenes { world_seed: 1 }, Some(4), Frame::centre(16), dir.path(), &|_, _| {}).unwrap();
     let originals = files(dir.path());
     for (name, bytes) in &originals {
         let path = dir.path().join(name);
@@ -315,7 +421,8 @@ fn a_folder_that_cannot_be_read_is_an_error_with_its_path() {
 #[test]
 fn scenes_in_a_pack_are_the_scenes_alone() {
     let dir = tempfile::tempdir().unwrap();
-    let summary = pack_training(&DataSource::Scenes { world_seed: 9 }, Some(600), 32, dir.path(), &|_, _| {}).unwrap();
+    let summary =
+        pack_training(&DataSource::Scenes { world_seed: 9 }, Some(600), Frame::centre(32), dir.path(), &|_, _| {}).unwrap();
     assert_eq!(summary.samples, 600);
     let (pack, world) = (Pack::open(dir.path()).unwrap(), World::new(9));
     for sample in [0usize, 511, 512, 599] {
@@ -324,7 +431,9 @@ fn scenes_in_a_pack_are_the_scenes_alone() {
         assert_eq!((pack.caption(sample), pack.label(sample)), (scene.captions[0].as_str(), Some(scene.label)));
         assert_eq!(pack.field(sample, "quality"), Some(scene.quality));
     }
-    let error = pack_training(&DataSource::Scenes { world_seed: 9 }, None, 32, dir.path(), &|_, _| {}).unwrap_err().to_string();
+    let error = pack_training(&DataSource::Scenes { world_seed: 9 }, None, Frame::centre(32), dir.path(), &|_, _| {})
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("needs a size"), "{error}");
     let source = EvalSource::Scenes { world_seed: 9, variant: "sketch".into(), samples: 160 };
     pack_eval(&source, 32, &dir.path().join("eval"), &|_, _| {}).unwrap();
@@ -338,14 +447,14 @@ fn scenes_in_a_pack_are_the_scenes_alone() {
 #[test]
 fn batches_are_the_same_from_the_start_and_from_any_step_with_any_threads() {
     let dir = tempfile::tempdir().unwrap();
-    pack_training(&DataSource::Scenes { world_seed: 2 }, Some(100), 32, dir.path(), &|_, _| {}).unwrap();
+    pack_training(&DataSource::Scenes { world_seed: 2 }, Some(100), Frame::centre(32), dir.path(), &|_, _| {}).unwrap();
     let pack = Arc::new(Pack::open(dir.path()).unwrap());
     let captions: Vec<&str> = (0..pack.len()).map(|sample| pack.caption(sample)).collect();
     let tokenizer = Tokenizer::train(&TokenizerConfig::Bpe { vocab_size: 400 }, captions.iter().copied()).unwrap();
     let encoded = Arc::new(tokenizer.encode_all(&captions, 12));
     let subset: Vec<u32> = (0..90).filter(|i| i % 3 != 0).collect();
-    let augmentation = Augmentation::CropFlip { min_area: 0.5, flip: 0.5 };
-    let source = || BatchSource::new(Arc::clone(&pack), Arc::clone(&encoded), subset.clone(), augmentation, 4).unwrap();
+    let augmenter = Augmenter::new(Augmentation::CropFlip { min_area: 0.5, flip: 0.5 }, 32).unwrap();
+    let source = || BatchSource::new(Arc::clone(&pack), Arc::clone(&encoded), subset.clone(), augmenter, 4).unwrap();
 
     let (streamed, mut batch) = (source(), Batch::default());
     let all: Vec<Batch> = (0..9)
@@ -407,7 +516,8 @@ fn tokenizers_train_alike_twice_and_read_back() {
 #[test]
 fn a_contact_sheet_is_a_png_with_its_captions_beside_it() {
     let dir = tempfile::tempdir().unwrap();
-    pack_training(&DataSource::Scenes { world_seed: 1 }, Some(10), 32, &dir.path().join("pack"), &|_, _| {}).unwrap();
+    pack_training(&DataSource::Scenes { world_seed: 1 }, Some(10), Frame::centre(32), &dir.path().join("pack"), &|_, _| {})
+        .unwrap();
     let (pack, sheet) = (Pack::open(&dir.path().join("pack")).unwrap(), dir.path().join("sheet.png"));
     contact_sheet(&pack, 7, &sheet).unwrap();
     let image = image::open(&sheet).unwrap().into_rgb8();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use scaledown::data::{BatchSource, Pack, Tokenizer, pack_training};
+use scaledown::data::{Augmenter, BatchSource, Frame, Pack, Tokenizer, pack_training};
 use scaledown::run::{
     Activation, Augmentation, DataSource, DecayScale, DeviceKind, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig,
     Pooling, Precision, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
@@ -55,7 +55,7 @@ fn flip(unmasked_tuning: f64) -> TrainConfig {
 fn batches(folder: &Path) -> BatchSource {
     if !folder.join("pool").exists() {
         let source = DataSource::Scenes { world_seed: 2 };
-        pack_training(&source, Some(60), 16, &folder.join("pool"), &|_, _| {}).expect("scenes are rendered");
+        pack_training(&source, Some(60), Frame::centre(16), &folder.join("pool"), &|_, _| {}).expect("scenes are rendered");
     }
     let pack = Arc::new(Pack::open(&folder.join("pool")).expect("a pool was packed"));
     let captions: Vec<&str> = (0..pack.len()).map(|sample| pack.caption(sample)).collect();
@@ -63,7 +63,8 @@ fn batches(folder: &Path) -> BatchSource {
     let tokenizer = Tokenizer::train(&config, captions.iter().copied()).expect("captions are enough");
     let encoded = Arc::new(tokenizer.encode_all(&captions, CONTEXT));
     let subset = (0..pack.len() as u32).collect();
-    BatchSource::new(pack, encoded, subset, Augmentation::None, SEED).expect("all of one data set")
+    BatchSource::new(pack, encoded, subset, Augmenter::new(Augmentation::None, 16).expect("nothing to build"), SEED)
+        .expect("all of one data set")
 }
 
 /// Trains, stopping after the steps in `stops` and going on each time.

@@ -94,7 +94,7 @@ fn on_gpu(
 ) -> Result<Vec<f64>, Error> {
     const GROUP: usize = 10;
     let mut step = backend::prepare(program.clone(), initial_parameters(program, 0), placement, Some((train, 0)))?;
-    if step.hold_pool(&batch.images)? {
+    if step.hold_pool(&batch.images, args.image_size * args.image_size)? {
         batch.images = Vec::new();
         batch.index = (0_u32..).take(args.batch).collect();
     }

@@ -98,7 +98,8 @@ fn inspect(
 
 fn describe(pack: &Pack, out: &mut dyn Write) -> Result<(), Error> {
     let (samples, captions) = (counted(pack.len(), "sample"), counted(pack.caption_count(), "caption"));
-    writeln!(out, "  {samples} of {}x{} pixels, {captions}", pack.side(), pack.side())?;
+    let (side, what) = (pack.side(), if pack.frame().framing.is_centre() { "" } else { "whole pictures of at most " });
+    writeln!(out, "  {samples} of {what}{side}x{side} pixels, {captions}")?;
     if pack.has_labels() {
         writeln!(out, "  {} classes, {} templates", pack.classnames().len(), pack.templates().len())?;
     }

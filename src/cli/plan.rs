@@ -10,9 +10,9 @@ use super::estimate;
 use super::experiment::{Loaded, expanded};
 use crate::error::Error;
 use crate::grid::Expansion;
-use crate::plan::{self, Key};
+use crate::plan::{self, JobSpec, Key};
 use crate::progress::duration;
-use crate::run::{DecayScale, LossConfig, OptimizerConfig, RunConfig, TrainConfig, counted};
+use crate::run::{Augmentation, DecayScale, LossConfig, OptimizerConfig, RunConfig, TrainConfig, counted};
 use crate::store::Store;
 use crate::trainer::cost::planned_bytes;
 
@@ -136,6 +136,7 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
         writeln!(out, "memory      about {mib:.0} MiB for the largest batch")?;
     }
     trainings(loaded, out)?;
+    packs(loaded, out)?;
     let estimate = estimate::estimate(loaded, store, finished, &gmacs);
     match estimate.seconds {
         Some(seconds) => {
@@ -190,6 +191,47 @@ fn training(train: &TrainConfig) -> String {
     format!(
         "{optimizer}, rate {lr} after {warmup_steps} steps of linear warm-up, cosine to 0 at step {steps}, {decay}, {clip}{loss}"
     )
+}
+
+/// The training pools, with the bytes of their images (which a GPU holds where they fit), and the crops that will be enlarged.
+fn packs(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Error> {
+    let mut title = "pools";
+    for (index, job) in loaded.plan.jobs().enumerate() {
+        let JobSpec::Dataset(spec) = &job.spec else { continue };
+        let bytes = spec.size.map_or(String::new(), |size| {
+            #[expect(clippy::cast_precision_loss, reason = "a display value")]
+            let mib = size as f64 * (spec.image_size * spec.image_size * 3) as f64 / 1_048_576.0;
+            let most = if spec.framing.is_centre() { "" } else { "at most " };
+            format!(", {most}{mib:.0} MiB of images")
+        });
+        writeln!(out, "{title:<12}{}{bytes}", loaded.plan.label(index))?;
+        title = "";
+    }
+    let mut enlarged: Vec<(usize, usize, f64)> = Vec::new();
+    for parts in (0..loaded.expansion.runs().len()).map(|run| loaded.expansion.parts(run)) {
+        let crop = (parts.data.pack_side, parts.model.image_size, parts.train.strategy.augmentation.min_area());
+        if let (Some(pack), image, Some(min_area)) = crop
+            && enlarges(pack, image, min_area)
+            && !enlarged.contains(&(pack, image, min_area))
+        {
+            enlarged.push((pack, image, min_area));
+        }
+    }
+    for (pack, image, min_area) in enlarged {
+        let least = min_area * 100.0;
+        writeln!(
+            out,
+            "            crops down to {least} % of the area of pictures packed at {pack} px: small ones are enlarged to {image} px; \
+             state a larger `data.pack_side`"
+        )?;
+    }
+    Ok(())
+}
+
+/// Whether the narrowest of the smallest crops has fewer pixels across than the model sees.
+#[expect(clippy::cast_precision_loss, reason = "sides below 2^20")]
+fn enlarges(pack_side: usize, image_size: usize, min_area: f64) -> bool {
+    pack_side as f64 * (min_area / Augmentation::CROP_RATIO).sqrt() < image_size as f64 * (1.0 - 1e-9)
 }
 
 fn axes(loaded: &Loaded) -> String {

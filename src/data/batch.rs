@@ -9,11 +9,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::run::Augmentation;
-
 use super::augment::Augmenter;
 use super::order::SampleOrder;
-use super::pack::Pack;
+use super::pack::{Frame, Pack};
 use super::philox::{Philox, Stream};
 use super::tokenizer::EncodedCaptions;
 use super::{DataError, DataResult};
@@ -50,12 +48,13 @@ pub struct BatchSource {
 impl BatchSource {
     /// The batches that a seed draws from a subset of a pack. `captions` are the pack's first captions, one a sample.
     ///
-    /// **Errors**: an empty subset; an augmentation that is not built; captions of another length than the pack.
+    /// **Errors**: an empty subset; captions of another length than the pack; pictures that the augmenter does not make images
+    /// of its side of.
     pub fn new(
         pack: Arc<Pack>,
         captions: Arc<EncodedCaptions>,
         subset: Vec<u32>,
-        augmentation: Augmentation,
+        augmenter: Augmenter,
         seed: u64,
     ) -> DataResult<Self> {
         if captions.len() != pack.len() || subset.iter().any(|&sample| sample as usize >= pack.len()) {
@@ -71,14 +70,18 @@ impl BatchSource {
             return Err(DataError::Unsupported { what: "captions of 0 tokens: the end token needs a place".to_owned() });
         }
         let order = SampleOrder::new(seed, subset.len())?;
-        let augmenter = Augmenter::new(augmentation, pack.side())?;
+        if augmenter.is_identity() && pack.frame() != Frame::centre(augmenter.side()) {
+            let (frame, side) = (pack.frame(), augmenter.side());
+            let what = format!("pictures packed as {:?} at {}, images of {side} without a crop", frame.framing, frame.side);
+            return Err(DataError::Unsupported { what });
+        }
         Ok(Self { pack, captions, subset, order, augmenter, philox: Philox::new(seed, Stream::Augment) })
     }
 
     /// Side of the images (S), pixels.
     #[must_use]
     pub fn side(&self) -> usize {
-        self.pack.side()
+        self.augmenter.side()
     }
 
     /// Tokens a caption is padded to (T).
@@ -121,18 +124,31 @@ impl BatchSource {
         }
     }
 
-    /// All images of the pack, one after another. **Shapes**: \[N, S, S, 3\].
+    /// The bytes of all images of the pack, as [`Pack::images`] has them.
     #[must_use]
     pub fn pool_images(&self) -> &[u8] {
         self.pack.images()
     }
 
-    /// As [`Self::fill`] without the pixels, for a device that holds [`Self::pool_images`]: `crops` says how each image is cut
-    /// out of its pool image, and is empty where images pass unchanged. **Shapes**: \[B, 5\].
-    pub fn fill_places(&self, step: u64, batch_size: usize, batch: &mut Batch, crops: &mut Vec<f32>) {
+    /// Pixels that the beginnings of the pool's images are multiples of.
+    #[must_use]
+    pub fn pool_unit(&self) -> usize {
+        self.pack.unit()
+    }
+
+    /// As [`Self::fill`] without the pixels, for a device that holds [`Self::pool_images`]: `places` says where each image begins,
+    /// in units of [`Self::pool_unit`] pixels; `crops` how it is cut out of its pool image, as [`Augmenter::crop`] gives it, and
+    /// is empty where images pass unchanged. **Shapes**: \[B\], \[B, 6\].
+    pub fn fill_places(&self, step: u64, batch_size: usize, batch: &mut Batch, places: &mut Vec<u32>, crops: &mut Vec<f32>) {
         self.fill_captions(step, batch_size, batch);
+        let place = |&sample: &u32| u32::try_from(self.pack.place(sample as usize)).expect("a device holds below 2^32 units");
+        places.clear();
+        places.extend(batch.samples.iter().map(place));
+        let crop = |(place, &sample): (usize, &u32)| {
+            self.augmenter.crop(self.pack.size(sample as usize), &mut self.philox.at(step, place as u32))
+        };
         crops.clear();
-        crops.extend((0..batch_size).filter_map(|place| self.augmenter.crop(&mut self.philox.at(step, place as u32))).flatten());
+        crops.extend(batch.samples.iter().enumerate().filter_map(crop).flatten());
     }
 
     /// Another augmented view of a step's images (SLIP takes three). View 0 is the one that [`Self::fill`] gives.
@@ -141,7 +157,7 @@ impl BatchSource {
         images.resize(samples.len() * image_bytes, 0);
         let fill = |(place, (out, &sample)): (usize, (&mut [u8], &u32))| {
             let mut draws = self.philox.at(step, place as u32).from_draw(view * DRAWS_PER_VIEW);
-            self.augmenter.apply(self.pack.image(sample as usize), &mut draws, out);
+            self.augmenter.apply(self.pack.picture(sample as usize), &mut draws, out);
         };
         let work = images.par_chunks_exact_mut(image_bytes).zip(samples).enumerate();
         work.with_min_len(SAMPLES_PER_TASK).for_each(fill);

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 
-use super::pack::Pack;
+use super::pack::{Pack, PictureView};
 use super::{DataError, DataResult};
 
 /// Pixels between images.
@@ -28,7 +28,7 @@ pub fn contact_sheet(pack: &Pack, count: usize, path: &Path) -> DataResult<()> {
     let mut sheet = vec![PAPER; width * height * 3];
     for sample in 0..count {
         let corner = ((sample / columns * cell + GAP) * width + sample % columns * cell + GAP) * 3;
-        place(&mut sheet[corner..], width, pack.image(sample), pack.side(), zoom);
+        place(&mut sheet[corner..], width, pack.picture(sample), pack.side() * zoom);
     }
     let mut png = Vec::new();
     let encoded = PngEncoder::new(&mut png).write_image(&sheet, width as u32, height as u32, ExtendedColorType::Rgb8);
@@ -38,12 +38,14 @@ pub fn contact_sheet(pack: &Pack, count: usize, path: &Path) -> DataResult<()> {
     std::fs::write(&text, describe(pack, count, columns)).map_err(|e| DataError::io("write", &text, e))
 }
 
-/// Copies an image enlarged by a whole factor.
-fn place(sheet: &mut [u8], width: usize, image: &[u8], side: usize, zoom: usize) {
-    for y in 0..side * zoom {
-        for x in 0..side * zoom {
-            let from = (y / zoom * side + x / zoom) * 3;
-            sheet[(y * width + x) * 3..][..3].copy_from_slice(&image[from..from + 3]);
+/// Copies a picture at the scale that gives its longer side `shown` pixels, each the nearest one.
+fn place(sheet: &mut [u8], sheet_width: usize, picture: PictureView<'_>, shown: usize) {
+    let PictureView { width, height, pixels } = picture;
+    let longer = width.max(height);
+    for y in 0..(height * shown / longer).max(1) {
+        for x in 0..(width * shown / longer).max(1) {
+            let from = ((y * longer / shown).min(height - 1) * width + (x * longer / shown).min(width - 1)) * 3;
+            sheet[(y * sheet_width + x) * 3..][..3].copy_from_slice(&pixels[from..from + 3]);
         }
     }
 }

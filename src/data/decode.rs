@@ -1,8 +1,8 @@
-//! Image files to square RGB pixels.
+//! Image files to RGB pixels: central squares, or whole pictures.
 //!
-//! Input: the bytes of a JPEG, PNG or WebP file. Output: S x S x 3 bytes. Invariants: the kind is read from the bytes, not the
-//! name; grey becomes RGB, transparency is laid over white, 16 bits become 8; a broken file is a reason in words, never a panic.
-//! Must not know: where the bytes came from, packs.
+//! Input: the bytes of a JPEG, PNG or WebP file. Output: a picture as a [`Frame`] takes it. Invariants: the kind is read from the
+//! bytes, not the name; grey becomes RGB, transparency is laid over white, 16 bits become 8; a broken file is a reason in words,
+//! never a panic. Must not know: where the bytes came from, packs beyond their frame.
 
 use std::io::Cursor;
 
@@ -10,6 +10,11 @@ use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, ImageReader, Limits};
+
+use crate::run::Framing;
+
+use super::pack::Frame;
+use super::pack_writer::Picture;
 
 /// Longest side accepted: larger files are bombs or mistakes.
 const MAX_SIDE: u32 = 1 << 15;
@@ -19,34 +24,49 @@ const MAX_DECODER_BYTES: u64 = 1 << 30;
 /// Decodes and resizes; holds the resizer's buffers.
 #[derive(Debug)]
 pub struct Decoder {
-    side: usize,
+    frame: Frame,
     resizer: Resizer,
 }
 
 impl Decoder {
-    /// A decoder to images of side S.
+    /// A decoder to central squares of side S.
     pub fn new(side: usize) -> Self {
-        Self { side, resizer: Resizer::new() }
+        Self::framed(Frame::centre(side))
     }
 
-    /// The central square of an image at side S. **Shapes**: \[S, S, 3\].
+    /// A decoder to pictures of this frame.
+    pub fn framed(frame: Frame) -> Self {
+        Self { frame, resizer: Resizer::new() }
+    }
+
+    /// An image at side S, or as large as the frame takes whole pictures. **Shapes**: \[S, S, 3\], or \[height, width, 3\].
     ///
-    /// Resized by bicubic convolution (Catmull-Rom), antialiased when shrinking, shortest side to S.
-    /// **Differs** from CLIP's resize-then-crop: the long side and the corner of the crop are not rounded to whole pixels.
+    /// Resized by bicubic convolution (Catmull-Rom), antialiased when shrinking, as PIL's: a central square so that the shortest
+    /// side becomes S, a whole picture only where it has more than S x S pixels. **Differs** from `open_clip`'s resize and
+    /// central crop: the long side and the corner of the crop are not rounded to whole pixels; transparency is laid over white,
+    /// where PIL's conversion to RGB drops it.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        self.picture(bytes).map(|picture| picture.pixels)
+    }
+
+    /// As [`Self::decode`], with the width.
+    pub(super) fn picture(&mut self, bytes: &[u8]) -> Result<Picture, String> {
         let (width, height, pixels) = rgb(bytes)?;
-        if (width as usize, height as usize) == (self.side, self.side) {
-            return Ok(pixels);
+        let (to_width, to_height) = self.frame.fit(width as usize, height as usize);
+        if (width as usize, height as usize) == (to_width, to_height) {
+            return Ok(Picture { width: to_width, pixels });
         }
-        let side = self.side as u32;
-        let mut resized = vec![0; self.side * self.side * 3];
+        let mut resized = vec![0; to_width * to_height * 3];
         // The typed calls compile the resizer for this one kind of pixel, the others for all thirteen.
         let source = TypedImageRef::<U8x3>::from_buffer(width, height, &pixels).map_err(|e| e.to_string())?;
-        let mut target = TypedImage::<U8x3>::from_buffer(side, side, &mut resized).map_err(|e| e.to_string())?;
-        let filter = ResizeAlg::Convolution(FilterType::CatmullRom);
-        let options = ResizeOptions::new().resize_alg(filter).fit_into_destination(Some((0.5, 0.5)));
+        let target = TypedImage::<U8x3>::from_buffer(to_width as u32, to_height as u32, &mut resized);
+        let mut target = target.map_err(|e| e.to_string())?;
+        let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+        if self.frame.framing == Framing::Centre {
+            options = options.fit_into_destination(Some((0.5, 0.5)));
+        }
         self.resizer.resize_typed(&source, &mut target, &options).map_err(|e| e.to_string())?;
-        Ok(resized)
+        Ok(Picture { width: to_width, pixels: resized })
     }
 }
 
@@ -132,6 +152,30 @@ mod tests {
             // The outermost columns see a little of what was cut off, as in CLIP.
             assert!((110..128).contains(&row[0]) && (129..146).contains(&row[23]), "{row:?}");
         }
+    }
+
+    #[test]
+    fn whole_pictures_keep_their_aspect_and_are_never_enlarged() {
+        let decode = |width, height, side| {
+            let image = RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 255 / width) as u8, (y * 255 / height) as u8, 7]));
+            let decoded = Decoder::framed(Frame::whole(side)).picture(&file(image.clone(), ImageFormat::Png)).unwrap();
+            (decoded.width, decoded.pixels.len() / 3 / decoded.width, decoded.pixels, image.into_raw())
+        };
+        // Smaller than the frame, in area: the pixels as they are.
+        let (width, height, pixels, source) = decode(40, 25, 32);
+        assert!((width, height) == (40, 25) && pixels == source);
+        // Larger: the corners are those of the picture, and the area fills the frame.
+        for (from_width, from_height, side, expected) in
+            [(200, 100, 32, (45, 22)), (100, 200, 32, (22, 45)), (90, 90, 64, (64, 64))]
+        {
+            let (width, height, pixels, _) = decode(from_width, from_height, side);
+            assert_eq!((width, height), expected);
+            let (first, last) = (&pixels[..3], &pixels[pixels.len() - 3..]);
+            assert!(first[0] < 12 && first[1] < 12 && last[0] > 243 && last[1] > 243, "{first:?} {last:?}");
+        }
+        // A sliver keeps a pixel across, and fits.
+        assert_eq!(Frame::whole(53).fit(32_768, 1), (2809, 1));
+        assert_eq!(Frame::whole(53).fit(3, 30_000), (1, 2809));
     }
 
     #[test]

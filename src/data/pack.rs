@@ -8,7 +8,8 @@
 //! | file | holds |
 //! |---|---|
 //! | `pack.json` | [`PackHeader`] |
-//! | `images.u8` | samples x S x S x 3, RGB interleaved |
+//! | `images.u8` | RGB interleaved: samples x S x S x 3, or whole pictures, each filled up with zeros to a multiple of 16 pixels |
+//! | `sizes.u32` | width and height a sample; only where whole pictures are packed |
 //! | `captions.bin`, `captions.offsets` | UTF-8 texts end to end; captions + 1 byte offsets (u64) |
 //! | `captions.first` | samples + 1 caption indices (u32): a sample owns `first[i]..first[i + 1]` |
 //! | `labels.u32` | a class a sample, [`NO_LABEL`] for none; only where there are any |
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mapped::Mapped;
 use super::{DataError, DataResult};
+use crate::run::Framing;
 
 /// Version of the files above; another one is refused.
 pub const PACK_FORMAT: u32 = 1;
@@ -31,6 +33,60 @@ pub const NO_LABEL: u32 = u32::MAX;
 
 /// Largest side of packed images, pixels.
 pub(super) const MAX_SIDE: usize = 1 << 14;
+
+/// Pixels that the beginning of a whole picture is a multiple of.
+pub(super) const UNIT: usize = 16;
+
+/// What a pack keeps of each picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Side of the square (S), or of the square whose area whole pictures have at most, pixels.
+    pub side: usize,
+    /// Which part of a picture.
+    pub framing: Framing,
+}
+
+impl Frame {
+    /// Central squares of this side.
+    #[must_use]
+    pub const fn centre(side: usize) -> Self {
+        Self { side, framing: Framing::Centre }
+    }
+
+    /// Whole pictures of at most `side` x `side` pixels.
+    #[must_use]
+    pub const fn whole(side: usize) -> Self {
+        Self { side, framing: Framing::Whole }
+    }
+
+    /// Width and height at which a picture of this width and height is packed: whole pictures are never enlarged.
+    pub(super) fn fit(self, width: usize, height: usize) -> (usize, usize) {
+        let area = self.side * self.side;
+        if self.framing == Framing::Centre {
+            return (self.side, self.side);
+        }
+        if width * height <= area {
+            return (width, height);
+        }
+        let scale = (area as f64 / (width * height) as f64).sqrt();
+        // Rounded down, but for what rounding of the scale may have taken.
+        let scaled = |side: usize| (side as f64 * scale + 1e-6) as usize;
+        let shorter = scaled(width.min(height)).max(1);
+        let longer = scaled(width.max(height)).min(area / shorter);
+        if width < height { (shorter, longer) } else { (longer, shorter) }
+    }
+}
+
+/// A packed picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureView<'a> {
+    /// Pixels of a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// RGB interleaved. **Shapes**: \[height, width, 3\].
+    pub pixels: &'a [u8],
+}
 
 /// What a pack was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,8 +173,11 @@ pub struct PackHeader {
     pub format: u32,
     /// What it was made for.
     pub task: PackTask,
-    /// Side of the square images (S), pixels.
+    /// Side of the square images, or of the square whose area whole ones have at most (S), pixels.
     pub side: usize,
+    /// What of a picture is packed.
+    #[serde(default, skip_serializing_if = "Framing::is_centre")]
+    pub framing: Framing,
     /// Samples.
     pub samples: usize,
     /// Captions of all samples.
@@ -137,11 +196,40 @@ pub struct PackHeader {
     pub warnings: Vec<String>,
 }
 
+/// Sizes and places of whole pictures.
+#[derive(Debug)]
+struct WholePictures {
+    sizes: Mapped,
+    /// Where each picture begins, in units of [`UNIT`] pixels, and where the last one ends.
+    places: Vec<u64>,
+}
+
+impl WholePictures {
+    /// Reads the sizes, and checks that they are those of pictures in a frame of this side.
+    fn open(path: &Path, samples: usize, side: usize) -> DataResult<Self> {
+        let sizes = map_sized(path, samples * 8)?;
+        let (mut places, mut end) = (Vec::with_capacity(samples + 1), 0);
+        places.push(0);
+        for sample in 0..samples {
+            let (width, height) = size_at(&sizes, sample);
+            let pixels = width.saturating_mul(height);
+            if pixels == 0 || pixels > side * side {
+                let what = format!("a picture of {width} x {height} pixels, expected at most {} in all", side * side);
+                return Err(DataError::BadPack { path: path.to_path_buf(), what });
+            }
+            end += pixels.div_ceil(UNIT) as u64;
+            places.push(end);
+        }
+        Ok(Self { sizes, places })
+    }
+}
+
 /// An opened pack.
 #[derive(Debug)]
 pub struct Pack {
     header: PackHeader,
     images: Mapped,
+    whole: Option<WholePictures>,
     caption_bytes: Mapped,
     caption_offsets: Mapped,
     first_caption: Mapped,
@@ -155,14 +243,22 @@ impl Pack {
         let header = read_header(&dir.join("pack.json"))?;
         let samples = header.samples;
         let sized = |name: &str, expected: usize| map_sized(&dir.join(name), expected);
-        let images = sized("images.u8", samples * header.side * header.side * 3)?;
+        let whole = match header.framing {
+            Framing::Centre => None,
+            Framing::Whole => Some(WholePictures::open(&dir.join("sizes.u32"), samples, header.side)?),
+        };
+        let image_bytes = match &whole {
+            None => samples * header.side * header.side * 3,
+            Some(whole) => whole.places[samples] as usize * UNIT * 3,
+        };
+        let images = sized("images.u8", image_bytes)?;
         let caption_offsets = sized("captions.offsets", (header.captions + 1) * 8)?;
         let first_caption = sized("captions.first", (samples + 1) * 4)?;
         let caption_bytes = sized("captions.bin", u64_at(&caption_offsets, header.captions) as usize)?;
         let labels = if header.labelled { Some(sized("labels.u32", samples * 4)?) } else { None };
         let fields =
             header.fields.iter().map(|(_, column)| sized(&column_file(*column), samples * 8)).collect::<DataResult<_>>()?;
-        let pack = Self { header, images, caption_bytes, caption_offsets, first_caption, labels, fields };
+        let pack = Self { header, images, whole, caption_bytes, caption_offsets, first_caption, labels, fields };
         pack.check_captions(dir)?;
         Ok(pack)
     }
@@ -179,10 +275,16 @@ impl Pack {
         self.header.samples == 0
     }
 
-    /// Side of the images (S), pixels.
+    /// Side of the images, or of the square whose area whole pictures have at most (S), pixels.
     #[must_use]
     pub fn side(&self) -> usize {
         self.header.side
+    }
+
+    /// What it keeps of each picture.
+    #[must_use]
+    pub fn frame(&self) -> Frame {
+        Frame { side: self.header.side, framing: self.header.framing }
     }
 
     /// What it was made for.
@@ -197,14 +299,45 @@ impl Pack {
         &self.header
     }
 
-    /// Pixels of a sample. **Shapes**: \[S, S, 3\], RGB interleaved.
+    /// Pixels of a sample. **Shapes**: \[S, S, 3\], RGB interleaved, or those of a whole picture.
     #[must_use]
     pub fn image(&self, sample: usize) -> &[u8] {
-        let bytes = self.header.side * self.header.side * 3;
-        &self.images[sample * bytes..][..bytes]
+        self.picture(sample).pixels
     }
 
-    /// Pixels of all samples. **Shapes**: \[N, S, S, 3\].
+    /// The picture of a sample.
+    #[must_use]
+    pub fn picture(&self, sample: usize) -> PictureView<'_> {
+        let (width, height) = self.size(sample);
+        let from = self.place(sample) as usize * self.unit() * 3;
+        PictureView { width, height, pixels: &self.images[from..][..width * height * 3] }
+    }
+
+    /// Width and height of a sample's picture, pixels.
+    #[must_use]
+    pub fn size(&self, sample: usize) -> (usize, usize) {
+        match &self.whole {
+            Some(whole) => size_at(&whole.sizes, sample),
+            None => (self.header.side, self.header.side),
+        }
+    }
+
+    /// Where a sample's picture begins in [`Self::images`], in units of [`Self::unit`] pixels.
+    #[must_use]
+    pub fn place(&self, sample: usize) -> u64 {
+        match &self.whole {
+            Some(whole) => whole.places[sample],
+            None => sample as u64,
+        }
+    }
+
+    /// Pixels that the beginnings of pictures are multiples of: S x S, or 16 for whole ones.
+    #[must_use]
+    pub fn unit(&self) -> usize {
+        if self.whole.is_some() { UNIT } else { self.header.side * self.header.side }
+    }
+
+    /// The bytes of all samples. **Shapes**: \[N, S, S, 3\], or whole pictures at their places.
     #[must_use]
     pub fn images(&self) -> &[u8] {
         &self.images
@@ -353,6 +486,11 @@ fn map_sized(path: &Path, expected: usize) -> DataResult<Mapped> {
         return Err(DataError::BadPack { path: PathBuf::from(path), what });
     }
     Ok(mapped)
+}
+
+/// Width and height of a picture.
+fn size_at(sizes: &[u8], sample: usize) -> (usize, usize) {
+    (u32_at(sizes, 2 * sample) as usize, u32_at(sizes, 2 * sample + 1) as usize)
 }
 
 fn bytes_at<const N: usize>(bytes: &[u8], index: usize) -> [u8; N] {

@@ -9,17 +9,26 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::pack::{MAX_SIDE, NO_LABEL, PACK_FORMAT, PackHeader, PackTask, Skip, Skips, column_file};
+use super::pack::{Frame, MAX_SIDE, NO_LABEL, PACK_FORMAT, PackHeader, PackTask, Skip, Skips, UNIT, column_file};
 use super::{DataError, DataResult};
 
 /// Numeric fields kept at most; metadata with more is not a table.
 const MAX_FIELDS: usize = 256;
 
+/// A decoded picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels of a row.
+    pub width: usize,
+    /// RGB interleaved, rows without gaps.
+    pub pixels: Vec<u8>,
+}
+
 /// One decoded sample.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PackedSample {
-    /// Pixels. **Shapes**: \[S, S, 3\].
-    pub image: Vec<u8>,
+    /// Its picture, as the pack's frame takes it.
+    pub image: Picture,
     /// Captions, in order.
     pub captions: Vec<String>,
     /// Class, where there is one.
@@ -47,6 +56,7 @@ pub struct PackWriter {
     dir: PathBuf,
     header: PackHeader,
     images: Column,
+    sizes: Option<Column>,
     caption_bytes: Column,
     caption_offsets: Column,
     first_caption: Column,
@@ -60,7 +70,8 @@ impl PackWriter {
     /// Starts a pack in a folder, which is made where it does not exist.
     ///
     /// **Errors**: a side that no image has.
-    pub fn create(dir: &Path, task: PackTask, side: usize) -> DataResult<Self> {
+    pub fn create(dir: &Path, task: PackTask, frame: Frame) -> DataResult<Self> {
+        let Frame { side, framing } = frame;
         if !(1..=MAX_SIDE).contains(&side) {
             return Err(DataError::Unsupported { what: format!("images of side {side}, expected 1 to {MAX_SIDE} pixels") });
         }
@@ -69,6 +80,7 @@ impl PackWriter {
             format: PACK_FORMAT,
             task,
             side,
+            framing,
             samples: 0,
             captions: 0,
             labelled: false,
@@ -80,6 +92,7 @@ impl PackWriter {
         };
         let mut writer = Self {
             images: Column::create(dir.join("images.u8"))?,
+            sizes: if framing.is_centre() { None } else { Some(Column::create(dir.join("sizes.u32"))?) },
             caption_bytes: Column::create(dir.join("captions.bin"))?,
             caption_offsets: Column::create(dir.join("captions.offsets"))?,
             first_caption: Column::create(dir.join("captions.first"))?,
@@ -103,8 +116,7 @@ impl PackWriter {
     /// Adds the next sample.
     pub fn push(&mut self, sample: &PackedSample) -> DataResult<()> {
         let PackedSample { image, captions, label, fields } = sample;
-        assert_eq!(image.len(), self.header.side * self.header.side * 3, "an image of the pack's side");
-        self.images.write(image)?;
+        self.push_picture(image)?;
         for caption in captions {
             self.caption_bytes.write(caption.as_bytes())?;
             self.caption_offsets.write(&self.caption_bytes.written.to_le_bytes())?;
@@ -152,7 +164,7 @@ impl PackWriter {
             bytes += column.finish()?;
             self.header.fields.push((name, index));
         }
-        for column in [self.images, self.caption_bytes, self.caption_offsets, self.first_caption] {
+        for column in [self.images, self.caption_bytes, self.caption_offsets, self.first_caption].into_iter().chain(self.sizes) {
             bytes += column.finish()?;
         }
         let labels_path = self.labels.path.clone();
@@ -169,6 +181,24 @@ impl PackWriter {
         bytes += header.finish()?;
         let PackHeader { samples, skips, warnings, .. } = self.header;
         Ok(PackSummary { samples, skips, warnings, bytes })
+    }
+
+    fn push_picture(&mut self, picture: &Picture) -> DataResult<()> {
+        let Picture { width, pixels } = picture;
+        let most = self.header.side * self.header.side * 3;
+        assert!(pixels.len() <= most && pixels.len().is_multiple_of(width * 3), "a picture that fits the pack's frame");
+        self.images.write(pixels)?;
+        match &mut self.sizes {
+            None => assert!(pixels.len() == most && *width == self.header.side, "an image of the pack's side"),
+            Some(sizes) => {
+                let unit = 3 * UNIT;
+                self.images.write(&[0; 3 * UNIT][..pixels.len().next_multiple_of(unit) - pixels.len()])?;
+                for pixels in [*width, pixels.len() / (width * 3)] {
+                    sizes.write(&u32::try_from(pixels).expect("a side of a picture that fits").to_le_bytes())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn push_fields(&mut self, fields: &BTreeMap<String, f64>) -> DataResult<()> {

@@ -13,7 +13,7 @@ use crate::run::{DataSource, EvalSource};
 
 use super::decode::Decoder;
 use super::order::pool;
-use super::pack::{PackTask, Skip, SkipKind};
+use super::pack::{Frame, PackTask, Skip, SkipKind};
 use super::pack_writer::{PackSummary, PackWriter, PackedSample};
 use super::scenes::World;
 use super::{DataError, DataResult, benchmark, samples, scenes, shards, table};
@@ -21,7 +21,8 @@ use super::{DataError, DataResult, benchmark, samples, scenes, shards, table};
 /// Samples decoded between two writes.
 const BLOCK: usize = 512;
 
-/// Packs a training pool at side S: all of a source, or the first `size` of its keyed order.
+/// Packs a training pool in a frame: all of a source, or the first `size` of its keyed order. Which samples it holds, and in
+/// which order, does not depend on the frame.
 ///
 /// `progress` is called with samples done and in all. The pool nests: a smaller `size` of the same source is part of a larger
 /// one. Skipped samples are not replaced, so [`PackSummary::samples`] is the achieved size.
@@ -30,19 +31,19 @@ const BLOCK: usize = 512;
 pub fn pack_training(
     source: &DataSource,
     size: Option<u64>,
-    side: usize,
+    frame: Frame,
     dir: &Path,
     progress: &dyn Fn(u64, u64),
 ) -> DataResult<PackSummary> {
-    let writer = || PackWriter::create(dir, PackTask::Training, side);
+    let writer = || PackWriter::create(dir, PackTask::Training, frame);
     match source {
         DataSource::Scenes { world_seed } => {
             let what = "the procedural world has no end: its pool needs a size".to_owned();
             let size = size.ok_or(DataError::Unsupported { what })?;
             let world = World::new(*world_seed);
-            let mut packing = Packing::new(writer()?, side, size, progress);
+            let mut packing = Packing::new(writer()?, frame, size, progress);
             packing.writer.classes(world.classnames(), scenes::templates());
-            packing.run_range(size, |i| Ok(world.training(i).pack(side)))?;
+            packing.run_range(size, |i| Ok(world.training(i).pack(frame.side)))?;
             packing.finish()
         }
         DataSource::Webdataset { shards } => {
@@ -52,7 +53,7 @@ pub fn pack_training(
                 counts.push(shards::Shard::open(path)?.groups.len());
             }
             let chosen = chosen(counts.iter().sum(), size)?;
-            let mut packing = Packing::new(writer()?, side, chosen.len() as u64, progress);
+            let mut packing = Packing::new(writer()?, frame, chosen.len() as u64, progress);
             packing.warn_all(present.warnings);
             let mut base = 0;
             for (path, count) in present.paths.iter().zip(counts) {
@@ -66,7 +67,7 @@ pub fn pack_training(
         DataSource::Table { file, image_column, caption_column } => {
             let table = table::Table::read(Path::new(file), image_column, caption_column)?;
             let rows = chosen(table.rows.len(), size)?;
-            let mut packing = Packing::new(writer()?, side, rows.len() as u64, progress);
+            let mut packing = Packing::new(writer()?, frame, rows.len() as u64, progress);
             packing.run(&rows, |decoder, &row| table.sample(row, decoder))?;
             packing.finish()
         }
@@ -81,18 +82,19 @@ pub fn pack_training(
 ///
 /// **Errors**: as [`pack_training`]; a folder that lacks the files of its layout.
 pub fn pack_eval(source: &EvalSource, side: usize, dir: &Path, progress: &dyn Fn(u64, u64)) -> DataResult<PackSummary> {
+    let frame = Frame::centre(side);
     match source {
         EvalSource::Scenes { world_seed, variant, samples } => {
             let world = World::new(*world_seed);
             let variant = variant.parse()?;
-            let mut packing = Packing::new(PackWriter::create(dir, PackTask::Classification, side)?, side, *samples, progress);
+            let mut packing = Packing::new(PackWriter::create(dir, PackTask::Classification, frame)?, frame, *samples, progress);
             packing.writer.classes(world.eval_classnames(variant), scenes::templates());
             packing.run_range(*samples, |i| Ok(world.evaluation(variant, i).pack(side)))?;
             packing.finish()
         }
         EvalSource::Folder { path, split } => {
             let folder = benchmark::Folder::open(Path::new(path), split)?;
-            let mut packing = Packing::new(PackWriter::create(dir, folder.task, side)?, side, folder.count()?, progress);
+            let mut packing = Packing::new(PackWriter::create(dir, folder.task, frame)?, frame, folder.count()?, progress);
             packing.warn_all(folder.warnings.clone());
             packing.writer.classes(folder.classnames.clone(), folder.templates.clone());
             for shard in &folder.shards {
@@ -106,7 +108,7 @@ pub fn pack_eval(source: &EvalSource, side: usize, dir: &Path, progress: &dyn Fn
             let templates = benchmark::read_templates(Path::new(templates))?;
             let total =
                 present.paths.iter().map(|path| Ok(shards::Shard::open(path)?.groups.len() as u64)).sum::<DataResult<u64>>()?;
-            let mut packing = Packing::new(PackWriter::create(dir, PackTask::Classification, side)?, side, total, progress);
+            let mut packing = Packing::new(PackWriter::create(dir, PackTask::Classification, frame)?, frame, total, progress);
             packing.warn_all(present.warnings);
             let classes = classnames.len();
             packing.writer.classes(classnames, templates);
@@ -147,16 +149,16 @@ fn chosen(available: usize, size: Option<u64>) -> DataResult<Vec<usize>> {
 /// A pack being made.
 struct Packing<'a> {
     writer: PackWriter,
-    side: usize,
+    frame: Frame,
     done: u64,
     total: u64,
     progress: &'a dyn Fn(u64, u64),
 }
 
 impl<'a> Packing<'a> {
-    fn new(writer: PackWriter, side: usize, total: u64, progress: &'a dyn Fn(u64, u64)) -> Self {
+    fn new(writer: PackWriter, frame: Frame, total: u64, progress: &'a dyn Fn(u64, u64)) -> Self {
         progress(0, total);
-        Self { writer, side, done: 0, total, progress }
+        Self { writer, frame, done: 0, total, progress }
     }
 
     fn warn_all(&mut self, warnings: Vec<String>) {
@@ -170,8 +172,8 @@ impl<'a> Packing<'a> {
         make: impl Fn(&mut Decoder, &T) -> Result<PackedSample, Skip> + Sync,
     ) -> DataResult<()> {
         for block in items.chunks(BLOCK) {
-            let side = self.side;
-            let made: Vec<_> = block.par_iter().map_init(|| Decoder::new(side), &make).collect();
+            let frame = self.frame;
+            let made: Vec<_> = block.par_iter().map_init(|| Decoder::framed(frame), &make).collect();
             for sample in made {
                 match sample {
                     Ok(sample) => self.writer.push(&sample)?,

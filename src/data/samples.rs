@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::decode::Decoder;
 use super::pack::SkipKind;
-use super::pack_writer::PackedSample;
+use super::pack_writer::{PackedSample, Picture};
 use super::shards::{Group, IMAGE_SUFFIXES, Shard};
 
 /// Metadata keys that hold the caption where there is no `.txt`, in order (img2dataset writes the first).
@@ -44,10 +44,10 @@ pub(super) fn labelled(shard: &Shard, group: &Group, decoder: &mut Decoder, clas
 }
 
 /// The decoded image of a group.
-pub(super) fn image(shard: &Shard, group: &Group, decoder: &mut Decoder) -> Result<Vec<u8>, (SkipKind, String)> {
+pub(super) fn image(shard: &Shard, group: &Group, decoder: &mut Decoder) -> Result<Picture, (SkipKind, String)> {
     let bytes =
         shard.image(group).ok_or_else(|| (SkipKind::NoImage, format!("no member with suffix {}", IMAGE_SUFFIXES.join(", "))))?;
-    decoder.decode(bytes).map_err(|what| (SkipKind::Undecodable, what))
+    decoder.picture(bytes).map_err(|what| (SkipKind::Undecodable, what))
 }
 
 /// A text member.

@@ -70,8 +70,8 @@ impl Table {
             return Err(skip(SkipKind::NoCaption, "an empty caption".to_owned()));
         }
         let bytes = std::fs::read(image).map_err(|e| skip(SkipKind::Unreadable, format!("{}: {e}", image.display())))?;
-        let pixels = decoder.decode(&bytes).map_err(|what| skip(SkipKind::Undecodable, format!("{}: {what}", image.display())))?;
-        Ok(PackedSample { image: pixels, captions: vec![caption.clone()], label: None, fields: fields.clone() })
+        let image = decoder.picture(&bytes).map_err(|what| skip(SkipKind::Undecodable, format!("{}: {what}", image.display())))?;
+        Ok(PackedSample { image, captions: vec![caption.clone()], label: None, fields: fields.clone() })
     }
 }
 

@@ -1,12 +1,13 @@
 //! Packs a training pool or an evaluation set: decoded, resized, memory-mapped from then on.
 
-use crate::data::{PackSummary, pack_eval as pack_eval_set, pack_training};
+use crate::data::{Frame, PackSummary, pack_eval as pack_eval_set, pack_training};
 use crate::executor::{JobContext, JobError, JobOutput};
 use crate::plan::{DatasetSpec, EvalSetSpec};
 
 pub(super) fn pack_pool(spec: &DatasetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
-    let DatasetSpec { source, size, image_size, fingerprint: _ } = spec;
-    let summary = in_pool(ctx, || pack_training(source, *size, *image_size, ctx.out(), &|done, total| ctx.progress(done, total)))?;
+    let DatasetSpec { source, size, image_size, framing, fingerprint: _ } = spec;
+    let frame = Frame { side: *image_size, framing: *framing };
+    let summary = in_pool(ctx, || pack_training(source, *size, frame, ctx.out(), &|done, total| ctx.progress(done, total)))?;
     Ok(packed(&summary, ctx))
 }
 

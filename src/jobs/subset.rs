@@ -7,7 +7,7 @@ use crate::plan::{SubsetBy, SubsetSpec};
 use crate::run::{QualityBy, QualityConfig};
 
 pub(super) fn run(spec: &SubsetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
-    let SubsetSpec { pool, keep, by } = spec;
+    let SubsetSpec { pool, samples: _, keep, by } = spec;
     let pack = Pack::open(&ctx.checked_input(pool)?)?;
     let (by, scores): (_, Option<Vec<f64>>) = match by {
         SubsetBy::Random => (QualityBy::Random, None),

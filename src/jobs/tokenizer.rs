@@ -5,7 +5,7 @@ use crate::executor::{JobContext, JobError, JobOutput};
 use crate::plan::TokenizerSpec;
 
 pub(super) fn run(spec: &TokenizerSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
-    let TokenizerSpec { config, pool, fingerprint: _ } = spec;
+    let TokenizerSpec { config, pool, samples: _, fingerprint: _ } = spec;
     let tokenizer = match pool {
         Some(pool) => {
             let pack = Pack::open(&ctx.checked_input(pool)?)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{files, write};
-use crate::data::{BatchSource, Pack, Tokenizer, read_subset};
+use crate::data::{Augmenter, BatchSource, Pack, Tokenizer, read_subset};
 use crate::executor::{Control, JobContext, JobError, JobOutput, Spent, TrainSummary};
 use crate::plan::{Key, TrainSpec};
 use crate::store::write_atomic;
@@ -25,8 +25,8 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
     let tokenizer = Tokenizer::load(&ctx.checked_input(&spec.tokenizer)?)?;
     let captions: Vec<&str> = (0..pool.len()).map(|sample| pool.caption(sample)).collect();
     let captions = tokenizer.encode_all(&captions, spec.model.text_encoder.context_length);
-    let augmentation = spec.train.strategy.augmentation;
-    let batches = BatchSource::new(Arc::new(pool), Arc::new(captions), subset, augmentation, spec.seed)?;
+    let augmenter = Augmenter::new(spec.train.strategy.augmentation, spec.model.image_size)?;
+    let batches = BatchSource::new(Arc::new(pool), Arc::new(captions), subset, augmenter, spec.seed)?;
     let kept = ctx.keep()?;
     let ledger = Ledger::open(&kept);
     let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(kept), checkpoint_every };

@@ -17,7 +17,8 @@ use super::job::{
 };
 use super::{Key, PlanError, canonical};
 use crate::run::{
-    DataConfig, DataSource, EvalConfig, EvalSource, EvalTask, QualityBy, QualityConfig, RunConfig, Source, TokenizerConfig,
+    DataConfig, DataSource, EvalConfig, EvalSource, EvalTask, Framing, QualityBy, QualityConfig, RunConfig, Source,
+    TokenizerConfig,
 };
 
 /// A run to be planned.
@@ -254,8 +255,11 @@ impl<'a> Builder<'a> {
         if let Some(inputs) = self.inputs.known(data, image_size) {
             return Ok(inputs);
         }
-        let DataConfig { source, size, quality, tokenizer } = data;
-        let pool = self.pool(source, *size, image_size)?;
+        let DataConfig { source, size, quality, tokenizer, pack_side } = data;
+        let pool = match pack_side {
+            Some(side) => self.pool(source, *size, *side, Framing::Whole)?,
+            None => self.pool(source, *size, image_size, Framing::Centre)?,
+        };
         let mut lineage = vec![pool];
         let tokenizer = self.tokenizer(tokenizer, pool)?;
         lineage.push(tokenizer);
@@ -268,10 +272,18 @@ impl<'a> Builder<'a> {
         Ok(inputs)
     }
 
-    fn pool(&mut self, source: &DataSource, size: Option<u64>, image_size: usize) -> Result<Index, PlanError> {
+    fn pool(&mut self, source: &DataSource, size: Option<u64>, image_size: usize, framing: Framing) -> Result<Index, PlanError> {
         let fingerprint = self.digest(Source::Data(source))?;
-        let spec = DatasetSpec { source: source.clone(), size, image_size, fingerprint };
+        let spec = DatasetSpec { source: source.clone(), size, image_size, framing, fingerprint };
         Ok(self.intern(JobSpec::Dataset(spec), [].iter()))
+    }
+
+    /// Identity of a pool's samples.
+    fn samples(&self, pool: Index) -> Option<Key> {
+        match &self.plan.graph[NodeIndex::from(pool)].spec {
+            JobSpec::Dataset(spec) => Some(spec.samples()),
+            _ => None,
+        }
     }
 
     fn tokenizer(&mut self, config: &TokenizerConfig, pool: Index) -> Result<Index, PlanError> {
@@ -279,7 +291,8 @@ impl<'a> Builder<'a> {
             TokenizerConfig::Bpe { .. } | TokenizerConfig::Unigram { .. } => (Some(pool), String::new()),
             TokenizerConfig::ClipBpe { file } => (None, self.digest(Source::Vocabulary(file))?),
         };
-        let spec = TokenizerSpec { config: config.clone(), pool: trained_on.map(|pool| self.key(pool)), fingerprint };
+        let samples = trained_on.and_then(|pool| self.samples(pool));
+        let spec = TokenizerSpec { config: config.clone(), pool: trained_on.map(|pool| self.key(pool)), samples, fingerprint };
         Ok(self.intern(JobSpec::Tokenizer(spec), trained_on.iter()))
     }
 
@@ -294,25 +307,27 @@ impl<'a> Builder<'a> {
         let scores = match by {
             QualityBy::Random => None,
             QualityBy::Field(name) => {
-                let spec = ScoresSpec { pool: self.key(pool), by: ScoreBy::Field(name.clone()) };
+                let (samples, by) = (self.samples(pool), ScoreBy::Field(name.clone()));
+                let spec = ScoresSpec { pool: self.key(pool), samples, by };
                 Some(self.intern(JobSpec::Scores(spec), [pool].iter()))
             }
             QualityBy::Similarity { scorer } => Some(self.similarity(data, scorer, lineage)?),
         };
         lineage.extend(scores);
         let by = scores.map_or(SubsetBy::Random, |scores| SubsetBy::Scores(self.key(scores)));
-        let spec = SubsetSpec { pool: self.key(pool), keep: *keep, by };
+        let spec = SubsetSpec { pool: self.key(pool), samples: self.samples(pool), keep: *keep, by };
         let subset = self.intern(JobSpec::Subset(spec), [Some(pool), scores].iter().flatten());
         lineage.push(subset);
         Ok(subset)
     }
 
-    /// The scorer is trained as a run is (and shared with one that is equal); it looks at the pool in its own image size.
+    /// The scorer is trained as a run is (and shared with one that is equal); it looks at the pool's central squares in its own
+    /// image size.
     fn similarity(&mut self, data: &DataConfig, scorer: &RunConfig, lineage: &mut Vec<Index>) -> Result<Index, PlanError> {
         let own = self.inputs(&scorer.data, scorer.model.image_size)?;
         lineage.extend(own.lineage.iter());
         let train = self.train(scorer, &own);
-        let seen = self.pool(&data.source, data.size, scorer.model.image_size)?;
+        let seen = self.pool(&data.source, data.size, scorer.model.image_size, Framing::Centre)?;
         lineage.extend([train, seen]);
         let by = ScoreBy::Similarity {
             scorer: self.key(train),
@@ -320,7 +335,7 @@ impl<'a> Builder<'a> {
             device: scorer.device,
             precision: scorer.precision,
         };
-        let spec = ScoresSpec { pool: self.key(seen), by };
+        let spec = ScoresSpec { pool: self.key(seen), samples: None, by };
         Ok(self.intern(JobSpec::Scores(spec), [seen, train, own.tokenizer].iter()))
     }
 

@@ -1,14 +1,15 @@
 //! The bytes that a key is the digest of: `{"kind":..,"version":..,"spec":..}` as JSON without spaces, fields in the order
 //! of their structs, floats by their shortest decimal form.
 //!
-//! Fields are opted out by name, never in: what is left out is the *path* of a source whose content digest is known. A data
-//! set that moves keeps its key; one that changes does not.
+//! Fields are opted out by name, never in: what is left out is the *path* of a source whose content digest is known, and the
+//! pack of a job that reads no pixel, for which the identity of the pack's samples stands. A data set that moves keeps its key;
+//! one that changes does not.
 
 use serde::Serialize;
 
 use super::Key;
-use super::job::{DatasetSpec, EvalSetSpec, JobSpec, TokenizerSpec};
-use crate::run::{DataSource, EvalSource, TokenizerConfig};
+use super::job::{DatasetSpec, EvalSetSpec, JobSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec, TokenizerSpec};
+use crate::run::{DataSource, EvalSource, Framing, Keep, TokenizerConfig};
 
 impl JobSpec {
     /// Its key.
@@ -33,12 +34,19 @@ pub(super) fn write(spec: &JobSpec, out: &mut Vec<u8>) {
         JobSpec::Dataset(inner) => envelope(spec, KeyedDataset::from(inner), out),
         JobSpec::EvalSet(inner) => envelope(spec, KeyedEvalSet::from(inner), out),
         JobSpec::Tokenizer(inner) => envelope(spec, KeyedTokenizer::from(inner), out),
-        JobSpec::Scores(inner) => envelope(spec, inner, out),
-        JobSpec::Subset(inner) => envelope(spec, inner, out),
+        JobSpec::Scores(inner) => envelope(spec, KeyedScores::from(inner), out),
+        JobSpec::Subset(inner) => envelope(spec, KeyedSubset::from(inner), out),
         JobSpec::Train(inner) => envelope(spec, inner, out),
         JobSpec::Evaluate(inner) => envelope(spec, inner, out),
         JobSpec::Report(inner) => envelope(spec, inner, out),
     }
+}
+
+/// Appends the canonical form of a pool's samples, whatever the side and framing of images.
+pub(super) fn write_samples(spec: &DatasetSpec, out: &mut Vec<u8>) {
+    let KeyedDataset { source, size, fingerprint, image_size: _, framing: _ } = KeyedDataset::from(spec);
+    let keyed = Keyed { kind: "samples", version: DatasetSpec::VERSION, spec: (source, size, fingerprint) };
+    serde_json::to_writer(out, &keyed).expect("plain structs with text keys always serialise, and a Vec never refuses bytes");
 }
 
 fn envelope<S: Serialize>(job: &JobSpec, spec: S, out: &mut Vec<u8>) {
@@ -51,6 +59,8 @@ struct KeyedDataset<'a> {
     source: KeyedData<'a>,
     size: Option<u64>,
     image_size: usize,
+    #[serde(skip_serializing_if = "Framing::is_centre")]
+    framing: Framing,
     fingerprint: &'a str,
 }
 
@@ -65,7 +75,7 @@ enum KeyedData<'a> {
 
 impl<'a> From<&'a DatasetSpec> for KeyedDataset<'a> {
     fn from(spec: &'a DatasetSpec) -> Self {
-        let DatasetSpec { source, size, image_size, fingerprint } = spec;
+        let DatasetSpec { source, size, image_size, framing, fingerprint } = spec;
         let unknown = fingerprint.is_empty();
         let source = match source {
             DataSource::Scenes { world_seed } => KeyedData::Scenes { world_seed: *world_seed },
@@ -75,7 +85,7 @@ impl<'a> From<&'a DatasetSpec> for KeyedDataset<'a> {
             }
             DataSource::Declared { samples } => KeyedData::Declared { samples: *samples },
         };
-        Self { source, size: *size, image_size: *image_size, fingerprint }
+        Self { source, size: *size, image_size: *image_size, framing: *framing, fingerprint }
     }
 }
 
@@ -128,12 +138,39 @@ enum KeyedVocabulary<'a> {
 
 impl<'a> From<&'a TokenizerSpec> for KeyedTokenizer<'a> {
     fn from(spec: &'a TokenizerSpec) -> Self {
-        let TokenizerSpec { config, pool, fingerprint } = spec;
+        let TokenizerSpec { config, pool, samples, fingerprint } = spec;
         let config = match config {
             TokenizerConfig::Bpe { vocab_size } => KeyedVocabulary::Bpe { vocab_size: *vocab_size },
             TokenizerConfig::Unigram { vocab_size } => KeyedVocabulary::Unigram { vocab_size: *vocab_size },
             TokenizerConfig::ClipBpe { file } => KeyedVocabulary::ClipBpe { file: fingerprint.is_empty().then_some(file) },
         };
-        Self { config, pool: *pool, fingerprint }
+        Self { config, pool: samples.or(*pool), fingerprint }
+    }
+}
+
+#[derive(Serialize)]
+struct KeyedScores<'a> {
+    pool: Key,
+    by: &'a ScoreBy,
+}
+
+impl<'a> From<&'a ScoresSpec> for KeyedScores<'a> {
+    fn from(spec: &'a ScoresSpec) -> Self {
+        let ScoresSpec { pool, samples, by } = spec;
+        Self { pool: samples.unwrap_or(*pool), by }
+    }
+}
+
+#[derive(Serialize)]
+struct KeyedSubset<'a> {
+    pool: Key,
+    keep: &'a Keep,
+    by: &'a SubsetBy,
+}
+
+impl<'a> From<&'a SubsetSpec> for KeyedSubset<'a> {
+    fn from(spec: &'a SubsetSpec) -> Self {
+        let SubsetSpec { pool, samples, keep, by } = spec;
+        Self { pool: samples.unwrap_or(*pool), keep, by }
     }
 }

@@ -189,7 +189,8 @@ impl Plan {
         match &job.spec {
             JobSpec::Dataset(spec) => {
                 let size = spec.size.map_or(String::new(), |size| format!(" {size}"));
-                format!("{}{size} at {} px", data_name(&spec.source), spec.image_size)
+                let framing = if spec.framing.is_centre() { "" } else { "whole " };
+                format!("{}{size} {framing}at {} px", data_name(&spec.source), spec.image_size)
             }
             JobSpec::EvalSet(spec) => format!("{} at {} px", eval_name(&spec.source), spec.image_size),
             JobSpec::Tokenizer(spec) => match &spec.config {

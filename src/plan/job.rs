@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Key;
 use crate::run::{
-    DataSource, DeviceKind, EvalSource, EvalTask, JobKind, Keep, ModelConfig, Precision, TokenizerConfig, TrainConfig,
+    DataSource, DeviceKind, EvalSource, EvalTask, Framing, JobKind, Keep, ModelConfig, Precision, TokenizerConfig, TrainConfig,
 };
 
 /// One job, fully resolved.
@@ -34,7 +34,7 @@ pub enum JobSpec {
     Report(ReportSpec),
 }
 
-/// A training pool at one image size.
+/// A training pool at one side and framing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetSpec {
@@ -42,8 +42,11 @@ pub struct DatasetSpec {
     pub source: DataSource,
     /// Samples kept of the source; `None`: all.
     pub size: Option<u64>,
-    /// Side of the packed images, pixels.
+    /// Side of the packed images, or of the square whose area whole pictures have at most, pixels.
     pub image_size: usize,
+    /// What of a picture is packed.
+    #[serde(default, skip_serializing_if = "Framing::is_centre")]
+    pub framing: Framing,
     /// Content digest of every file that is read; empty where there is none (`scenes`, `declared`).
     pub fingerprint: String,
 }
@@ -66,8 +69,11 @@ pub struct EvalSetSpec {
 pub struct TokenizerSpec {
     /// Which; the path of a vocabulary file is not in the key where `fingerprint` stands for its content.
     pub config: TokenizerConfig,
-    /// The pool whose captions it is trained on; `None` where it is only loaded.
+    /// The pack whose captions it is trained on; `None` where it is only loaded. In the key, `samples` stands for it.
     pub pool: Option<Key>,
+    /// Identity of the pack's samples: their captions are the same whatever the side and framing of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Key>,
     /// Content digest of the vocabulary file; empty where there is none.
     pub fingerprint: String,
 }
@@ -78,6 +84,9 @@ pub struct TokenizerSpec {
 pub struct ScoresSpec {
     /// The pool, at the image size of whoever scores it.
     pub pool: Key,
+    /// Identity of the pool's samples, which stands for `pool` in the key where no pixel is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Key>,
     /// Who scores it.
     pub by: ScoreBy,
 }
@@ -105,8 +114,11 @@ pub enum ScoreBy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubsetSpec {
-    /// The pool that the indices point into.
+    /// A pack of the pool that the indices point into. In the key, `samples` stands for it.
     pub pool: Key,
+    /// Identity of the pool's samples: an index means the same one whatever the side and framing of images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<Key>,
     /// How much is kept.
     pub keep: Keep,
     /// Best by which measure.
@@ -189,6 +201,17 @@ pub struct ReportSpec {
     pub runs: Key,
 }
 
+impl DatasetSpec {
+    /// Identity of its samples, in order: captions, labels, fields and what is left out. Packs of other sides and framings have
+    /// the same, so that an index means the same sample in all of them.
+    #[must_use]
+    pub fn samples(&self) -> Key {
+        let mut bytes = Vec::with_capacity(256);
+        super::canonical::write_samples(self, &mut bytes);
+        Key::of(&bytes)
+    }
+}
+
 // One version a kind, in its key: raised whenever the same spec would give other bytes.
 impl DatasetSpec {
     /// Version of the code that packs a pool.
@@ -269,8 +292,8 @@ impl JobSpec {
         match self {
             Self::Dataset(_) | Self::EvalSet(_) | Self::Report(_) => Vec::new(),
             Self::Tokenizer(spec) => spec.pool.into_iter().collect(),
-            Self::Scores(ScoresSpec { pool, by: ScoreBy::Field(_) }) => vec![*pool],
-            Self::Scores(ScoresSpec { pool, by: ScoreBy::Similarity { scorer, tokenizer, .. } }) => {
+            Self::Scores(ScoresSpec { pool, by: ScoreBy::Field(_), .. }) => vec![*pool],
+            Self::Scores(ScoresSpec { pool, by: ScoreBy::Similarity { scorer, tokenizer, .. }, .. }) => {
                 vec![*pool, *scorer, *tokenizer]
             }
             Self::Subset(SubsetSpec { pool, by: SubsetBy::Random, .. }) => vec![*pool],

@@ -5,7 +5,8 @@ use petgraph::algo::is_cyclic_directed;
 
 use super::*;
 use crate::run::{
-    DataSource, EvalConfig, EvalSet, EvalSource, EvalTask, JobKind, Keep, QualityBy, QualityConfig, RunConfig, TokenizerConfig,
+    DataSource, EvalConfig, EvalSet, EvalSource, EvalTask, Framing, JobKind, Keep, QualityBy, QualityConfig, RunConfig,
+    TokenizerConfig,
 };
 
 fn base() -> RunConfig {
@@ -85,6 +86,52 @@ fn a_scorer_sees_the_pool_in_its_own_image_size() {
     let JobSpec::Scores(ScoresSpec { pool, .. }) = &scores.spec else { panic!("scores are scores") };
     let seen = plan.index_of(pool).expect("its pool is planned");
     assert!(matches!(&plan.job(seen).spec, JobSpec::Dataset(spec) if spec.image_size == 64));
+}
+
+#[test]
+fn what_reads_no_pixel_is_shared_by_packs_of_one_source() {
+    let quality = || Some(QualityConfig { keep: Keep::Share(0.4), by: QualityBy::Field("clip".into()) });
+    let filtered = |id: &str, pack_side| {
+        run(id, |c| {
+            c.data.quality = quality();
+            c.data.pack_side = pack_side;
+        })
+    };
+    let counts = |runs: Vec<PlannedRun>| plan(runs).kinds();
+    let kinds = counts(vec![filtered("plain", None), filtered("cropped", Some(53))]);
+    let count = |kind| kinds[&kind];
+    assert_eq!(count(JobKind::Dataset), 3, "two packs of the pool and an evaluation set");
+    assert_eq!([JobKind::Tokenizer, JobKind::Scores, JobKind::Subset].map(count), [1, 1, 1]);
+    assert_eq!(count(JobKind::Train), 2);
+    // Alone, a run that crops needs no other pack than its own, and has the same keys.
+    let (alone, both) =
+        (plan(vec![filtered("cropped", Some(53))]), plan(vec![filtered("plain", None), filtered("cropped", Some(53))]));
+    assert_eq!(alone.kinds()[&JobKind::Dataset], 2);
+    assert_eq!(alone.job(alone.runs()[0].train).key, both.job(both.runs()[1].train).key);
+    let JobSpec::Train(spec) = &alone.job(alone.runs()[0].train).spec else { panic!("a run is trained") };
+    let pool = &alone.job(alone.index_of(&spec.pool).expect("it is planned")).spec;
+    assert!(matches!(pool, JobSpec::Dataset(pool) if pool.framing == Framing::Whole && pool.image_size == 53));
+    // Another source, another list of samples.
+    let other = plan(vec![
+        filtered("plain", None),
+        run("other", |c| {
+            c.data.quality = quality();
+            c.data.size = Some(1000);
+        }),
+    ]);
+    assert_eq!(other.kinds()[&JobKind::Tokenizer], 2);
+}
+
+#[test]
+fn a_scorer_sees_central_squares_also_where_the_run_crops() {
+    let plan = plan(vec![run("a", |c| {
+        c.data.quality = similarity(base());
+        c.data.pack_side = Some(53);
+    })]);
+    let scores = plan.jobs().find(|job| job.spec.kind() == JobKind::Scores).expect("there is one");
+    let JobSpec::Scores(ScoresSpec { pool, samples: None, .. }) = &scores.spec else { panic!("pixels are read") };
+    let seen = &plan.job(plan.index_of(pool).expect("its pool is planned")).spec;
+    assert!(matches!(seen, JobSpec::Dataset(pool) if pool.framing == Framing::Centre && pool.image_size == 32));
 }
 
 #[test]
@@ -271,6 +318,7 @@ fn pinned() -> Vec<(&'static str, JobSpec)> {
             c.data.quality = quality(QualityBy::Random);
             c.data.tokenizer = TokenizerConfig::ClipBpe { file: "bpe.txt.gz".into() };
         }),
+        run("cropped", |c| c.data.pack_side = Some(53)),
         run("scored", |c| {
             c.data.source = DataSource::Declared { samples: 5000 };
             c.data.quality = similarity(base());

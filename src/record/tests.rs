@@ -17,6 +17,7 @@ pub(crate) fn config(size: u64, seed: u64) -> RunConfig {
             size: Some(size),
             quality: None,
             tokenizer: TokenizerConfig::Bpe { vocab_size: 512 },
+            pack_side: None,
         },
         model: ModelConfig {
             image_encoder: ImageEncoderConfig::Vit(VitConfig {

@@ -71,6 +71,29 @@ pub struct DataConfig {
     pub quality: Option<QualityConfig>,
     /// How captions become tokens.
     pub tokenizer: TokenizerConfig,
+    /// Where the strategy crops: whole pictures are packed, of at most the area of a square with this side, pixels. `None` where
+    /// it does not: central squares are packed at the model's image size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack_side: Option<usize>,
+}
+
+/// What of a picture is packed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Framing {
+    /// Its central square, resized to S x S.
+    #[default]
+    Centre,
+    /// All of it, its aspect kept, reduced to an area of at most S x S; a smaller one keeps its pixels.
+    Whole,
+}
+
+impl Framing {
+    /// Whether it is [`Framing::Centre`], which keys and headers leave out.
+    #[must_use]
+    pub fn is_centre(&self) -> bool {
+        *self == Self::Centre
+    }
 }
 
 /// Where image-text pairs come from.
@@ -459,6 +482,22 @@ pub enum Augmentation {
         /// Smallest share of the area that a crop may have.
         min_area: f64,
     },
+}
+
+impl Augmentation {
+    /// Aspect ratios of a crop lie between the inverse of this and this.
+    ///
+    /// **Source** torchvision's `RandomResizedCrop`, which `open_clip` uses.
+    pub const CROP_RATIO: f64 = 4.0 / 3.0;
+
+    /// Smallest share of the area that a crop may have; `None` where nothing is cropped.
+    #[must_use]
+    pub fn min_area(&self) -> Option<f64> {
+        match *self {
+            Self::None | Self::RandAugment { .. } => None,
+            Self::CropFlip { min_area, flip: _ } | Self::StackedRandAugment { min_area, layers: _, magnitude: _ } => Some(min_area),
+        }
+    }
 }
 
 /// Optimiser and its own constants.

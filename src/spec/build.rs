@@ -10,13 +10,13 @@ use super::LoadOptions;
 use super::diagnostic::{Code, Diagnostic};
 use super::load::Loader;
 use super::parts::{LANES, PARTS, Part, PartContext, Variants, place, resolve};
-use super::resolve::{DataPart, Problem, SIGMOID_LOGIT_SCALE_INIT, Steps, doubts, metrics, steps_of, whole_patches};
+use super::resolve::{DataPart, Problem, SIGMOID_LOGIT_SCALE_INIT, Steps, doubts, metrics, pack_side, steps_of, whole_patches};
 use super::source::Span;
 use super::sweep::{ABSENT, Axis, SubGrid, Sweep};
 use super::tree::Node;
 use super::types::DataSpec;
 use super::valid::{Resolved, SectionIds, effective, is_touched};
-use crate::run::{DataSource, EvalSource, LossConfig, TrainConfig, counted};
+use crate::run::{DataConfig, DataSource, EvalSource, LossConfig, TrainConfig, counted};
 
 /// More points, or more runs of them, are taken for a slip of the pen.
 const MAX_POINTS: u64 = 20_000_000;
@@ -47,6 +47,8 @@ pub(super) struct Builder<'b, 'a> {
     variants: Variants,
     /// Variants of parts that no axis of a sub-grid touches: the base's.
     base_ids: [u32; PARTS.len()],
+    /// Data sections by variant and by what a point packs.
+    datas: HashMap<(u32, Option<usize>), u32>,
     /// By variant, vocabulary, and whether the scale starts as the sigmoid loss has it.
     models: HashMap<(u32, u32, bool), u32>,
     evaluates: HashMap<(u32, u64), u32>,
@@ -80,6 +82,7 @@ impl<'b, 'a> Builder<'b, 'a> {
             start,
             variants: Variants::default(),
             base_ids: [UNSET; PARTS.len()],
+            datas: HashMap::new(),
             models: HashMap::new(),
             evaluates: HashMap::new(),
             trains: HashMap::new(),
@@ -138,18 +141,19 @@ impl<'b, 'a> Builder<'b, 'a> {
                 "`sweep` makes no point: `exclude` leaves out all of them",
             ));
         }
+        let is_stated = self.variants.data.iter().any(|data| data.config.pack_side.is_some());
+        if is_stated && !self.out.data.is_empty() && self.out.data.iter().all(|data| data.pack_side.is_none()) {
+            let span = self.tree.nearest(&["data", "pack_side"]).span;
+            let warning = Diagnostic::new(Code::Data, span, "`data.pack_side` has no effect: no run crops");
+            self.loader
+                .diagnostics
+                .warn(warning.hint("images are packed at `model.image_size`; remove it, or state an augmentation"));
+        }
         for metric in self.variants.evaluate.iter().flat_map(|e| metrics(e)) {
             if !self.out.metrics.contains(&metric) {
                 self.out.metrics.push(metric);
             }
         }
-        self.out.data = std::mem::take(&mut self.variants.data)
-            .into_iter()
-            .map(|DataPart { config, subset }| {
-                self.out.subsets.push(subset);
-                config
-            })
-            .collect();
         self.out
     }
 
@@ -268,11 +272,20 @@ impl<'b, 'a> Builder<'b, 'a> {
             whole_patches: whole_patches(model_config, &v.strategy[strategy]),
             steps,
         };
-        if let Some((problem, parts)) = fit.problem() {
+        let pack_side = pack_side(data_part.config.pack_side, model_config.image_size, &v.strategy[strategy].augmentation);
+        let problem = match &pack_side {
+            Err(problem) => Some((problem.clone(), &[Part::Data, Part::Model, Part::Strategy][..])),
+            Ok(_) => fit.problem(),
+        };
+        if let Some((problem, parts)) = problem {
             self.report(problem, parts, ids, grid, digits);
             return None;
         }
-        let Steps::Known(steps) = steps else { return None };
+        let (Steps::Known(steps), Ok(pack_side)) = (steps, pack_side) else { return None };
+        let data_id = *self.datas.entry((ids[0], pack_side)).or_insert_with(|| {
+            self.out.subsets.push(data_part.subset);
+            push(&mut self.out.data, DataConfig { pack_side, ..data_part.config.clone() })
+        });
         let train_ids = [ids[3], ids[4], ids[5], ids[6], ids[7], ids[9], ids[10], ids[11], ids[12]];
         let asked = warmup_steps;
         let warmup_steps = warmup_steps.min(steps);
@@ -308,7 +321,7 @@ impl<'b, 'a> Builder<'b, 'a> {
                 self.loader.diagnostics.warn(warning);
             }
         }
-        Some(SectionIds { grid: grid_idx, data: ids[0], model: model_id, train: train_id, evaluate: evaluate_id })
+        Some(SectionIds { grid: grid_idx, data: data_id, model: model_id, train: train_id, evaluate: evaluate_id })
     }
 
     fn report(&mut self, problem: Problem, parts: &[Part], ids: &[u32; PARTS.len()], grid: &SubGrid, digits: &[u32]) {

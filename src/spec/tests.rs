@@ -154,6 +154,24 @@ fn overrides_speak_over_the_file() {
 }
 
 #[test]
+fn only_runs_that_crop_are_packed_larger_and_the_rest_share_one_pack() {
+    let text = "experiment: t\nbase: small.yaml\nsweep: { grid: { train.strategy: [clip, { name: clip, augmentation: crop_flip }, \
+                { name: flip, augmentation: { name: crop_flip, min_area: 90% } }] } }\n";
+    let sides = |set: &[&str]| -> Vec<Option<usize>> {
+        let spec = load_files(&[("e/main.yaml", text)], set, &[]).unwrap();
+        let expansion = crate::grid::expand(&spec);
+        (0..3).map(|run| expansion.config(run).data.pack_side).collect()
+    };
+    assert_eq!(sides(&[]), [None, Some(53), Some(39)]);
+    assert_eq!(sides(&["data.pack_side=64"]), [None, Some(64), Some(64)]);
+    let said = load_files(&[("e/main.yaml", text)], &["data.pack_side=31"], &[]).map(|_| ()).unwrap_err();
+    assert!(said.contains("`data.pack_side`: found 31, expected from 32 to 256"), "{said}");
+    let plain = load_files(&[("e/main.yaml", "experiment: t\nbase: small.yaml\n")], &["data.pack_side=64"], &[]).unwrap();
+    assert!(plain.warnings[0].message.contains("`data.pack_side` has no effect"), "{:?}", plain.warnings);
+    assert_eq!(config_of(&plain).data.pack_side, None);
+}
+
+#[test]
 fn an_override_of_an_axis_shows_how_to_set_the_axis() {
     let text = "experiment: t\nbase: small.yaml\nsweep: { union: [{ zip: { train.lr: [1e-3, 2e-3] } }] }\n";
     let said = load_files(&[("e/main.yaml", text)], &["train.lr=1e-2"], &[]).map(|_| ()).unwrap_err();

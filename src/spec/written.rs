@@ -93,7 +93,7 @@ impl Written {
     #[must_use]
     pub fn config(&self, config: &RunConfig) -> RunConfig {
         let RunConfig { data, model, train, evaluate, seed, device, precision } = config;
-        let DataConfig { source, size, quality, tokenizer } = data;
+        let DataConfig { source, size, pack_side, quality, tokenizer } = data;
         let quality = quality.as_ref().map(|QualityConfig { keep, by }| QualityConfig {
             keep: *keep,
             by: match by {
@@ -110,7 +110,7 @@ impl Written {
             set.source = self.eval(&set.source);
         }
         RunConfig {
-            data: DataConfig { source: self.data(source), size: *size, quality, tokenizer },
+            data: DataConfig { source: self.data(source), size: *size, pack_side: *pack_side, quality, tokenizer },
             model: model.clone(),
             train: train.clone(),
             evaluate,

@@ -9,11 +9,17 @@ use serde_json::json;
 
 use super::*;
 use crate::plan::{DatasetSpec, JobSpec};
-use crate::run::DataSource;
+use crate::run::{DataSource, Framing};
 
 fn job(number: u64) -> (Key, JobSpec) {
     let source = DataSource::Scenes { world_seed: number };
-    let spec = JobSpec::Dataset(DatasetSpec { source, size: Some(1), image_size: 8, fingerprint: String::new() });
+    let spec = JobSpec::Dataset(DatasetSpec {
+        source,
+        size: Some(1),
+        image_size: 8,
+        framing: Framing::Centre,
+        fingerprint: String::new(),
+    });
     (spec.key(), spec)
 }
 

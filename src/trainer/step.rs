@@ -321,7 +321,7 @@ impl<'a> Feed<'a> {
     /// Makes batches for a prepared step that leaves out this share of patches.
     fn serve(&mut self, setup: &TrainSetup, masked: f64, step: &mut dyn Step) -> Result<(), TrainerError> {
         self.mask = PatchMask::new(setup.model, masked, setup.seed).filter(|_| !step.draws_masks());
-        self.is_pool_held = step.hold_pool(self.batches.pool_images())?;
+        self.is_pool_held = step.hold_pool(self.batches.pool_images(), self.batches.pool_unit())?;
         self.step_batch = StepBatch::default();
         Ok(())
     }
@@ -330,8 +330,7 @@ impl<'a> Feed<'a> {
         let out = &mut self.step_batch;
         out.samples = samples;
         if self.is_pool_held {
-            self.batches.fill_places(step, samples, &mut self.batch, &mut out.crops);
-            std::mem::swap(&mut out.index, &mut self.batch.samples);
+            self.batches.fill_places(step, samples, &mut self.batch, &mut out.index, &mut out.crops);
         } else {
             self.batches.fill(step, samples, &mut self.batch);
             std::mem::swap(&mut out.images, &mut self.batch.images);

@@ -39,6 +39,7 @@ check!(
     features_of_both_encoders_are_those_of_the_cpu,
     a_held_pool_gives_the_same_bytes_as_written_images,
     a_place_beyond_a_held_pool_is_refused_before_the_device_sees_it,
+    a_pool_of_larger_pictures_is_cropped_as_the_host_does,
     towers_side_by_side_give_the_bytes_of_towers_in_turn,
 );
 

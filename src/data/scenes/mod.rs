@@ -23,7 +23,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::DataError;
-use super::pack_writer::PackedSample;
+use super::pack_writer::{PackedSample, Picture};
 use super::philox::{Draws, Philox, Stream};
 
 use faults::Fault;
@@ -214,7 +214,7 @@ impl Scene {
     pub(super) fn pack(&self, side: usize) -> PackedSample {
         let fields = [("fault", f64::from(self.fault as u8)), ("quality", self.quality), ("strength", f64::from(self.strength))];
         PackedSample {
-            image: self.render(side),
+            image: Picture { width: side, pixels: self.render(side) },
             captions: self.captions.clone(),
             label: Some(self.label),
             fields: BTreeMap::from(fields.map(|(name, value)| (name.to_owned(), value))),

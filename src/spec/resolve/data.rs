@@ -5,12 +5,13 @@ use super::super::scalar::Count;
 use super::super::types::{
     DataSpec, KeepChoice, Named, QualityBySpec, QualitySpec, ScalarOr, SimilaritySpec, SourceSpec, TokenizerSpec,
 };
-use super::Problem;
-use crate::run::{DataConfig, DataSource, Keep, QualityBy, QualityConfig, RunConfig, TokenizerConfig};
+use super::{Problem, size as in_memory};
+use crate::run::{Augmentation, DataConfig, DataSource, Keep, QualityBy, QualityConfig, RunConfig, TokenizerConfig};
 
 /// Data, resolved.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::spec) struct DataPart {
+    /// Its `pack_side` is what the file states; [`pack_side`] gives that of a run.
     pub config: DataConfig,
     /// Samples after size and quality; `None` where only the data itself can tell.
     pub subset: Option<u64>,
@@ -26,7 +27,7 @@ pub(in crate::spec) struct Outside<'a> {
 
 /// Resolves `data:`.
 pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<DataPart, Vec<Problem>> {
-    let DataSpec { train, quality, tokenizer } = spec;
+    let DataSpec { train, quality, tokenizer, pack_side } = spec;
     let mut problems = Vec::new();
     let (source, size) = source(train);
     let at_hand = match &source {
@@ -57,7 +58,37 @@ pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(DataPart { config: DataConfig { source, size, quality, tokenizer }, subset })
+    let pack_side = pack_side.map(in_memory);
+    Ok(DataPart { config: DataConfig { source, size, quality, tokenizer, pack_side }, subset })
+}
+
+/// Image sizes that the side of a pack is at most, unless stated: four times the pixels.
+const PACK_LIMIT: usize = 2;
+/// Image sizes that the side of a pack may be stated to be at most.
+const MOST_PACK: usize = 8;
+
+/// The side that whole pictures are packed for, where an augmentation crops: so large that the smallest crop, at its narrowest
+/// ratio, has `image_size` pixels along its shorter side, but at most twice `image_size`; or what is stated.
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sides below 2^20")]
+pub(in crate::spec) fn pack_side(
+    stated: Option<usize>,
+    image_size: usize,
+    augmentation: &Augmentation,
+) -> Result<Option<usize>, Problem> {
+    let Some(min_area) = augmentation.min_area() else { return Ok(None) };
+    let (least, most) = (image_size, MOST_PACK * image_size);
+    match stated {
+        Some(side) if !(least..=most).contains(&side) => {
+            let message = format!("`data.pack_side`: found {side}, expected from {least} to {most}, 1 to {MOST_PACK} image sizes");
+            let hint = "a crop of a picture that is packed smaller than the model sees it would be enlarged";
+            Err(Problem::new(Code::Data, "data.pack_side", message).hint(hint))
+        }
+        Some(side) => Ok(Some(side)),
+        None => {
+            let enough = (image_size as f64 / (min_area / Augmentation::CROP_RATIO).sqrt()).ceil() as usize;
+            Ok(Some(enough.min(PACK_LIMIT * image_size)))
+        }
+    }
 }
 
 fn source(spec: SourceSpec) -> (DataSource, Option<u64>) {
@@ -179,6 +210,29 @@ mod tests {
         );
         assert_eq!(subset(serde_json::json!({"train": {"dataset": "declared", "samples": "3.4B"}})), Some(3_400_000_000));
         assert_eq!(subset(serde_json::json!({"train": {"dataset": "webdataset", "shards": "a.tar"}})), None);
+    }
+
+    #[test]
+    fn where_a_strategy_crops_the_smallest_crop_is_not_enlarged_up_to_twice_the_image_size() {
+        let crop = |min_area| Augmentation::CropFlip { min_area, flip: 0.5 };
+        let side = |min_area| pack_side(None, 224, &crop(min_area)).unwrap().unwrap();
+        // The narrowest crop of the least area is side * sqrt(area * 3 / 4) wide.
+        for (min_area, expected) in [(1.0, 259), (0.9, 273), (0.5, 366), (0.08, 448)] {
+            assert_eq!(side(min_area), expected);
+            let narrowest = expected as f64 * (min_area * 0.75).sqrt();
+            assert_eq!(narrowest >= 224.0, min_area > 0.3, "{narrowest}");
+        }
+        let stacked = Augmentation::StackedRandAugment { layers: 2, magnitude: 9.0, min_area: 0.5 };
+        assert_eq!(pack_side(None, 32, &stacked).unwrap(), Some(53));
+        assert_eq!(pack_side(Some(100), 32, &crop(0.5)).unwrap(), Some(100));
+        // What cannot matter is dropped.
+        for plain in [Augmentation::None, Augmentation::RandAugment { layers: 2, magnitude: 9.0 }] {
+            assert_eq!(pack_side(Some(9), 32, &plain).unwrap(), None);
+        }
+        for wrong in [31, 257] {
+            let message = pack_side(Some(wrong), 32, &crop(0.5)).unwrap_err().message;
+            assert!(message.contains(&format!("found {wrong}, expected from 32 to 256")), "{message}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod model;
 mod train;
 
 pub(super) use budget::{Budget, Steps, Warmup, steps_of};
-pub(super) use data::{DataPart, Outside, data};
+pub(super) use data::{DataPart, Outside, data, pack_side};
 pub(super) use evaluate::{evaluate, metrics};
 pub use model::encoder_names;
 pub(super) use model::{SIGMOID_LOGIT_SCALE_INIT, model};

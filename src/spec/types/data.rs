@@ -16,6 +16,10 @@ pub struct DataSpec {
     pub quality: Option<QualitySpec>,
     /// How captions become tokens; `bpe` with 1,024 entries unless stated.
     pub tokenizer: Option<Named<TokenizerSpec>>,
+    /// Where the strategy crops, whole pictures are packed, and this is the side of the square whose area they have at most,
+    /// pixels. Default: so large that the smallest crop is not enlarged, but at most twice `model.image_size`. Runs that do not
+    /// crop are packed at `model.image_size`.
+    pub pack_side: Option<Count>,
 }
 
 /// Where image-text pairs come from.

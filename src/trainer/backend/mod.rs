@@ -16,6 +16,9 @@ use super::program::{Program, Tower};
 use crate::data::{Philox, Stream};
 use crate::run::{DeviceKind, Precision, TrainConfig};
 
+/// Numbers that say how an image is cropped.
+pub const CROP_LEN: usize = 6;
+
 /// What a step reads: one batch, already augmented and tokenised.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StepBatch {
@@ -23,9 +26,10 @@ pub struct StepBatch {
     pub samples: usize,
     /// [B, S, S, 3]; empty where `index` says which images of a held pool they are.
     pub images: Vec<u8>,
-    /// Places of the images in a held pool `[B]`, else empty.
+    /// Places of the images in a held pool, in its units, `[B]`, else empty.
     pub index: Vec<u32>,
-    /// How each image of a held pool is cropped [B, 5]: left, top, width, height in pixels, 1 if flipped; else empty.
+    /// How each image of a held pool is cropped [B, 6]: left, top, width, height in pixels, 1 if flipped, pixels of the
+    /// picture's rows; else empty.
     pub crops: Vec<f32>,
     /// Kept patches of each image, ascending [B, kept]; empty where none is masked, or where the backend draws them.
     pub keep: Vec<u32>,
@@ -36,20 +40,6 @@ pub struct StepBatch {
 }
 
 impl StepBatch {
-    /// Checks that places in a held pool of `images` images lie in it; `None` where no pool is held.
-    ///
-    /// # Errors
-    /// [`TrainerError::Input`] with the place that does not.
-    pub fn check_index(&self, images: Option<usize>) -> Result<(), TrainerError> {
-        let wrong = |what: String| Err(TrainerError::Input(format!("a batch of {} pairs: {what}", self.samples)));
-        match (self.index.iter().max(), images) {
-            (None, _) => Ok(()),
-            (Some(_), None) => wrong("the image index is of a pool, and none is held".into()),
-            (Some(last), Some(images)) if *last as usize >= images => wrong(format!("image {last} of a pool of {images}")),
-            (Some(_), Some(_)) => Ok(()),
-        }
-    }
-
     /// Checks that the parts that `towers` read fit a program and each other.
     ///
     /// # Errors
@@ -72,7 +62,7 @@ impl StepBatch {
                 false => length("the image index", self.index.len(), 1)?,
             }
             if !self.crops.is_empty() {
-                length("crops", self.crops.len(), 5)?;
+                length("crops", self.crops.len(), CROP_LEN)?;
                 if let Some(value) = self.crops.iter().find(|value| !value.is_finite()) {
                     return wrong(format!("a crop holds {value}"));
                 }
@@ -191,11 +181,12 @@ pub trait Step {
     fn draws_masks(&self) -> bool {
         false
     }
-    /// Offers all images of a pool [N, S, S, 3]; true if they are held now, and batches may be indices into them.
+    /// Offers the bytes of all images of a pool; true if they are held now, and batches may be places in them, in units of `unit`
+    /// pixels: images [N, S, S, 3] with a unit of S x S, or pictures of any size that every batch crops.
     ///
     /// # Errors
     /// If the device failed.
-    fn hold_pool(&mut self, _pixels: &[u8]) -> Result<bool, TrainerError> {
+    fn hold_pool(&mut self, _pixels: &[u8], _unit: usize) -> Result<bool, TrainerError> {
         Ok(false)
     }
     /// The optimiser's state as named buffers, for checkpoints.
@@ -308,17 +299,10 @@ mod tests {
             (StepBatch { ends: vec![6, 7], ..batch() }, "end of text 7 of 7"),
             (StepBatch { keep: vec![0; 3], ..batch() }, "the kept patches has 3 elements, expected 18"),
             (StepBatch { index: vec![0], ..batch() }, "the image index has 1 elements, expected 2"),
-            (StepBatch { crops: vec![0.0; 9], ..batch() }, "crops has 9 elements, expected 10"),
+            (StepBatch { crops: vec![0.0; 9], ..batch() }, "crops has 9 elements, expected 12"),
         ];
         for (batch, expected) in cases {
             let message = batch.check(&program, &both).unwrap_err().to_string();
-            assert!(message.contains(expected), "{message}, expected {expected}");
-        }
-        let indexed = StepBatch { index: vec![0, 7], ..batch() };
-        indexed.check_index(Some(8)).unwrap();
-        batch().check_index(None).unwrap();
-        for (images, expected) in [(Some(7), "image 7 of a pool of 7"), (None, "none is held")] {
-            let message = indexed.check_index(images).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}, expected {expected}");
         }
         // What a tower does not read is not looked at.

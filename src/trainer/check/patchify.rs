@@ -1,9 +1,9 @@
 //! `kernels/patchify.cu` against the CPU rows, the masking of a strategy and the augmenter.
 
-use crate::data::{Augmenter, Philox, Stream};
+use crate::data::{Augmenter, Philox, PictureView, Stream};
 use crate::run::{Activation, Augmentation, ImageEncoderConfig, ModelConfig, Pooling, TextEncoderConfig, VitConfig};
 use crate::trainer::ops::launch::{Real, View};
-use crate::trainer::ops::patchify::cuda::{Cut, TokenShape, Unplace};
+use crate::trainer::ops::patchify::cuda::{Crops, Cut, TokenShape, Unplace};
 use crate::trainer::ops::patchify::{self, PatchShape, cuda};
 use crate::trainer::strategy::PatchMask;
 
@@ -133,27 +133,32 @@ pub(super) fn every_byte_has_its_value_whatever_the_channel() {
     assert_eq!(bench.read_reals(rows, 3 * 256), expected);
 }
 
-/// Crops have the bytes of the augmenter.
+/// Crops of pictures of several shapes have the bytes of the augmenter.
 pub(super) fn crops_have_the_bytes_of_the_augmenter() {
     let philox = Philox::new(4, Stream::Augment);
-    for ((side, is_named), order) in
-        [(1, false), (5, true), (8, false), (12, true), (31, true)].into_iter().zip(ORDERS.into_iter().cycle())
-    {
+    // Side of the images, side of a picture's room in the pool, pixels of a unit. The last crops are almost as long as a filter
+    // has room for.
+    let cases = [(1, 1, 1), (5, 5, 25), (8, 13, 13), (12, 29, 29), (31, 50, 4), (4, 32, 16)];
+    for ((side, room, unit), order) in cases.into_iter().zip(ORDERS.into_iter().cycle()) {
         let (samples, len) = (7, side * side * 3);
         let augmenter = Augmenter::new(Augmentation::CropFlip { min_area: 0.2, flip: 0.5 }, side).expect("crop_flip is built");
-        let images = pixels(1, samples * len);
-        let index: Vec<u32> = (0..samples as u32).map(|i| i * 3 % 7).collect();
+        let images = pixels(1, samples * room * room * 3);
+        let places: Vec<u32> = (0..samples).map(|i| (i * 3 % 7 * room * room / unit) as u32).collect();
         let (mut expected, mut crops) = (vec![0; samples * len], Vec::new());
         for (sample, out) in expected.chunks_mut(len).enumerate() {
-            let image = if is_named { index[sample] as usize } else { sample };
-            augmenter.apply(&images[image * len..][..len], &mut philox.at(2, sample as u32), out);
-            crops.extend(augmenter.crop(&mut philox.at(2, sample as u32)).expect("a crop is drawn"));
+            // Squares, wide ones and high ones, all of which fit their room.
+            let width = [room, (room * 4 / 3).max(1), (room / 2).max(1)][sample % 3];
+            let height = (room * room / width).max(1);
+            let from = places[sample] as usize * unit * 3;
+            let picture = PictureView { width, height, pixels: &images[from..][..width * height * 3] };
+            augmenter.apply(picture, &mut philox.at(2, sample as u32), out);
+            crops.extend(augmenter.crop((width, height), &mut philox.at(2, sample as u32)).expect("a crop is drawn"));
         }
         let mut bench = Bench::new(Real::F32, order);
-        let (pixels, index, crops) = (bench.bytes(images), bench.words(&index), bench.floats(&crops));
+        let (pixels, places, crops) = (bench.bytes(images), bench.words(&places), bench.floats(&crops));
         let out = bench.bytes(vec![0xA5; expected.len()]);
-        bench.run([cuda::crop_flip(side, samples, pixels, is_named.then_some(index), crops, out)]);
-        assert!(bench.part(out, expected.len()) == expected, "side {side}");
+        bench.run([cuda::crop_flip(&Crops { unit, side, samples }, pixels, places, crops, out)]);
+        assert!(bench.part(out, expected.len()) == expected, "side {side} of {room}");
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::data::{Philox, Stream};
+use crate::data::{Augmenter, Philox, PictureView, Stream};
 use crate::run::{
-    Activation, DecayScale, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig,
+    Activation, Augmentation, DecayScale, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig,
     TextEncoderConfig, TrainConfig, VitConfig,
 };
 use crate::trainer::TrainerError;
@@ -37,6 +37,7 @@ pub fn checks<D: Device>() -> Vec<(&'static str, StepCheck<D>)> {
         ("features", features_of_both_encoders_are_those_of_the_cpu),
         ("a held pool", a_held_pool_gives_the_same_bytes_as_written_images),
         ("places in a pool", a_place_beyond_a_held_pool_is_refused_before_the_device_sees_it),
+        ("a pool of larger pictures", a_pool_of_larger_pictures_is_cropped_as_the_host_does),
         ("towers side by side", towers_side_by_side_give_the_bytes_of_towers_in_turn),
         ("known losses", super::curves::one_batch_has_the_known_losses),
     ]
@@ -325,10 +326,10 @@ pub fn a_held_pool_gives_the_same_bytes_as_written_images<D: Device>(open: OpenS
     let image = 12 * 12 * 3;
     // The pool holds the batch's images backwards.
     let pool: Vec<u8> = written.images.chunks(image).rev().flatten().copied().collect();
-    assert!(gpu.hold_pool(&pool).expect("emulated"));
+    assert!(gpu.hold_pool(&pool, 144).expect("emulated"));
     let index = (0..PAIRS as u32).rev().collect();
     let indexed = StepBatch { images: Vec::new(), index, ..written.clone() };
-    let whole = [0.0, 0.0, 12.0, 12.0, 0.0];
+    let whole = [0.0, 0.0, 12.0, 12.0, 0.0, 12.0];
     let cropped = StepBatch { crops: whole.repeat(PAIRS), ..indexed.clone() };
     let mut gradients = Vec::new();
     for batch in [&written, &indexed, &cropped] {
@@ -348,13 +349,50 @@ pub fn a_place_beyond_a_held_pool_is_refused_before_the_device_sees_it<D: Device
     let indexed = |last: u32| StepBatch { images: Vec::new(), index: vec![0, 1, 2, 3, last], ..written.clone() };
     let refused = |gpu: &mut CudaStep<D>, last: u32| gpu.gradient(&indexed(last), 1).expect_err("no such image").to_string();
     assert!(refused(&mut gpu, 0).contains("none is held"));
-    assert!(gpu.hold_pool(&written.images[1..]).is_err(), "no whole number of images");
-    assert!(gpu.hold_pool(&written.images).expect("emulated"));
+    assert!(gpu.hold_pool(&written.images[1..], 144).is_err(), "no whole number of images");
+    assert!(gpu.hold_pool(&written.images, 144).expect("emulated"));
     for last in [PAIRS as u32, u32::MAX] {
         let message = refused(&mut gpu, last);
         assert!(message.contains(&format!("image {last} of a pool of {PAIRS}")), "{message}");
     }
     gpu.gradient(&indexed(PAIRS as u32 - 1), 1).expect("the last image");
+}
+
+/// Images that are cropped out of a pool of larger pictures have the bytes of those that the host crops; a crop that leaves its
+/// picture is refused.
+///
+/// # Panics
+/// If it does not hold.
+pub fn a_pool_of_larger_pictures_is_cropped_as_the_host_does<D: Device>(open: OpenStep<D>) {
+    let Pair { mut gpu, .. } = pair(open, Pooling::Mean, &train(ADAMW, 0.0), Real::F32, 0);
+    let place = 25 * 16 * 3;
+    let pool: Vec<u8> = (0..PAIRS * place).map(|i| (i * i / 7 % 251) as u8).collect();
+    let augmenter = Augmenter::new(Augmentation::CropFlip { min_area: 0.3, flip: 0.5 }, 12).expect("crop_flip is built");
+    let philox = Philox::new(4, Stream::Augment);
+    let (mut images, mut crops) = (Vec::new(), Vec::new());
+    for sample in 0..PAIRS {
+        let picture = PictureView { width: 25, height: 16, pixels: &pool[sample * place..][..place] };
+        let mut out = vec![0; 12 * 12 * 3];
+        augmenter.apply(picture, &mut philox.at(1, sample as u32), &mut out);
+        images.extend(out);
+        crops.extend(augmenter.crop((25, 16), &mut philox.at(1, sample as u32)).expect("a crop is drawn"));
+    }
+    assert!(gpu.hold_pool(&pool, 16).expect("emulated"));
+    let written = StepBatch { images, ..batch() };
+    let cropped = StepBatch { images: Vec::new(), index: (0..PAIRS as u32).map(|i| i * 25).collect(), crops, ..batch() };
+    let gradients = [&written, &cropped].map(|batch| {
+        gpu.gradient(batch, 1).expect("emulated");
+        gpu.gradients().expect("emulated")
+    });
+    assert!(gradients[0] == gradients[1]);
+    // Beyond its row, beyond the pool (it is the last picture), no number.
+    for beyond in [[14.0, 0.0, 12.0, 12.0, 0.0, 25.0], [0.0, 5.0, 12.0, 12.0, 0.0, 25.0], [0.0, 0.0, f32::NAN, 9.0, 0.0, 25.0]] {
+        let before = &cropped.crops[..6 * (PAIRS - 1)];
+        let batch = StepBatch { crops: [before, &beyond[..]].concat(), ..cropped.clone() };
+        assert!(gpu.gradient(&batch, 1).is_err(), "{beyond:?}");
+    }
+    let uncropped = StepBatch { crops: Vec::new(), ..cropped };
+    assert!(gpu.gradient(&uncropped, 1).is_err());
 }
 
 /// Towers that run side by side, with the gradients of parameters beside them, give the bytes of towers in turn, whatever the

@@ -56,8 +56,12 @@ impl Encoder {
     /// Normalised features of every image of a pack [N, E].
     ///
     /// # Errors
-    /// If the pack's images are of another size than the model's; [`TrainerError::Diverged`] where a feature is none.
+    /// If the pack's images are of another size than the model's, or whole pictures; [`TrainerError::Diverged`] where a feature is
+    /// none.
     pub fn images(&mut self, pack: &Pack) -> Result<Vec<f32>, TrainerError> {
+        if !pack.frame().framing.is_centre() {
+            return Err(TrainerError::Input("whole pictures are packed, the model sees central squares".to_owned()));
+        }
         if pack.side() * pack.side() * 3 != self.image_bytes {
             return Err(TrainerError::Input(format!("images are {0}x{0} pixels, the model sees another size", pack.side())));
         }

@@ -77,7 +77,8 @@ fn vision_block(model: &ModelConfig, vit: &VitConfig, tokens: usize) -> BlockSha
     }
 }
 
-/// A text transformer's block: CLIP's depth-scaled normal init.
+/// A text transformer's block: CLIP's depth-scaled normal init. **Differs**: the MLP's biases start at 0, where CLIP leaves PyTorch's
+/// uniform default.
 fn text_block(model: &ModelConfig) -> BlockShape {
     let text = &model.text_encoder;
     let normal = |std: f32| Init::Normal { std };

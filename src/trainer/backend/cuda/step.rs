@@ -11,13 +11,14 @@ use super::buffers::{Arena, Buffers, Life};
 use super::device::{Address, Device};
 use super::layout::Layout;
 use super::optimizer::Optimizer;
-use super::record::{self, Batch, Encode, Images, Masking, Recording, Session, StepShape, Training};
+use super::record::{self, Batch, Encode, Images, Masking, Pool, Recording, Session, StepShape, Training};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
-use crate::trainer::backend::{LossReport, Step, StepAt, StepBatch, StepFound, Unfit, UpdateReport, parts};
+use crate::trainer::backend::{CROP_LEN, LossReport, Step, StepAt, StepBatch, StepFound, Unfit, UpdateReport, parts};
 use crate::trainer::ops::embedding::cuda::TokenPlan;
 use crate::trainer::ops::flat::{control, report};
 use crate::trainer::ops::launch::{Real, View};
+use crate::trainer::ops::patchify;
 use crate::trainer::program::{Program, Tower};
 
 /// Bytes of the controls with the number of the step behind them: both are written at once.
@@ -39,13 +40,6 @@ pub struct CudaStep<D: Device> {
     steps: HashMap<StepShape, Prepared<D::Graph>>,
     encoders: Encoders<D::Graph>,
     refresh: Option<Prepared<D::Graph>>,
-}
-
-/// Images that lie on the device.
-#[derive(Debug, Clone, Copy)]
-struct Pool {
-    view: View,
-    images: usize,
 }
 
 /// How the towers of a step run: the same numbers in every way.
@@ -263,7 +257,7 @@ impl<D: Device> CudaStep<D> {
             &self.session,
             self.real,
             &shape,
-            self.pool.map(|pool| pool.view),
+            self.pool,
             &optimizer.update(),
         );
         let plans = parts(shape.samples, shape.chunks).iter().map(|_| TokenPlan::default()).collect();
@@ -278,7 +272,13 @@ impl<D: Device> CudaStep<D> {
     fn start(&mut self, shape: StepShape, batch: Option<&StepBatch>, at: Option<StepAt>) -> Result<(), TrainerError> {
         if let Some(batch) = batch {
             batch.check(&self.program, &[Tower::Image, Tower::Text])?;
-            batch.check_index(self.pool.map(|pool| pool.images))?;
+            if !batch.index.is_empty() {
+                let Some(pool) = &self.pool else {
+                    let what = format!("a batch of {} pairs: the image index is of a pool, and none is held", batch.samples);
+                    return Err(TrainerError::Input(what));
+                };
+                check_places(batch, pool, self.program.patch_embed().shape.image_size)?;
+            }
         }
         self.ready(shape)?;
         let training = self.training()?;
@@ -329,6 +329,32 @@ impl<D: Device> CudaStep<D> {
         let report = read_floats(&mut self.device, address, report::LEN)?;
         Ok(report.try_into().expect("as many as were asked for"))
     }
+}
+
+/// Checks that the images of a batch lie in the pool, and its crops in their pictures: kernels do not.
+fn check_places(batch: &StepBatch, pool: &Pool, side: usize) -> Result<(), TrainerError> {
+    let wrong = |what: String| Err(TrainerError::Input(format!("a batch of {} pairs: {what}", batch.samples)));
+    let fits = |place: u32, pixels: usize| (place as usize * pool.unit + pixels) * 3 <= pool.bytes;
+    if batch.crops.is_empty() {
+        if pool.unit != side * side {
+            return wrong(format!("whole pictures of a pool, expected crops of them at {side} x {side}"));
+        }
+        return match batch.index.iter().find(|place| !fits(**place, side * side)) {
+            Some(place) => wrong(format!("image {place} of a pool of {}", pool.bytes / 3 / pool.unit)),
+            None => Ok(()),
+        };
+    }
+    for (crop, place) in batch.crops.as_chunks::<CROP_LEN>().0.iter().zip(&batch.index) {
+        let [left, top, width, height, _, row] = *crop;
+        let is_inside = left >= 0.0 && top >= 0.0 && width > 0.0 && height > 0.0 && left + width <= row;
+        #[expect(clippy::cast_precision_loss, reason = "a side")]
+        let is_short = width.max(height) <= patchify::cuda::MOST_CROP * side as f32;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be sides")]
+        if !(is_inside && is_short && fits(*place, row as usize * (top + height).ceil() as usize)) {
+            return wrong(format!("the crop {crop:?} at {place} in a pool of {} bytes", pool.bytes));
+        }
+    }
+    Ok(())
 }
 
 fn write_batch<D: Device>(
@@ -426,10 +452,9 @@ impl<D: Device> Step for CudaStep<D> {
         self.mask_key.is_some()
     }
 
-    fn hold_pool(&mut self, pixels: &[u8]) -> Result<bool, TrainerError> {
-        let image = self.program.patch_embed().shape.image_size.pow(2) * 3;
-        if !pixels.len().is_multiple_of(image) {
-            let what = format!("a pool of {} bytes is no number of images of {image} bytes", pixels.len());
+    fn hold_pool(&mut self, pixels: &[u8], unit: usize) -> Result<bool, TrainerError> {
+        if unit == 0 || !pixels.len().is_multiple_of(unit * 3) {
+            let what = format!("a pool of {} bytes is no number of units of {unit} pixels", pixels.len());
             return Err(TrainerError::Input(what));
         }
         // Half of what is free is left for the recordings.
@@ -440,7 +465,7 @@ impl<D: Device> Step for CudaStep<D> {
         let address = self.device.allocate(pixels.len())?;
         self.device.write(address, pixels)?;
         let view = self.session.buffers.add("image pool", pixels.len(), Life::Kept);
-        self.pool = Some(Pool { view, images: pixels.len() / image });
+        self.pool = Some(Pool { view, bytes: pixels.len(), unit });
         self.kept.push(address);
         Ok(true)
     }

@@ -61,15 +61,31 @@ pub fn patchify(cut: &Cut, pixels: View, index: Option<View>, keep: Option<View>
     launch("patchify_cut", flat(samples * kept, patch_size * patch_size, pack), args)
 }
 
-/// Random crops, resampled to the whole side and mirrored where asked: the bytes of `data::Augmenter::apply`.
+/// Output sides that a crop is long at most, for the taps of a filter to fit a thread's room.
+pub const MOST_CROP: f32 = 9.5;
+
+/// What [`crop_flip`] makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crops {
+    /// Pixels that the beginnings of pictures in the pool are multiples of.
+    pub unit: usize,
+    /// Side of the images that are made (S).
+    pub side: usize,
+    /// Samples (B).
+    pub samples: usize,
+}
+
+/// Random crops, resampled to S x S and mirrored where asked: the bytes of `data::Augmenter::apply`.
 ///
-/// **Shapes** pixels u8 `[N, S, S, 3]`; index as for [`patchify`]; crops f32 `[B, 5]` as `data::Augmenter::crop` gives them; out
-/// u8 `[B, S, S, 3]`.
+/// **Shapes** pixels u8, pictures with rows without gaps; places u32 `[B]`, where each picture begins, in units; crops f32
+/// `[B, 6]` as `data::Augmenter::crop` gives them, inside their pictures and at most [`MOST_CROP`] S long; out u8
+/// `[B, S, S, 3]`.
 #[must_use]
-pub fn crop_flip(side: usize, samples: usize, pixels: View, index: Option<View>, crops: View, out: View) -> Launch {
+pub fn crop_flip(s: &Crops, pixels: View, places: View, crops: View, out: View) -> Launch {
+    let Crops { unit, side, samples } = *s;
     let pack = pack(side, &[(out, 1)]);
-    let mut args = vec![Arg::count(side), Arg::count(samples * side), Arg::In(pixels), Arg::maybe_in(index), Arg::In(crops)];
-    args.extend([Arg::Out(out), Arg::count(pack)]);
+    let mut args = vec![Arg::count(side), Arg::count(unit), Arg::count(samples * side), Arg::In(pixels), Arg::In(places)];
+    args.extend([Arg::In(crops), Arg::Out(out), Arg::count(pack)]);
     launch("patchify_crop_flip", flat(samples * side, side, pack), args)
 }
 

@@ -10,7 +10,7 @@ mod step;
 mod tower;
 mod transformer;
 
-pub use step::{Batch, Encode, Images, Masking, StepShape, Update, encode, refresh, runs_side_by_side, training_step};
+pub use step::{Batch, Encode, Images, Masking, Pool, StepShape, Update, encode, refresh, runs_side_by_side, training_step};
 
 use super::buffers::{Arena, Buffers, Life, plan};
 use super::layout::Layout;

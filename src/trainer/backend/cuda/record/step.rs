@@ -6,7 +6,7 @@ use super::ends::Features;
 use super::tower::CallSaved;
 use super::{Recorder, Recording, Session, Training};
 use crate::run::OptimizerConfig;
-use crate::trainer::backend::parts;
+use crate::trainer::backend::{CROP_LEN, parts};
 use crate::trainer::ops::contrastive::cuda::Schedule;
 use crate::trainer::ops::contrastive::{self, Contrastive, Form};
 use crate::trainer::ops::flat::{FlatView, StepBuffers, report as reported};
@@ -67,9 +67,9 @@ pub struct Batch {
     pub bytes: usize,
     /// u8 [B, S, S, 3], where images are written.
     pub pixels: Option<View>,
-    /// u32 `[B]`: places in the pool.
+    /// u32 `[B]`: places in the pool, in its units.
     pub index: Option<View>,
-    /// f32 [B, 5]: left, top, width, height, flip.
+    /// f32 [B, 6]: left, top, width, height, flip, pixels of the picture's rows.
     pub crops: Option<View>,
     /// u32 [B, kept], where the kept patches are written.
     pub keep: Option<View>,
@@ -79,6 +79,17 @@ pub struct Batch {
     pub ends: View,
     /// For each part its `TokenPlan`.
     pub token_plans: Vec<View>,
+}
+
+/// A pool of images on the device.
+#[derive(Debug, Clone, Copy)]
+pub struct Pool {
+    /// u8, images one after another.
+    pub view: View,
+    /// Its size.
+    pub bytes: usize,
+    /// Pixels that the beginnings of images are multiples of.
+    pub unit: usize,
 }
 
 /// Where the pixels of a part are.
@@ -131,7 +142,7 @@ pub fn training_step(
     session: &Session,
     real: Real,
     shape: &StepShape,
-    pool: Option<View>,
+    pool: Option<Pool>,
     update: &Update,
 ) -> (Recording, Option<Batch>) {
     let mut recorder = Recorder::new(program, layout, session, real);
@@ -200,7 +211,7 @@ impl Recorder<'_> {
             view
         };
         let index = has_index.then(|| place(samples));
-        let crops = (shape.images == Images::PoolCropped).then(|| place(5 * samples));
+        let crops = (shape.images == Images::PoolCropped).then(|| place(CROP_LEN * samples));
         let keep = (shape.masking == Masking::Written).then(|| place(samples * kept));
         let (tokens_view, ends) = (place(samples * tokens), place(samples));
         let plan_words = |part: &std::ops::Range<usize>| embedding::cuda::TokenPlan::words(part.len(), tokens);
@@ -247,7 +258,7 @@ impl Recorder<'_> {
     }
 
     /// Forward, loss and backward; returns what the host writes.
-    fn gradient(&mut self, shape: &StepShape, pool: Option<View>) -> Batch {
+    fn gradient(&mut self, shape: &StepShape, pool: Option<Pool>) -> Batch {
         let batch = self.batch(shape);
         let branches = if shape.side_by_side { 2 } else { 1 };
         self.begin(branches);
@@ -295,13 +306,14 @@ impl Recorder<'_> {
         [image, self.tower(Tower::Text, inputs, features[1])]
     }
 
-    fn pixels(&mut self, shape: &StepShape, batch: &Batch, pool: Option<View>) -> Option<Pixels> {
+    fn pixels(&mut self, shape: &StepShape, batch: &Batch, pool: Option<Pool>) -> Option<Pixels> {
         let index = batch.index?;
-        let pool = pool.expect("indices are into a pool");
-        let Some(crops) = batch.crops else { return Some(Pixels { bytes: pool, index: Some(index) }) };
+        let Pool { view, bytes: _, unit } = pool.expect("indices are into a pool");
+        let Some(crops) = batch.crops else { return Some(Pixels { bytes: view, index: Some(index) }) };
         let side = self.program.patch_embed().shape.image_size;
         let cropped = self.temporary("cropped images", shape.samples * side * side * 3);
-        self.push([patchify::cuda::crop_flip(side, shape.samples, pool, Some(index), crops, cropped)]);
+        let crop = patchify::cuda::Crops { unit, side, samples: shape.samples };
+        self.push([patchify::cuda::crop_flip(&crop, view, index, crops, cropped)]);
         Some(Pixels { bytes: cropped, index: None })
     }
 

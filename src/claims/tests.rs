@@ -22,14 +22,19 @@ fn counts(verdict: &Verdict) -> [usize; 4] {
     [verdict.num_true, verdict.num_tie, verdict.num_false, verdict.num_missing]
 }
 
-/// A table of one metric: model, size, values of seeds 0, 1, 2, ...
+/// A table of one metric over three seeds: model, size, values of seeds 0, 1, 2.
 fn table(cells: &[(&str, &str, &[f64])]) -> Table {
+    table_of(3, cells)
+}
+
+/// The same over so many seeds.
+fn table_of(seeds: usize, cells: &[(&str, &str, &[f64])]) -> Table {
     let cell = |(model, size, values): &(&str, &str, &[f64])| Cell {
         row: vec![(*model).to_owned()],
         column: Some((*size).to_owned()),
         metric: "acc1".to_owned(),
         values: (0..).zip(values.iter().copied()).collect(),
-        missing: 3 - values.len().min(3),
+        missing: seeds - values.len(),
     };
     Table {
         name: "t".to_owned(),
@@ -63,8 +68,8 @@ fn greater_compares_every_left_with_every_right_at_each_place() {
     // 9.6 > 10 (tie: band 0.5), 9.6 > 22, 24 > 20, 24 > 22, 40 > 30, 40 > 22.
     assert_eq!((verdict.verdict, counts(&verdict)), (VerdictKind::Mixed, [4, 1, 1, 0]));
     let words: Vec<&str> = verdict.comparisons.iter().map(|comparison| comparison.text.as_str()).collect();
-    assert_eq!(words[0], "[size=1k] model=large: 9.6 > model=small: 10");
-    assert_eq!(words[1], "[size=1k] model=large: 9.6 > 22");
+    assert_eq!(words[0], "for size=1k: model=large (9.6) is above model=small (10)");
+    assert_eq!(words[1], "for size=1k: model=large (9.6) is above 22");
 }
 
 #[test]
@@ -97,10 +102,13 @@ fn values_are_rounded_before_they_are_compared_only_where_asked() {
 fn missing_cells_are_counted_and_never_decide() {
     let csv = "model,size,value\na,1,5\na,2,\nb,1,3\nb,2,3\nb,3,1\n";
     let verdict = on_values("each: {size: all}, test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}", csv);
-    assert_eq!((verdict.verdict, counts(&verdict)), (VerdictKind::Supported, [1, 0, 0, 2]));
+    // What is missing keeps a claim from being supported, and from leaning.
+    assert_eq!((verdict.verdict, counts(&verdict)), (VerdictKind::Undecided, [1, 0, 0, 2]));
     let none = on_values("test: {greater: {left: {cell: {model: c}}, right: {cell: {model: d}}}}", csv);
     assert_eq!((none.verdict, counts(&none)), (VerdictKind::NoData, [0, 0, 0, 1]));
-    assert!(none.comparisons[0].text.contains("no value at model=c"), "{:?}", none.comparisons);
+    let reasons = |verdict: &Verdict| verdict.comparisons.iter().filter_map(|c| c.reason.clone()).collect::<Vec<_>>();
+    assert_eq!(reasons(&none), ["no cell at model=c"]);
+    assert_eq!(reasons(&verdict), ["no value at model=a, size=2: its value is empty", "no cell at model=a, size=3"]);
 }
 
 #[test]
@@ -199,6 +207,11 @@ fn crossover_wants_one_change_of_lead_in_the_right_direction() {
     assert_eq!(counts(&run("3 2 1")), [0, 0, 1, 0]);
     assert_eq!(counts(&run("0.1 -0.1")), [0, 1, 0, 0]);
     assert_eq!(counts(&run("")), [0, 0, 0, 1]);
+    // An end that is level leaves it open; a clear lead on the wrong side does not.
+    assert_eq!(counts(&run("3 0 0.1")), [0, 1, 0, 0]);
+    assert_eq!(counts(&run("0.1 -3")), [0, 1, 0, 0]);
+    assert_eq!(counts(&run("0 -3 3 0")), [0, 0, 1, 0]);
+    assert_eq!(counts(&run("0 3 -3 0")), [0, 1, 0, 0]);
     assert!(run("3 0 -1").comparisons[0].text.contains("leads at 0; model=late leads at 2; level at 1"));
 }
 
@@ -221,14 +234,20 @@ fn fit_asks_for_r2_and_for_slopes() {
 #[test]
 fn a_count_is_one_comparison_in_which_ties_speak_for_neither_side() {
     let run = |differences: &[f64]| {
-        let rows: String =
-            (0..).zip(differences).fold(String::new(), |rows, (idx, d)| format!("{rows}a,{idx},{}\nb,{idx},50\n", 50.0 + d));
+        let rows: String = (0..).zip(differences).fold(String::new(), |rows, (idx, d)| {
+            let value = if d.is_nan() { String::new() } else { (50.0 + d).to_string() };
+            format!("{rows}a,{idx},{value}\nb,{idx},50\n")
+        });
         let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}, in_more_than: 50%, each: {size: all}}}";
         on_values(test, &format!("model,size,value\n{rows}"))
     };
     assert_eq!(counts(&run(&[1.0, 1.0, 1.0, -1.0])), [1, 0, 0, 0]);
     assert_eq!(counts(&run(&[1.0, 1.0, 0.0, -1.0])), [0, 1, 0, 0]);
     assert_eq!(counts(&run(&[1.0, 1.0, -1.0, -1.0])), [0, 0, 1, 0]);
+    // What is missing might be either: two of four are not more than half, three of four are.
+    assert_eq!(counts(&run(&[1.0, 1.0, f64::NAN, f64::NAN])), [0, 1, 0, 0]);
+    assert_eq!(counts(&run(&[1.0, 1.0, 1.0, f64::NAN])), [1, 0, 0, 0]);
+    assert_eq!(counts(&run(&[-1.0, -1.0, 1.0, f64::NAN])), [0, 0, 1, 0]);
     assert_eq!(counts(&run(&[])), [0, 0, 0, 1]);
 }
 
@@ -256,7 +275,7 @@ fn interpolation_reads_a_straight_line_and_never_beyond_its_ends() {
     let middle = &verdict.comparisons[1];
     assert_eq!((middle.left, middle.right), (Some(46.0), Some(35.0)));
     assert!((middle.band.unwrap() - 0.5_f64.sqrt()).abs() < 1e-12);
-    assert!(verdict.comparisons[0].text.contains("x = 8 is outside 12 to 22"), "{:?}", verdict.comparisons[0]);
+    assert_eq!(verdict.comparisons[0].reason.as_deref(), Some("x = 8 is outside 12 to 22"));
     // Without a stated error those of the neighbours are weighted: 0.3 * sqrt(0.7^2 + 0.3^2 + 0.5^2 + 0.5^2), below the tie band.
     assert_eq!(on_values(&test(""), CURVES).comparisons[1].band, Some(0.5));
 }
@@ -284,11 +303,14 @@ fn a_file_without_the_named_columns_is_skipped() {
     values.add("a.csv", b"model,size,value\na,1,5\nb,1,3\n").unwrap();
     values.add("b.csv", b"model,depth,value\na,1,1\nb,1,9\n").unwrap();
     values.add("costs.csv", b"model,size,gmacs\na,1,1\n").unwrap();
+    assert_eq!(values.idle().iter().map(|idle| idle.file.as_str()).collect::<Vec<_>>(), ["costs.csv"]);
     let spec = claim("{id: c, says: s, cells: {where: {size: 1}}, test: {best: {along: model, is: a}}}");
     assert_eq!(judge(&[spec], &values)[0].verdict, VerdictKind::Supported);
     values.add("marked.csv", b"\xef\xbb\xbfmodel,size,value\nc,1,2\n").unwrap();
     let spec = claim("{id: c, says: s, cells: {where: {size: 1}}, test: {best: {along: model, is: a}}}");
     assert_eq!(judge(&[spec], &values)[0].num_true, 2);
+    let nowhere = claim("{id: c, says: s, cells: {where: {siez: 1}}, test: {best: {along: model, is: a}}}");
+    assert_eq!(judge(&[nowhere], &values)[0].notes[0], "no file has the column `siez`");
     let error = values.add("c.csv", b"model,value\na,much\n").unwrap_err();
     assert_eq!(error.to_string(), "c.csv:2: column `value` is `much`, expected a number");
 }
@@ -303,35 +325,126 @@ fn tests_that_stand_together_have_no_data_where_one_has_none() {
 }
 
 #[test]
-fn seeds_are_paired_where_they_match() {
-    // Differences by seed 2.0, 2.1, 1.9: mean 2, standard deviation 0.1; t(0.95, 2) = 4.3027, half width 0.248.
-    let paired = table(&[("a", "1", &[10.0, 20.1, 29.9]), ("b", "1", &[8.0, 18.0, 28.0])]);
-    let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}, tie_band: 0";
-    let verdict = on_runs(test, paired.clone());
-    assert_eq!(verdict.verdict, VerdictKind::Supported);
-    assert!((verdict.comparisons[0].band.unwrap() - 4.302_653 * 0.1 / 3f64.sqrt()).abs() < 1e-5, "{verdict:?}");
-    // The same values under other seeds are not paired: standard deviation 10, so nothing is decided.
-    let mut unpaired = paired;
-    for (idx, value) in unpaired.cells[1].values.iter_mut().enumerate() {
-        value.0 = 10 + idx as u64;
-    }
-    let verdict = on_runs(test, unpaired);
-    assert_eq!(verdict.verdict, VerdictKind::Undecided);
-    // Welch: variances 99.0033 and 100 over 3 each, so 3.9999 degrees of freedom, t = 2.7765.
-    let standard_error = ((99.003_333_f64 + 100.0) / 3.0).sqrt();
-    assert!((verdict.comparisons[0].band.unwrap() / standard_error - 2.776_5).abs() < 1e-3, "{verdict:?}");
+fn spread_is_pooled_over_the_cells_of_the_table_with_seeds_as_blocks() {
+    // Alone in the table, the two cells give the paired interval: differences by seed 2.0, 2.1, 1.9, mean 2, standard deviation
+    // 0.1; t(0.95, 2) = 4.3027.
+    let two = [("a", "1", &[10.0, 20.1, 29.9][..]), ("b", "1", &[8.0, 18.0, 28.0][..])];
+    let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}, tie_band: 0, each: {size: 1}";
+    let band = |cells: &[(&str, &str, &[f64])]| on_runs(test, table(cells)).comparisons[0].band.unwrap();
+    assert!((band(&two) - 4.302_653 * 0.1 / 3f64.sqrt()).abs() < 1e-5);
+    // A third cell that follows the seeds as the others do: its residuals are in the pool, with four degrees of freedom
+    // (t = 2.7764). Rows 0 0 0, 0 0.1 -0.1 and 0 0 0 about the seeds' means give s^2 = (2/3) 0.02 / 4, below half of 0.1^2.
+    let three = [two[0], two[1], ("a", "2", &[1.0, 11.0, 21.0])];
+    assert!((band(&three) - 2.776_445 * 0.1 / 3f64.sqrt()).abs() < 1e-5, "never below the comparison's own");
+    // A cell that scatters widens the band of a comparison that it is no part of.
+    let scattered = [two[0], two[1], ("a", "2", &[1.0, 17.0, 21.0])];
+    assert!(band(&scattered) > 2.0 * band(&three));
 }
 
 #[test]
-fn one_seed_is_never_enough_unless_no_confidence_is_asked_for() {
-    let once = || table(&[("a", "1", &[60.0]), ("b", "1", &[20.0])]);
+fn seeds_that_are_not_the_same_are_not_compared() {
+    let mut other = table(&[("a", "1", &[10.0, 20.1, 29.9]), ("b", "1", &[8.0, 18.0, 28.0])]);
+    for (idx, value) in other.cells[1].values.iter_mut().enumerate() {
+        value.0 = 1 + idx as u64;
+    }
     let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}";
-    let verdict = on_runs(test, once());
-    assert_eq!((verdict.verdict, verdict.comparisons[0].band), (VerdictKind::Undecided, None));
-    assert_eq!(on_runs(&format!("confidence: none, {test}"), once()).verdict, VerdictKind::Supported);
+    let verdict = on_runs(test, other);
+    assert_eq!(
+        (verdict.verdict, verdict.notes),
+        (VerdictKind::Undecided, vec!["2 seeds in common, at least 3 are needed".to_owned()])
+    );
+}
+
+#[test]
+fn fewer_than_three_seeds_decide_nothing_unless_no_confidence_is_asked_for() {
+    let above = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}";
     let plateau = "test: {at_most: {value: {cell: {model: b}}, limit: 30}}";
-    assert_eq!(on_runs(plateau, once()).verdict, VerdictKind::Undecided);
-    assert_eq!(on_runs(&format!("confidence: none, {plateau}"), once()).verdict, VerdictKind::Supported);
+    let seen = "test: {greater: {left: {cell: {model: a}}, right: 1}}";
+    let size = "test: {at_most: {value: {abs: {minus: [{cell: {model: a}}, {cell: {model: b}}]}}, limit: 99}}";
+    let most = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}, in_more_than: 50%}}";
+    for (values, n) in [(&[60.0][..], "1 seed"), (&[60.0, 61.0], "2 seeds"), (&[60.0, 60.0], "2 seeds")] {
+        let lower: Vec<f64> = values.iter().map(|value| value - 40.0).collect();
+        let runs = || table_of(values.len(), &[("a", "1", values), ("b", "1", &lower)]);
+        for test in [above, plateau, seen, size] {
+            let verdict = on_runs(test, runs());
+            assert_eq!((verdict.verdict, verdict.comparisons[0].band), (VerdictKind::Undecided, None), "{test} {values:?}");
+            assert_eq!(verdict.notes, [format!("{n}, at least 3 are needed")]);
+            let unasked = on_runs(&format!("confidence: none, {test}"), runs());
+            assert_eq!(unasked.verdict, VerdictKind::Supported, "{test}");
+            assert_eq!(unasked.notes, ["no confidence is asked for: said of these runs, not of other seeds"]);
+        }
+        assert_eq!(on_runs(most, runs()).verdict, VerdictKind::Undecided, "{values:?}");
+    }
+}
+
+#[test]
+fn a_fit_of_runs_needs_seeds_and_carries_their_spread() {
+    let fit = "test: {fit: {x: {cell: {model: a}}, y: {cell: {model: b}}, over: {size: all}, r2_at_least: 0.5}}";
+    let with = |n: usize, scatter: f64| {
+        let x: Vec<Vec<f64>> = (0..4).map(|size| (0..n).map(|seed| 10.0 * size as f64 + seed as f64).collect()).collect();
+        let bend = |size: usize, seed: usize| if (size + seed).is_multiple_of(2) { scatter } else { 0.0 };
+        let y: Vec<Vec<f64>> =
+            (0..4).map(|size| (0..n).map(|seed| 5.0 * size as f64 + 0.3 * seed as f64 + bend(size, seed)).collect()).collect();
+        let cells: Vec<(&str, &str, &[f64])> = ["1", "2", "3", "4"]
+            .iter()
+            .zip(x.iter().zip(&y))
+            .flat_map(|(size, (x, y))| [("a", *size, x.as_slice()), ("b", *size, y.as_slice())])
+            .collect();
+        on_runs(fit, table_of(n, &cells))
+    };
+    assert_eq!(
+        (with(2, 0.1).verdict, with(2, 0.1).notes),
+        (VerdictKind::Undecided, vec!["2 seeds, at least 3 are needed".to_owned()])
+    );
+    assert_eq!(with(3, 0.1).verdict, VerdictKind::Supported);
+    assert_eq!(with(3, 40.0).verdict, VerdictKind::Undecided, "{:?}", with(3, 40.0));
+}
+
+#[test]
+fn a_spread_of_zero_is_no_estimate() {
+    let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}, each: {size: 1}";
+    // Three equal differences, in cells that scatter by 4 points: the scatter stands in. t(0.95, 2) sqrt(2 * 16 / 3) = 14.05.
+    let equal = [("a", "1", &[14.0, 10.0, 18.0][..]), ("b", "1", &[12.0, 8.0, 16.0][..])];
+    let verdict = on_runs(test, table(&equal));
+    assert_eq!(verdict.verdict, VerdictKind::Undecided);
+    assert!((verdict.comparisons[0].band.unwrap() - 14.052).abs() < 1e-3, "{verdict:?}");
+    // Nothing in the table scatters at all.
+    let frozen = on_runs(test, table(&[("a", "1", &[14.0, 14.0, 14.0]), ("b", "1", &[12.0, 12.0, 12.0])]));
+    assert_eq!(
+        (frozen.verdict, frozen.notes),
+        (VerdictKind::Undecided, vec!["no spread between 3 seeds, which is no estimate of one".to_owned()])
+    );
+    // Three equal values against a number, with and without another cell that scatters.
+    let floor = "test: {greater: {left: {cell: {model: b}}, right: 1}}, each: {size: 1}";
+    let still: (&str, &str, &[f64]) = ("b", "1", &[12.0, 12.0, 12.0]);
+    assert_eq!(on_runs(floor, table(&[still])).verdict, VerdictKind::Undecided);
+    assert_eq!(on_runs(floor, table(&[still, ("a", "1", &[14.0, 10.0, 18.0])])).verdict, VerdictKind::Supported);
+    // Counts are exact.
+    let mut counted = table(&[("a", "1", &[14.0, 14.0, 14.0]), ("b", "1", &[12.0, 12.0, 12.0])]);
+    counted.cells.iter_mut().for_each(|cell| cell.metric = "gmacs".to_owned());
+    assert_eq!(on_runs(test, counted).verdict, VerdictKind::Supported);
+}
+
+#[test]
+fn a_claim_is_supported_only_where_every_comparison_is_true() {
+    let run = |differences: &[f64], rest: &str| {
+        let rows: String =
+            (0..).zip(differences).fold(String::new(), |rows, (idx, d)| format!("{rows}a,{idx},{}\nb,{idx},50\n", 50.0 + d));
+        let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}, each: {size: all}}}";
+        on_values(&format!("{rest}{test}"), &format!("model,size,value\n{rows}")).verdict
+    };
+    for (differences, verdict, allowed) in [
+        (&[1.0, 2.0][..], VerdictKind::Supported, VerdictKind::Supported),
+        (&[1.0, 0.1], VerdictKind::Leaning, VerdictKind::Supported),
+        (&[1.0, 0.1, 0.2], VerdictKind::Undecided, VerdictKind::Supported),
+        (&[1.0, 1.0, -0.1], VerdictKind::Undecided, VerdictKind::Supported),
+        (&[1.0, 1.0, 0.0], VerdictKind::Undecided, VerdictKind::Supported),
+        (&[1.0, -1.0, 0.1], VerdictKind::Mixed, VerdictKind::Mixed),
+        (&[-1.0, 0.1], VerdictKind::Refuted, VerdictKind::Refuted),
+        (&[0.1, 0.2], VerdictKind::Undecided, VerdictKind::Undecided),
+    ] {
+        assert_eq!((run(differences, ""), run(differences, "ties: allowed, ")), (verdict, allowed), "{differences:?}");
+    }
 }
 
 #[test]
@@ -347,7 +460,7 @@ fn more_confidence_needs_more_evidence_and_the_tie_band_stays() {
         .verdict
     };
     assert_eq!((at("80%"), at("95%")), (VerdictKind::Supported, VerdictKind::Undecided));
-    let close = table(&[("a", "1", &[10.4, 10.4, 10.4]), ("b", "1", &[10.0, 10.0, 10.0])]);
+    let close = table(&[("a", "1", &[10.4, 10.4, 10.41]), ("b", "1", &[10.0, 10.0, 10.0])]);
     let test = "test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}";
     assert_eq!(on_runs(test, close).verdict, VerdictKind::Undecided);
 }
@@ -362,17 +475,55 @@ fn a_gain_of_runs_must_stay_below_its_limit_with_its_whole_interval() {
 }
 
 #[test]
-fn failed_runs_are_missing_and_tables_can_be_named_together() {
+fn a_cell_with_a_run_that_did_not_finish_is_missing_and_tables_can_be_named_together() {
+    let test = "each: {size: all}, test: {best: {along: model, is: a}}";
     let verdict = on_runs(
-        "each: {size: all}, test: {best: {along: model, is: a}}",
-        table(&[("a", "1", &[9.0, 9.1]), ("b", "1", &[]), ("c", "1", &[5.0, 5.2])]),
+        test,
+        table(&[("a", "1", &[9.0, 9.1, 9.2]), ("b", "1", &[]), ("c", "1", &[5.0, 5.2, 5.1]), ("d", "1", &[1.0, 1.2])]),
     );
-    assert_eq!((verdict.verdict, counts(&verdict)), (VerdictKind::Supported, [1, 0, 0, 1]));
-    let mut other = table(&[("a", "1", &[1.0, 1.1])]);
+    assert_eq!((verdict.verdict, counts(&verdict)), (VerdictKind::Undecided, [1, 0, 0, 2]));
+    let reasons: Vec<_> = verdict.comparisons.iter().filter_map(|comparison| comparison.reason.as_deref()).collect();
+    let of = |model: &str, missing: usize| format!("no value at model={model}, size=1: {missing} of its 3 runs without a value");
+    assert_eq!(reasons, [of("b", 3), of("d", 1)]);
+    assert_eq!(
+        on_runs(&format!("confidence: none, {test}"), table(&[("a", "1", &[9.0, 9.1]), ("c", "1", &[5.0])])).verdict,
+        VerdictKind::NoData
+    );
+    let mut other = table(&[("a", "1", &[1.0, 1.1, 1.3])]);
     other.name = "u".to_owned();
     let spec =
         claim("{id: c, says: s, cells: {table: [t, u]}, test: {greater: {left: {cell: {table: t}}, right: {cell: {table: u}}}}}");
-    assert_eq!(judge(&[spec], &RunTables(&[table(&[("a", "1", &[9.0, 9.1])]), other]))[0].verdict, VerdictKind::Supported);
+    let tables = [table(&[("a", "1", &[9.0, 9.1, 9.2])]), other];
+    assert_eq!(judge(&[spec], &RunTables(&tables))[0].verdict, VerdictKind::Supported);
+}
+
+#[test]
+fn comparisons_read_as_sentences_in_the_words_of_the_file() {
+    let words = |test: &str| {
+        let mut runs = table(&[("a", "1", &[40.649, 40.65, 40.651]), ("b", "2", &[3.625, 3.625, 3.62501])]);
+        runs.cells.iter_mut().for_each(|cell| cell.metric = "zeroshot/cifar10.acc1".to_owned());
+        on_runs(test, runs).comparisons.remove(0).text
+    };
+    assert_eq!(
+        words("each: {size: 1, model: a}, test: {at_most: {value: 55, limit: {cell: {metric: zeroshot/cifar10.acc1}}}}"),
+        "for model=a, size=1: zeroshot/cifar10.acc1 (40.65) is at least 55"
+    );
+    assert_eq!(
+        words("defaults: {metric: zeroshot/cifar10.acc1, size: 1}, test: {greater: {left: 55, right: {cell: {}}}}"),
+        "zeroshot/cifar10.acc1 (40.65) is below 55"
+    );
+    assert_eq!(
+        words("test: {rises: {along: model, over: [b, a], of: {minus: [{cell: {metric: zeroshot/cifar10.acc1}}, 1]}}}"),
+        "zeroshot/cifar10.acc1 less 1 at model=a (39.65) is above zeroshot/cifar10.acc1 less 1 at model=b (2.63)"
+    );
+    assert_eq!(
+        words("test: {best: {along: model, is: a, of: {cell: {metric: zeroshot/cifar10.acc1}}}}"),
+        "zeroshot/cifar10.acc1 at model=a (40.65) is above zeroshot/cifar10.acc1 at model=b (3.63)"
+    );
+    assert_eq!(
+        words("test: {at_most: {value: {gain: {along: model, from: b, to: a, of: {size: 1}}}, limit: 40}}"),
+        "the gain of size=1 from model=b to model=a (no value) is at most 40"
+    );
 }
 
 #[test]
@@ -381,20 +532,29 @@ fn verdicts_are_written_as_json_csv_and_text() {
     let json = to_json(std::slice::from_ref(&verdict));
     assert_eq!(
         json,
-        "{\"claims\":[{\"id\":\"c\",\"verdict\":\"supported\",\"true\":1,\"tie\":0,\"false\":0,\"missing\":1,\"comparisons\":[\
-         {\"left\":5.0,\"right\":3.25,\"difference\":1.75,\"band\":0.5,\"outcome\":\"true\",\"text\":\"model=a: 5 > model=b: 3.25\"},\
+        "{\"claims\":[{\"id\":\"c\",\"says\":\"s\",\"verdict\":\"undecided\",\"expected\":\"refuted\",\"as_expected\":false,\"true\":1,\"tie\":0,\
+         \"false\":0,\"missing\":1,\"notes\":[],\"ambiguous\":[],\"comparisons\":[\
+         {\"left\":5.0,\"right\":3.25,\"difference\":1.75,\"band\":0.5,\"outcome\":\"true\",\
+         \"text\":\"model=a (5) is above model=b (3.25)\",\"reason\":null},\
          {\"left\":null,\"right\":null,\"difference\":null,\"band\":null,\"outcome\":\"missing\",\
-         \"text\":\"model=a: 5 > model=c: ?: no value at model=c\"}]}]}"
+         \"text\":\"model=a (5) is above model=c (no value)\",\"reason\":\"no value at model=c: its value is empty\"}]}]}"
     );
     assert_eq!(
         String::from_utf8(to_csv(std::slice::from_ref(&verdict))).unwrap(),
-        "id,verdict,expected,as_expected,true,tie,false,missing,says\nc,supported,refuted,no,1,0,0,1,s\n"
+        "id,verdict,expected,as_expected,true,tie,false,missing,notes,says\nc,undecided,refuted,no,1,0,0,1,,s\n"
     );
     let text = to_text(std::slice::from_ref(&verdict), false);
     assert_eq!(
         text,
-        "c  supported  1/0/0 (1 missing)  s\n   expected refuted\n     true     model=a: 5 > model=b: 3.25  (difference 1.75, band 0.5)\n\
-         \u{20}    missing  model=a: 5 > model=c: ?: no value at model=c\n"
+        "c  undecided  1 of 2 true, 1 missing  s\n   expected refuted\n     true     model=a (5) is above model=b (3.25)  (difference 1.75, band 0.5)\n\
+         \u{20}    missing  model=a (5) is above model=c (no value)  (no value at model=c: its value is empty)\n"
+    );
+    let two = table_of(2, &[("a", "1", &[60.0, 61.0]), ("b", "1", &[20.0, 21.0])]);
+    let verdict = on_runs("expect: undecided, test: {greater: {left: {cell: {model: a}}, right: {cell: {model: b}}}}", two);
+    assert_eq!(
+        to_text(std::slice::from_ref(&verdict), true),
+        "c  undecided  0 of 1 true, 1 tie  s\n   2 seeds, at least 3 are needed\n\
+         \u{20}    tie      model=a (60.5) is above model=b (20.5)  (difference 40; 2 seeds, at least 3 are needed)\n"
     );
 }
 
@@ -431,7 +591,7 @@ fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
     let records = Records { provenance, runs, points, statements };
     let Findings { verdicts, files: first, .. } =
         findings(&tables, &claims, &TableInput::new(&records.points, &records.runs)).unwrap();
-    assert_eq!(verdicts[0].verdict, VerdictKind::Supported);
+    assert_eq!((verdicts[0].verdict, verdicts[0].num_missing), (VerdictKind::NoData, 1), "a run of one cell is not there");
     assert_eq!(first.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["tables/t.csv", "tables/t.md", "claims.csv"]);
 
     let written = files(&records).unwrap();
@@ -531,5 +691,13 @@ mod validation {
             |cells: &str| validate(&claim(&format!("{{id: c, says: s, cells: {cells}, test: {{rises: {{along: n}}}}}}")), None);
         assert_eq!(on_files("{where: {figure: 99}}"), []);
         assert_eq!(on_files("{table: fig1}")[0].path, "cells.table");
+    }
+
+    #[test]
+    fn ties_are_allowed_on_readings_alone() {
+        let rest = "cells: {table: fig1}, ties: allowed, test: {best: {along: model, is: large, each: {size: all}}}";
+        assert_eq!(problems(rest), ["ties: is `allowed`, which is for readings without seeds; a claim on runs counts its ties"]);
+        let on_files = "{id: c, says: s, cells: {where: {}}, ties: allowed, test: {rises: {along: n}}}";
+        assert_eq!(validate(&claim(on_files), None), []);
     }
 }

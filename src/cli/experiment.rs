@@ -71,9 +71,14 @@ pub(super) fn load_spec(file: &Path, set: &[String], (device, precision): (Devic
 }
 
 impl Loaded {
-    /// Loads, expands and plans an experiment.
+    /// Loads, expands and plans an experiment for where it is asked to compute.
     pub fn new(global: &Global, experiment: &Experiment) -> Result<Self, Error> {
-        let spec = load_spec(&experiment.file, &experiment.set, placement(experiment.device, experiment.precision)?)?;
+        Self::placed(global, &experiment.file, &experiment.set, placement(experiment.device, experiment.precision)?)
+    }
+
+    /// Loads, expands and plans an experiment for a placement.
+    pub fn placed(global: &Global, file: &Path, set: &[String], placement: (DeviceKind, Precision)) -> Result<Self, Error> {
+        let spec = load_spec(file, set, placement)?;
         let expansion = expand(&spec);
         super::warn(global, expansion.warnings());
         let mut fingerprints = BTreeMap::new();
@@ -86,7 +91,7 @@ impl Loaded {
             fingerprints.insert(name, digest.clone());
             Ok(digest)
         })?;
-        Ok(Self { expansion, plan, fingerprints, file: experiment.file.clone(), set: experiment.set.clone() })
+        Ok(Self { expansion, plan, fingerprints, file: file.to_owned(), set: set.to_vec() })
     }
 
     pub fn spec(&self) -> &ValidSpec {

@@ -8,15 +8,19 @@ mod build;
 mod drift;
 mod error;
 mod label;
+mod number;
 mod render;
 mod spec;
+mod tolerance;
 mod validate;
 
 pub use build::{COUNTS, Cell, Table, TableInput, build};
-pub use drift::{CellData, Drift, DriftKind, TableData, drift};
+pub use drift::{CellData, Drift, DriftKind, Drifts, TableData, drift};
 pub use error::TablesError;
 pub use label::{Label, OneOrMany, amount, canonical, same_label, sort_labels};
+pub use number::{rounded, short};
 pub use spec::TableSpec;
+pub use tolerance::{Allowance, Tolerance};
 pub use validate::{Problem, TableShape, shape, validate};
 
 #[cfg(test)]

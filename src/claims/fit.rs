@@ -37,6 +37,9 @@ struct Condition {
     words: String,
 }
 
+/// Reads something off the line through points.
+type Reading<'a, T> = &'a dyn Fn(&[(f64, f64)]) -> Option<T>;
+
 fn r2(points: &[(f64, f64)], threshold: f64) -> Option<Condition> {
     let fitted = if points.len() > 2 { line(points) } else { None }?;
     let words = format!("R2 ({}, slope {}) is at least {threshold}", short(fitted.r2), short(fitted.slope));
@@ -88,13 +91,7 @@ pub(super) fn fit(spec: &FitSpec, context: &Context<'_>, sheet: &mut Sheet) {
 }
 
 /// Judges one condition on the line through the means.
-fn condition(
-    points: &Points,
-    read: &dyn Fn(&[(f64, f64)]) -> Option<Condition>,
-    claimed: &str,
-    context: &Context<'_>,
-    sheet: &mut Sheet,
-) {
+fn condition(points: &Points, read: Reading<'_, Condition>, claimed: &str, context: &Context<'_>, sheet: &mut Sheet) {
     let Points { points, missing } = points;
     let prefix = prefix(context);
     let counted = format!("{} points, {missing} missing", points.len());
@@ -123,11 +120,7 @@ fn condition(
 
 /// Half the width of the t interval over what the lines of single seeds give.
 #[expect(clippy::cast_precision_loss, reason = "numbers of seeds")]
-fn seeds_band(
-    points: &[(Estimate, Estimate)],
-    read: &dyn Fn(&[(f64, f64)]) -> Option<f64>,
-    context: &Context<'_>,
-) -> Result<f64, String> {
+fn seeds_band(points: &[(Estimate, Estimate)], read: Reading<'_, f64>, context: &Context<'_>) -> Result<f64, String> {
     let Some(confidence) = context.rules.confidence() else { return Ok(0.0) };
     let frame = context.frame;
     let parts: Vec<_> = points.iter().flat_map(|(x, y)| [x, y]).flat_map(|side| side.parts(frame)).collect();

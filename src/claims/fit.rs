@@ -100,7 +100,7 @@ fn condition(points: &Points, read: Reading<'_, Condition>, claimed: &str, conte
     let found = read(&means).filter(|_| *missing == 0 || !of_runs);
     let Some(Condition { left, right, words }) = found else {
         let what = if of_runs && *missing > 0 { "a line needs them all" } else { "too few for a line" };
-        let gap = Gap { reason: format!("{counted}: {what}"), ambiguous: false };
+        let gap = Gap::missing(format!("{counted}: {what}"));
         return sheet.push_missing(format!("{prefix}{claimed}"), &gap);
     };
     let difference = |condition: Condition| condition.left - condition.right;

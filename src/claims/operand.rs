@@ -24,12 +24,23 @@ pub(super) struct Context<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Gap {
     pub reason: String,
+    /// More than one cell, or no position: the statement itself is at fault.
     pub ambiguous: bool,
+    /// There is one cell, and it has no value.
+    pub is_unfilled: bool,
 }
 
 impl Gap {
-    fn missing(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), ambiguous: false }
+    pub fn missing(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ambiguous: false, is_unfilled: false }
+    }
+
+    fn ambiguous(reason: impl Into<String>) -> Self {
+        Self { ambiguous: true, ..Self::missing(reason) }
+    }
+
+    fn unfilled(reason: impl Into<String>) -> Self {
+        Self { is_unfilled: true, ..Self::missing(reason) }
     }
 }
 
@@ -51,8 +62,10 @@ impl Context<'_> {
         match self.frame.find(&bound, self.defaults) {
             Found::One(row_idx) => Ok(row_idx),
             Found::Missing => Err(Gap::missing(format!("no cell at {}", name_of(&bound)))),
-            Found::Empty(row_idx) => Err(Gap::missing(format!("no value at {}: {}", name_of(&bound), self.frame.absence(row_idx)))),
-            Found::Many(count) => Err(Gap { reason: format!("{count} cells match {}", name_of(&bound)), ambiguous: true }),
+            Found::Empty(row_idx) => {
+                Err(Gap::unfilled(format!("no value at {}: {}", name_of(&bound), self.frame.absence(row_idx))))
+            }
+            Found::Many(count) => Err(Gap::ambiguous(format!("{count} cells match {}", name_of(&bound)))),
         }
     }
 
@@ -83,14 +96,15 @@ impl Context<'_> {
     fn interpolate(&self, curve: &InterpolateSpec) -> Result<Estimate, Gap> {
         let InterpolateSpec { along, x, y, of, at, error } = curve;
         let Some(at) = at.or(self.at) else {
-            return Err(Gap { reason: "no position to interpolate at".to_owned(), ambiguous: true });
+            return Err(Gap::ambiguous("no position to interpolate at"));
         };
         let mut points: Vec<(f64, Estimate)> = Vec::new();
         for label in self.frame.labels(along, &Selection::All) {
             let here = self.with(along, &label);
             match here.point(x, y, of) {
                 Ok(point) => points.push(point),
-                Err(gap) if gap.ambiguous => return Err(gap),
+                // A curve of runs is not drawn across a run that did not finish; of a figure, what cannot be read is left out.
+                Err(gap) if gap.ambiguous || (gap.is_unfilled && !self.frame.pool().is_empty()) => return Err(gap),
                 Err(_) => {}
             }
         }

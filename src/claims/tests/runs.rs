@@ -174,3 +174,13 @@ fn a_cell_with_a_run_that_did_not_finish_is_missing_and_tables_can_be_named_toge
     let tables = [table(&[("a", "1", &[9.0, 9.1, 9.2])]), other];
     assert_eq!(judge(&[spec], &RunTables(&tables))[0].verdict, VerdictKind::Supported);
 }
+
+#[test]
+fn a_curve_of_runs_is_not_drawn_across_a_cell_that_is_missing() {
+    let curve = "{interpolate: {along: size, x: {column: size}, y: {}, of: {model: a}, at: 2}}";
+    let test = format!("test: {{greater: {{left: {curve}, right: 1}}}}");
+    let ends = [("a", "1", &[10.0, 10.2, 9.9][..]), ("a", "3", &[20.0, 20.1, 20.3])];
+    assert_eq!(on_runs(&test, table(&ends)).verdict, VerdictKind::Supported);
+    let with_gap = on_runs(&test, table(&[ends[0], ("a", "2", &[15.0]), ends[1]]));
+    assert_eq!((with_gap.verdict, counts(&with_gap)), (VerdictKind::NoData, [0, 0, 0, 1]));
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::records;
-use crate::cli::args::{Check, Global};
+use crate::cli::args::Global;
 use crate::cli::experiment::Loaded;
 use crate::error::Error;
 use crate::record::{self, Records};
@@ -34,6 +34,17 @@ impl Against {
     pub fn is_well(&self) -> bool {
         self.drifts.found.is_empty() && self.runs.is_none()
     }
+}
+
+/// What is compared with a committed folder: an experiment's tables and records, and what they come from.
+#[derive(Clone, Copy)]
+pub(super) struct Fresh<'a> {
+    pub tables: &'a [TableData],
+    pub records: &'a Records,
+    pub loaded: &'a Loaded,
+    pub global: &'a Global,
+    pub file: &'a Path,
+    pub set: &'a [String],
 }
 
 impl Committed {
@@ -73,15 +84,11 @@ impl Committed {
     }
 
     /// Compares an experiment with it.
-    pub fn compare(
-        self,
-        ours: &[TableData],
-        records: &Records,
-        loaded: &Loaded,
-        global: &Global,
-        args: &Check,
-        file: &Path,
-    ) -> Result<Against, Error> {
+    ///
+    /// # Errors
+    /// If the file cannot be planned for the device of the committed runs.
+    pub fn compare(self, fresh: &Fresh<'_>) -> Result<Against, Error> {
+        let Fresh { tables: ours, records, loaded, global, file, set } = *fresh;
         let Self { folder, tables, records: committed, tolerance } = self;
         let mut drifts = drift(ours, &tables, &tolerance);
         let runs = match &committed {
@@ -91,7 +98,7 @@ impl Committed {
                 // Another device or arithmetic is what a comparison may be about; all else must be the same.
                 let theirs = match placed(records) == placed(committed) {
                     true => None,
-                    false => Some(Loaded::placed(&Global { quiet: true, ..global.clone() }, file, &args.set, placed(committed))?),
+                    false => Some(Loaded::placed(&Global { quiet: true, ..global.clone() }, file, set, placed(committed))?),
                 };
                 let theirs = theirs.as_ref().unwrap_or(loaded);
                 if tolerance.metrics.contains_key(LOSS) {

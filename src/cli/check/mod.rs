@@ -17,7 +17,7 @@ use crate::record;
 use crate::spec::{self, LoadOptions};
 use crate::tables::{TableData, TableInput};
 
-use committed::{Against, Committed};
+use committed::{Against, Committed, Fresh};
 
 /// What a check found.
 struct Checked {
@@ -112,20 +112,11 @@ fn on_experiment(global: &Global, args: &Check, file: &Path) -> Result<Checked, 
     let global = scratch.as_ref().map_or_else(|| global.clone(), |scratch| scratch.global(global));
     let folder = global.results.join(&stated.experiment);
     // What can be refused is refused before anything runs.
-    let committed = match &args.against {
-        Some(against) => Some(Committed::read(against, &folder, file, &stated.tables, &args.tolerance)?),
-        None => None,
-    };
-    let mut ran = exit::OK;
-    if args.run {
-        let (device, precision) = (args.device, args.precision);
-        let experiment = Experiment { file: file.to_owned(), set: args.set.clone(), device, precision };
-        ran = super::run::run(&global, &experiment, &args.execution, &mut std::io::sink())?;
-        // A verdict that is not as expected is told by the check itself.
-        ran = if ran == exit::CHECK { exit::OK } else { ran };
-        if !matches!(ran, exit::OK | exit::FAILED) {
-            return Ok(Checked { verdicts: Vec::new(), against: None, ran });
-        }
+    let read = |against: &PathBuf| Committed::read(against, &folder, file, &stated.tables, &args.tolerance);
+    let committed = args.against.as_ref().map(read).transpose()?;
+    let ran = if args.run { run_anew(&global, args, file)? } else { exit::OK };
+    if !matches!(ran, exit::OK | exit::FAILED) {
+        return Ok(Checked { verdicts: Vec::new(), against: None, ran });
     }
     let records = record::read(&folder)?;
     let loaded = Loaded::placed(&global, file, &args.set, (records.provenance.device, records.provenance.precision))?;
@@ -138,11 +129,19 @@ fn on_experiment(global: &Global, args: &Check, file: &Path) -> Result<Checked, 
     let spec = loaded.spec();
     let found = findings(&spec.tables, &spec.claims, &TableInput::new(&points, &records.runs))?;
     let tables: Vec<TableData> = found.tables.iter().map(TableData::from).collect();
-    let against = match committed {
-        Some(committed) => Some(committed.compare(&tables, &records, &loaded, &global, args, file)?),
-        None => None,
-    };
+    let set = &args.set;
+    let fresh = Fresh { tables: &tables, records: &records, loaded: &loaded, global: &global, file, set };
+    let against = committed.map(|committed| committed.compare(&fresh)).transpose()?;
     Ok(Checked { verdicts: found.verdicts, against, ran })
+}
+
+/// Runs an experiment with these options of every command; the exit code of the run.
+fn run_anew(global: &Global, args: &Check, file: &Path) -> Result<u8, Error> {
+    let (device, precision) = (args.device, args.precision);
+    let experiment = Experiment { file: file.to_owned(), set: args.set.clone(), device, precision };
+    let ran = super::run::run(global, &experiment, &args.execution, &mut std::io::sink())?;
+    // A verdict that is not as expected is told by the check itself.
+    Ok(if ran == exit::CHECK { exit::OK } else { ran })
 }
 
 /// Where `--run` works: a folder that is removed at the end, or one that is kept.

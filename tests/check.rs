@@ -120,7 +120,7 @@ fn records_of_other_runs_are_not_judged_and_the_field_is_named() -> Outcome {
     // The file's own claims are judged, not those that were stated when the records were made.
     place.write("strict.yaml", &SMALL.replace("limit: 100", "limit: -1"))?;
     let (code, out, _) = place.check(&["strict.yaml"])?;
-    assert!(code == Some(5) && out.contains("refuted") && out.contains("zeroshot/scenes.acc1"), "{out}");
+    assert!(code == Some(5) && out.contains("refuted") && out.contains("is at most -1"), "{out}");
     Ok(())
 }
 
@@ -130,9 +130,8 @@ fn records_made_from_other_data_are_not_judged() -> Outcome {
     let provenance = std::fs::read_to_string(place.path().join("results/small/provenance.json"))?;
     let json: serde_json::Value = serde_json::from_str(&provenance)?;
     let data = json["provenance"]["data"].as_object().ok_or("no data")?;
-    let (name, digest) = data.iter().find(|(_, digest)| digest.as_str().is_some_and(|text| !text.is_empty())).ok_or("no digest")?;
-    let digest = digest.as_str().unwrap_or_default();
-    place.edit("results/small/provenance.json", digest, &"0".repeat(digest.len()))?;
+    let (name, digest) = data.iter().next().ok_or("no digest")?;
+    place.edit("results/small/provenance.json", &format!("\"{name}\": {digest}"), &format!("\"{name}\": \"00ff\""))?;
     let (code, out, err) = place.check(&["small.yaml"])?;
     assert_eq!((code, out.as_str()), (Some(5), ""), "{err}");
     assert!(err.contains("other data") && err.contains(name.as_str()), "{err}");

@@ -57,6 +57,22 @@ pub enum Error {
     /// Standard output or error.
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),
+    /// Files that do not hold what they should.
+    #[error("{message}")]
+    Invalid {
+        /// Every problem, a line each.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// What is to be checked cannot be: the records are of other runs.
+    #[error("{message}")]
+    Check {
+        /// What differs.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// Something asked for cannot be done as asked.
     #[error("{message}")]
     Usage {
@@ -80,9 +96,10 @@ impl Error {
             Self::Trainer(error) => error.hint(),
             Self::Record(error) => error.hint(),
             Self::Tables(error) => error.hint(),
-            Self::Job(JobError::Failed { hint, .. } | JobError::Environment { hint, .. }) | Self::Usage { hint, .. } => {
-                hint.clone()
-            }
+            Self::Job(JobError::Failed { hint, .. } | JobError::Environment { hint, .. })
+            | Self::Invalid { hint, .. }
+            | Self::Check { hint, .. }
+            | Self::Usage { hint, .. } => hint.clone(),
             // A spec prints the hints of each of its problems itself.
             Self::Spec(_) | Self::Job(_) | Self::File { .. } | Self::Print(_) => None,
         }
@@ -92,8 +109,10 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Spec(_) => exit::SPEC,
+            Self::Spec(_) | Self::Invalid { .. } => exit::SPEC,
+            Self::Check { .. } => exit::CHECK,
             Self::Usage { .. } => exit::USAGE,
+            Self::Tables(TablesError::Unreadable { .. }) => exit::ENVIRONMENT,
             Self::Store(_) | Self::Data(_) | Self::Sources(_) | Self::Record(_) | Self::File { .. } | Self::Trainer(_) => {
                 exit::ENVIRONMENT
             }

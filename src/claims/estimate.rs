@@ -1,16 +1,16 @@
 //! Numbers with what is known of their spread, and when two of them differ.
 //!
-//! Owns [`Estimate`] and [`Rules`]. Invariant: an estimate remembers which cells it is made of and with which weights, so that
-//! errors add in quadrature, seeds are paired where the same seeds stand behind every cell, and a cell that occurs twice is
-//! not counted as two.
+//! Owns [`Estimate`], [`Rules`] and [`Decision`]. Invariant: an estimate remembers which cells it is made of and with which
+//! weights, so that every comparison is one weighted sum of cells with one interval, and a cell that occurs twice is not counted
+//! as two.
 
 use std::collections::BTreeMap;
 
+use super::contrast::{Part, half_width};
 use super::frame::Frame;
 use super::source::Measure;
 use super::statement::{ClaimSpec, Confidence};
-use super::stats::t_two_sided;
-use super::verdict::Outcome;
+use super::verdict::Answer;
 
 /// How a claim compares numbers.
 #[derive(Debug, Clone, Copy)]
@@ -23,6 +23,11 @@ pub(super) struct Rules {
 impl Rules {
     pub fn of(claim: &ClaimSpec) -> Self {
         Self { tie_band: claim.tie_band(), rounding: claim.rounding, confidence: claim.confidence() }
+    }
+
+    /// The confidence asked for, if one is.
+    pub fn confidence(&self) -> Option<f64> {
+        self.confidence.share()
     }
 
     /// Rounds a value to the claim's grid; halves go away from zero.
@@ -76,9 +81,6 @@ impl Estimate {
     /// The point `share` of the way from `a` to `b`. A stated error replaces the errors of the two.
     pub fn between(a: &Self, b: &Self, share: f64, error: Option<f64>, rules: &Rules) -> Self {
         let value = rules.round(a.value + (b.value - a.value) * share);
-        if let Some(error) = error {
-            return Self { value, cells: BTreeMap::new(), error_squared: error * error };
-        }
         let mut cells: BTreeMap<usize, f64> = BTreeMap::new();
         for (estimate, weight) in [(a, 1.0 - share), (b, share)] {
             for (row_idx, inner) in &estimate.cells {
@@ -86,103 +88,87 @@ impl Estimate {
             }
         }
         let error_squared = a.error_squared * (1.0 - share).powi(2) + b.error_squared * share.powi(2);
-        Self { value, cells, error_squared }
-    }
-
-    /// Half the width of the interval around the number: stated errors in quadrature, t times the standard error over seeds.
-    /// Infinite where a cell has one seed and the claim asks for confidence.
-    pub fn half_width(&self, frame: &Frame, rules: &Rules) -> f64 {
-        let mut squared = self.error_squared;
-        let mut seeds: Vec<(f64, &[(u64, f64)])> = Vec::new();
-        for (row_idx, weight) in self.cells.iter().filter(|(_, weight)| **weight != 0.0) {
-            match frame.measure(*row_idx) {
-                Measure::Reading { error, .. } => squared += (weight * error).powi(2),
-                Measure::Seeds(values) => seeds.push((*weight, values)),
-            }
+        match error {
+            Some(error) => Self { value, cells: BTreeMap::new(), error_squared: error * error },
+            None => Self { value, cells, error_squared },
         }
-        if let Some(share) = rules.confidence.share()
-            && !seeds.is_empty()
-        {
-            squared += seeds_half_width(&seeds, share).powi(2);
+    }
+
+    /// The cells of runs that it is made of.
+    pub fn parts<'a>(&self, frame: &'a Frame) -> Vec<Part<'a>> {
+        let weighted = self.cells.iter().filter(|(_, weight)| **weight != 0.0);
+        let part = |(row_idx, weight): (&usize, &f64)| match frame.measure(*row_idx) {
+            Measure::Reading { .. } => None,
+            Measure::Seeds(values) => Some(Part { weight: *weight, metric: frame.label(*row_idx, "metric").unwrap_or(""), values }),
+        };
+        weighted.filter_map(part).collect()
+    }
+
+    /// The number that one seed alone gives; cells without it count with their mean.
+    pub fn at_seed(&self, frame: &Frame, seed: u64) -> f64 {
+        let shift = |(row_idx, weight): (&usize, &f64)| {
+            let measure = frame.measure(*row_idx);
+            measure.at_seed(seed).map_or(0.0, |value| weight * (value - measure.mean()))
+        };
+        self.value + self.cells.iter().map(shift).sum::<f64>()
+    }
+
+    /// Half the width of the interval around the number: stated errors in quadrature, and over seeds the t interval. Else why
+    /// there is none.
+    pub fn half_width(&self, frame: &Frame, rules: &Rules) -> Result<f64, String> {
+        let stated = |(row_idx, weight): (&usize, &f64)| match frame.measure(*row_idx) {
+            Measure::Reading { error, .. } => (weight * error).powi(2),
+            Measure::Seeds(_) => 0.0,
+        };
+        let squared = self.error_squared + self.cells.iter().map(stated).sum::<f64>();
+        let parts = self.parts(frame);
+        match rules.confidence() {
+            Some(share) if !parts.is_empty() => Ok((squared + half_width(&parts, frame.pool(), share)?.powi(2)).sqrt()),
+            _ => Ok(squared.sqrt()),
         }
-        squared.sqrt()
     }
-
-    /// Whether every cell has at least two seeds, or none are needed.
-    pub fn has_seeds_enough(&self, frame: &Frame, rules: &Rules) -> bool {
-        rules.confidence.share().is_none()
-            || self.cells.keys().all(|row_idx| match frame.measure(*row_idx) {
-                Measure::Reading { .. } => true,
-                Measure::Seeds(values) => values.len() > 1,
-            })
-    }
-}
-
-/// t interval of a weighted sum of means: paired where all have the same seeds, else by Welch and Satterthwaite.
-#[expect(clippy::cast_precision_loss, reason = "numbers of seeds")]
-fn seeds_half_width(cells: &[(f64, &[(u64, f64)])], confidence: f64) -> f64 {
-    if cells.iter().any(|(_, values)| values.len() < 2) {
-        return f64::INFINITY;
-    }
-    if let Some(sums) = paired(cells) {
-        let n = sums.len() as f64;
-        return t_two_sided(confidence, n - 1.0) * (variance(&sums) / n).sqrt();
-    }
-    let parts = cells.iter().map(|(weight, values)| {
-        let values: Vec<f64> = values.iter().map(|(_, value)| *value).collect();
-        let n = values.len() as f64;
-        (weight * weight * variance(&values) / n, n - 1.0)
-    });
-    let (total, scaled) = parts.fold((0.0, 0.0), |(total, scaled), (part, degrees)| (total + part, scaled + part * part / degrees));
-    if total == 0.0 { 0.0 } else { t_two_sided(confidence, total * total / scaled) * total.sqrt() }
-}
-
-/// The weighted sum seed by seed, where every cell has the same seeds, each once.
-fn paired(cells: &[(f64, &[(u64, f64)])]) -> Option<Vec<f64>> {
-    let by_seed: Vec<BTreeMap<u64, f64>> = cells.iter().map(|(_, values)| values.iter().copied().collect()).collect();
-    let first = by_seed.first()?;
-    let same = by_seed.iter().zip(cells).all(|(seeds, (_, values))| seeds.len() == values.len() && seeds.keys().eq(first.keys()));
-    same.then(|| {
-        let sum = |seed: &u64| by_seed.iter().zip(cells).map(|(seeds, (weight, _))| weight * seeds[seed]).sum();
-        first.keys().map(sum).collect()
-    })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "numbers of seeds")]
-fn variance(values: &[f64]) -> f64 {
-    let n = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / n;
-    values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)
 }
 
 /// Differences this small are noise of arithmetic, not of measurement.
 const SLACK: f64 = 1e-9;
 
-/// Outcome of `difference > 0` with a band on both sides of zero.
-pub(super) fn decide(difference: f64, band: f64) -> Outcome {
-    match difference {
-        difference if difference > band + SLACK => Outcome::True,
-        difference if difference < -band - SLACK => Outcome::False,
-        _ => Outcome::Tie,
-    }
+/// What a comparison came to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Decision {
+    /// Left less right.
+    pub difference: f64,
+    /// Differences up to this size are ties; or why nothing can be decided.
+    pub band: Result<f64, String>,
+    pub answer: Answer,
+    /// Whether the difference lies on the claimed side, by however little.
+    pub leans: bool,
 }
 
-/// Difference and band of `left > right`.
-pub(super) fn difference(left: &Estimate, right: &Estimate, frame: &Frame, rules: &Rules) -> (f64, f64) {
-    let difference = left.minus(right, rules);
-    (difference.value, rules.tie_band.max(difference.half_width(frame, rules)))
-}
-
-/// Difference, band and outcome of `value <= limit`. Readings are compared plainly, since the limit is the tolerance already;
-/// runs must be within it, or beyond it, with their whole interval.
-pub(super) fn at_most(value: &Estimate, limit: &Estimate, frame: &Frame, rules: &Rules) -> (f64, f64, Outcome) {
-    let over = value.minus(limit, rules);
-    let of_runs = over.cells.keys().any(|row_idx| matches!(frame.measure(*row_idx), Measure::Seeds(_)));
-    let band = if of_runs { over.half_width(frame, rules) } else { 0.0 };
-    let outcome = match over.value {
-        value if value + band <= SLACK => Outcome::True,
-        value if value - band > SLACK => Outcome::False,
-        _ => Outcome::Tie,
+/// Whether `difference > 0`, with a band on both sides of zero.
+pub(super) fn decide(difference: f64, band: Result<f64, String>) -> Decision {
+    let answer = match &band {
+        Ok(band) if difference > band + SLACK => Answer::True,
+        Ok(band) if difference < -band - SLACK => Answer::False,
+        _ => Answer::Tie,
     };
-    (over.value, band, outcome)
+    Decision { difference, band, answer, leans: difference > SLACK }
+}
+
+/// Whether `left > right`.
+pub(super) fn greater(left: &Estimate, right: &Estimate, frame: &Frame, rules: &Rules) -> Decision {
+    let difference = left.minus(right, rules);
+    decide(difference.value, difference.half_width(frame, rules).map(|half| rules.tie_band.max(half)))
+}
+
+/// Whether `value <= limit`. Readings are compared plainly, since the limit is the tolerance already; runs must be within it,
+/// or beyond it, with their whole interval.
+pub(super) fn at_most(value: &Estimate, limit: &Estimate, frame: &Frame, rules: &Rules) -> Decision {
+    let over = value.minus(limit, rules);
+    let band = if over.parts(frame).is_empty() { Ok(0.0) } else { over.half_width(frame, rules) };
+    let answer = match &band {
+        Ok(band) if over.value + band <= SLACK => Answer::True,
+        Ok(band) if over.value - band > SLACK => Answer::False,
+        _ => Answer::Tie,
+    };
+    Decision { difference: over.value, band, answer, leans: over.value <= SLACK }
 }

@@ -1,12 +1,18 @@
 //! The `fit` test: a straight line by least squares, and how well or how steeply it runs.
 //!
-//! Invariant: one comparison for each condition that the test states; too few points are a missing comparison.
+//! Invariant: one comparison for each condition that the test states; too few points are a missing comparison, and so is a point
+//! of runs without a value. On runs the line is fitted to the means, and the band is a t interval over the lines of single seeds.
 
-use super::judge::{Sheet, place};
+use super::contrast::{common_seeds, variance};
+use super::estimate::{Decision, Estimate, decide};
 use super::operand::{Context, Gap, expand, product};
+use super::sheet::Sheet;
 use super::statement::{FitSpec, Operand};
-use super::verdict::{Comparison, Outcome, short};
+use super::stats::t_two_sided;
+use super::verdict::Answer;
+use super::wording::prefix;
 use crate::run::counted;
+use crate::tables::{COUNTS, short};
 
 /// A line and how much of the variance of y it explains.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,30 +31,47 @@ fn line(points: &[(f64, f64)]) -> Option<Line> {
     (points.len() > 1 && xx > 0.0).then(|| Line { slope: xy / xx, r2: if yy > 0.0 { xy * xy / (xx * yy) } else { 1.0 } })
 }
 
-/// What the points of a fit are, and whether each rests on seeds enough.
+/// What is read off the lines: a number, what it is compared with, and the words for both.
+struct Condition {
+    left: f64,
+    right: f64,
+    words: String,
+}
+
+/// Reads something off the line through points.
+type Reading<'a, T> = &'a dyn Fn(&[(f64, f64)]) -> Option<T>;
+
+fn r2(points: &[(f64, f64)], threshold: f64) -> Option<Condition> {
+    let fitted = if points.len() > 2 { line(points) } else { None }?;
+    let words = format!("R2 ({}, slope {}) is at least {threshold}", short(fitted.r2), short(fitted.slope));
+    Some(Condition { left: fitted.r2, right: threshold, words })
+}
+
+fn steeper(points: &[(f64, f64)], split: f64) -> Option<Condition> {
+    let (below, above): (Vec<_>, Vec<_>) = points.iter().partition(|(x, _)| *x <= split);
+    let (below, above) = (line(&below)?.slope, line(&above)?.slope);
+    let words = format!("the slope above x={split} ({}) is above the slope below ({})", short(above), short(below));
+    Some(Condition { left: above, right: below, words })
+}
+
+/// The points of a fit, and how many have no value.
 struct Points {
-    points: Vec<(f64, f64)>,
+    points: Vec<(Estimate, Estimate)>,
     missing: usize,
-    seeds_enough: bool,
 }
 
 fn points(spec: &FitSpec, context: &Context<'_>, sheet: &mut Sheet) -> Points {
-    let mut found = Points { points: Vec::new(), missing: 0, seeds_enough: true };
+    let mut found = Points { points: Vec::new(), missing: 0 };
     for bound in product(&spec.over, context.frame) {
         let mut here = context.clone();
         here.bound.extend(bound);
         let pairs = |operand: &Operand| expand(operand, context.frame).iter().map(|one| here.evaluate(one)).collect::<Vec<_>>();
         for (x, y) in pairs(&spec.x).into_iter().zip(pairs(&spec.y)) {
             match (x, y) {
-                (Ok(x), Ok(y)) => {
-                    found.seeds_enough &= [&x, &y].iter().all(|side| side.has_seeds_enough(context.frame, context.rules));
-                    found.points.push((x.value, y.value));
-                }
+                (Ok(x), Ok(y)) => found.points.push((x, y)),
                 (Err(gap), _) | (_, Err(gap)) => {
                     found.missing += 1;
-                    if gap.ambiguous {
-                        sheet.ambiguous.insert(gap.reason);
-                    }
+                    sheet.note(&gap);
                 }
             }
         }
@@ -57,35 +80,63 @@ fn points(spec: &FitSpec, context: &Context<'_>, sheet: &mut Sheet) -> Points {
 }
 
 pub(super) fn fit(spec: &FitSpec, context: &Context<'_>, sheet: &mut Sheet) {
-    let Points { points, missing, seeds_enough } = points(spec, context, sheet);
-    let place = place(context);
-    let prefix = if place.is_empty() { String::new() } else { format!("[{place}] ") };
-    let gap =
-        || Gap { reason: format!("{}, {missing} missing: too few for a line", counted(points.len(), "point")), ambiguous: false };
-    let mut push = |text: String, numbers: Option<(f64, f64, bool)>| {
-        let Some((left, right, holds)) = numbers else { return sheet.push_missing(&format!("{prefix}{text}"), &gap()) };
-        let outcome = match (seeds_enough, holds) {
-            (false, _) => Outcome::Tie,
-            (true, true) => Outcome::True,
-            (true, false) => Outcome::False,
-        };
-        let text = format!("{prefix}{text} ({}, {missing} missing)", counted(points.len(), "point"));
-        let (left, right, difference) = (Some(left), Some(right), Some(left - right));
-        sheet.comparisons.push(Comparison { left, right, difference, band: Some(0.0), outcome, text });
+    let FitSpec { x: _, y: _, over: _, r2_at_least, steeper_above, each: _ } = spec;
+    let points = points(spec, context, sheet);
+    if let Some(threshold) = *r2_at_least {
+        condition(&points, &|points| r2(points, threshold), &format!("R2 is at least {threshold}"), context, sheet);
+    }
+    if let Some(split) = *steeper_above {
+        let claimed = format!("the slope above x={split} is above the slope below");
+        condition(&points, &|points| steeper(points, split), &claimed, context, sheet);
+    }
+}
+
+/// Judges one condition on the line through the means.
+fn condition(points: &Points, read: Reading<'_, Condition>, claimed: &str, context: &Context<'_>, sheet: &mut Sheet) {
+    let Points { points, missing } = points;
+    let prefix = prefix(context);
+    let have = format!("{}, {missing} missing", counted(points.len(), "point"));
+    let of_runs = points.iter().any(|(x, y)| [x, y].iter().any(|side| !side.parts(context.frame).is_empty()));
+    let means: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.value, y.value)).collect();
+    let found = read(&means).filter(|_| *missing == 0 || !of_runs);
+    let Some(Condition { left, right, words }) = found else {
+        let what = if of_runs && *missing > 0 { "a line needs them all" } else { "too few for a line" };
+        let gap = Gap::missing(format!("{have}: {what}"));
+        return sheet.push_missing(format!("{prefix}{claimed}"), &gap);
     };
-    if let Some(threshold) = spec.r2_at_least {
-        let fitted = if points.len() > 2 { line(&points) } else { None };
-        let words = fitted.map_or(String::new(), |line| format!(": {}, slope {}", short(line.r2), short(line.slope)));
-        let numbers = fitted.map(|line| (line.r2, threshold, line.r2 >= threshold));
-        push(format!("R2 >= {threshold}{words}"), numbers);
+    let difference = |condition: Condition| condition.left - condition.right;
+    let band = if of_runs { seeds_band(points, &|points| read(points).map(difference), context) } else { Ok(0.0) };
+    let holds = left >= right;
+    let decision = match band {
+        Ok(0.0) => Decision {
+            difference: left - right,
+            band: Ok(0.0),
+            answer: if holds { Answer::True } else { Answer::False },
+            leans: holds,
+        },
+        band => decide(left - right, band),
+    };
+    sheet.push(format!("{prefix}{words} ({have})"), left, right, decision);
+}
+
+/// Half the width of the t interval over what the lines of single seeds give.
+#[expect(clippy::cast_precision_loss, reason = "numbers of seeds")]
+fn seeds_band(points: &[(Estimate, Estimate)], read: Reading<'_, f64>, context: &Context<'_>) -> Result<f64, String> {
+    let Some(confidence) = context.rules.confidence() else { return Ok(0.0) };
+    let frame = context.frame;
+    let parts: Vec<_> = points.iter().flat_map(|(x, y)| [x, y]).flat_map(|side| side.parts(frame)).collect();
+    let seeds = common_seeds(&parts)?;
+    let line_of =
+        |seed: &u64| read(&points.iter().map(|(x, y)| (x.at_seed(frame, *seed), y.at_seed(frame, *seed))).collect::<Vec<_>>());
+    let by_seed = seeds.iter().map(line_of).collect::<Option<Vec<f64>>>();
+    let by_seed = by_seed.ok_or_else(|| "the points of a single seed give no line".to_owned())?;
+    let n = seeds.len() as f64;
+    let spread = variance(&by_seed);
+    let is_exact = || parts.iter().all(|part| COUNTS.contains(&part.metric));
+    if spread < 1e-18 && !is_exact() {
+        return Err(format!("no spread between {} seeds, which is no estimate of one", seeds.len()));
     }
-    if let Some(split) = spec.steeper_above {
-        let (below, above): (Vec<_>, Vec<_>) = points.iter().partition(|(x, _)| *x <= split);
-        let slopes = line(&above).zip(line(&below)).map(|(above, below)| (above.slope, below.slope));
-        let words = slopes.map_or(String::new(), |(above, below)| format!(": {} against {}", short(above), short(below)));
-        let numbers = slopes.map(|(above, below)| (above, below, above > below));
-        push(format!("slope above x = {split} > slope below{words}"), numbers);
-    }
+    Ok(t_two_sided(confidence, n - 1.0) * (spread / n).sqrt())
 }
 
 #[cfg(test)]

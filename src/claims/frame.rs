@@ -5,18 +5,20 @@
 
 use std::collections::BTreeMap;
 
+use super::pool::Pool;
 use super::source::{CellRow, Measure};
 use super::statement::Selection;
 use crate::tables::{Label, NONE, canonical, sort_labels};
 
-/// Column to the label it must have.
-pub(super) type Bound = BTreeMap<String, Label>;
+/// Columns with the one label that each must have.
+pub(super) type Place = BTreeMap<String, Label>;
 
 #[derive(Debug, Default)]
 pub(super) struct Frame {
     names: BTreeMap<String, usize>,
     columns: Vec<Column>,
     rows: Vec<Row>,
+    pool: Pool,
 }
 
 /// The labels of a column, each by every way to write it, and the rows that have it.
@@ -31,7 +33,7 @@ struct Column {
 struct Row {
     /// Position of the row's label in each column; `None` where the row does not have the column.
     ids: Vec<Option<usize>>,
-    measure: Option<Measure>,
+    measure: Result<Measure, String>,
 }
 
 impl Row {
@@ -45,16 +47,18 @@ impl Row {
 pub(super) enum Found {
     /// One cell with a value: its row.
     One(usize),
-    /// No cell, or one without a value.
+    /// One cell without a value: its row.
+    Empty(usize),
+    /// No cell.
     Missing,
     /// So many cells.
     Many(usize),
 }
 
 impl Frame {
-    /// Indexes those rows that `keep` wants.
+    /// Indexes those rows that `keep` wants; what is known of spread comes from all of them.
     pub fn new(rows: Vec<CellRow>, keep: impl Fn(&CellRow) -> bool) -> Self {
-        let mut frame = Self::default();
+        let mut frame = Self { pool: Pool::new(&rows), ..Self::default() };
         for CellRow { labels, measure } in rows.into_iter().filter(|row| keep(row)) {
             let row_idx = frame.rows.len();
             let mut ids = vec![None; frame.columns.len()];
@@ -86,7 +90,7 @@ impl Frame {
     }
 
     /// The row with these labels. Defaults hold for columns not bound, where a row has them.
-    pub fn find(&self, bound: &Bound, defaults: &Bound) -> Found {
+    pub fn find(&self, bound: &Place, defaults: &Place) -> Found {
         let mut wanted: Vec<(usize, Option<usize>)> = Vec::with_capacity(bound.len());
         for (name, label) in bound {
             let found = self.names.get(name).and_then(|&column_idx| Some((column_idx, self.columns[column_idx].id(label)?)));
@@ -110,8 +114,8 @@ impl Frame {
         };
         match matching.as_slice() {
             [] => Found::Missing,
-            [row_idx] if self.rows[*row_idx].measure.is_some() => Found::One(*row_idx),
-            [_] => Found::Missing,
+            [row_idx] if self.rows[*row_idx].measure.is_ok() => Found::One(*row_idx),
+            [row_idx] => Found::Empty(*row_idx),
             many => Found::Many(many.len()),
         }
     }
@@ -119,6 +123,16 @@ impl Frame {
     /// What is known of a row that [`Frame::find`] found.
     pub fn measure(&self, row_idx: usize) -> &Measure {
         self.rows[row_idx].measure.as_ref().expect("a found row has a value")
+    }
+
+    /// Why a row has no value.
+    pub fn absence(&self, row_idx: usize) -> &str {
+        self.rows[row_idx].measure.as_ref().err().map_or("", String::as_str)
+    }
+
+    /// What all cells of the claim's tables say of spread.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// The label that a row has in a column.

@@ -5,16 +5,19 @@
 
 use std::collections::BTreeSet;
 
-use super::estimate::{Estimate, Rules, at_most, decide, difference};
+use super::crossover::crossover;
+use super::estimate::{self, Decision, Rules};
 use super::fit::fit;
-use super::frame::{Bound, Frame};
-use super::operand::{Context, Gap, describe, expand, name_of, product};
+use super::frame::{Frame, Place};
+use super::operand::{Context, expand, product};
+use super::sheet::Sheet;
 use super::source::{CellRow, CellSource};
 use super::statement::{
     AtMostSpec, BestSpec, ClaimSpec, Columns, CrossoverSpec, GreaterSpec, Operand, RisesSpec, Selection, TestSpec,
 };
 use super::validate::named_columns;
-use super::verdict::{Comparison, Outcome, Verdict, short};
+use super::verdict::{Answer, Verdict};
+use super::wording::{self, Side, describe, prefix};
 use crate::tables::{Label, NONE, OneOrMany};
 
 /// Judges every claim on the cells of a source.
@@ -25,7 +28,9 @@ pub fn judge(claims: &[ClaimSpec], source: &dyn CellSource) -> Vec<Verdict> {
 
 fn judge_one(claim: &ClaimSpec, source: &dyn CellSource) -> Verdict {
     let named = named_columns(claim);
-    let frame = frame_of(claim, source, &named);
+    let rows = source.rows(&claim.cells, &named);
+    let why_none = if rows.is_empty() { source.why_none(&named) } else { None };
+    let frame = frame_of(claim, rows, &named);
     let rules = Rules::of(claim);
     let mut sheet = Sheet::default();
     let mut has_data = vec![false; claim.test.0.len()];
@@ -36,20 +41,23 @@ fn judge_one(claim: &ClaimSpec, source: &dyn CellSource) -> Verdict {
             for (test, has_data) in claim.test.iter().zip(&mut has_data) {
                 let before = sheet.comparisons.len();
                 run_test(test, &context, &mut sheet);
-                *has_data |= sheet.comparisons[before..].iter().any(|comparison| comparison.outcome != Outcome::Missing);
+                *has_data |= sheet.comparisons[before..].iter().any(|comparison| comparison.outcome != Answer::Missing);
             }
         }
     }
     if claim.requires_every_test && has_data.contains(&false) {
-        sheet.comparisons.iter_mut().for_each(|comparison| comparison.outcome = Outcome::Missing);
+        sheet.comparisons.iter_mut().for_each(|comparison| comparison.outcome = Answer::Missing);
     }
-    let mut verdict = Verdict::new(&claim.id, &claim.says, claim.expect, sheet.comparisons);
-    verdict.ambiguous = sheet.ambiguous.into_iter().collect();
-    verdict
+    let is_unasked = rules.confidence().is_none() && !frame.pool().is_empty();
+    let note = why_none.or_else(|| is_unasked.then(|| UNASKED.to_owned()));
+    Verdict::new(claim, sheet.comparisons, sheet.ambiguous.into_iter().collect(), note)
 }
 
+/// What a verdict on runs says that asks for no confidence.
+const UNASKED: &str = "no confidence is asked for: said of these runs, not of other seeds";
+
 /// The claim's rows: those that `where` keeps and that have the defaults of columns which nothing in the claim names.
-fn frame_of(claim: &ClaimSpec, source: &dyn CellSource, named: &BTreeSet<&str>) -> Frame {
+fn frame_of(claim: &ClaimSpec, rows: Vec<CellRow>, named: &BTreeSet<&str>) -> Frame {
     let kept = |row: &CellRow| {
         let filter = claim.cells.filter.iter().flatten();
         filter.into_iter().all(|(column, selection)| row.labels.get(column).is_some_and(|label| picks(selection, label)))
@@ -59,36 +67,12 @@ fn frame_of(claim: &ClaimSpec, source: &dyn CellSource, named: &BTreeSet<&str>) 
                 .filter(|(column, _)| !named.contains(column.as_str()))
                 .all(|(column, label)| row.labels.get(column).is_none_or(|have| label.names(have)))
     };
-    Frame::new(source.rows(&claim.cells, named), kept)
+    Frame::new(rows, kept)
 }
 
 /// Whether a label is picked, also the empty one of a row that does not have the axis.
 fn picks(selection: &Selection, label: &str) -> bool {
     selection.picks(label) || label.is_empty() && selection.picks(NONE)
-}
-
-/// Where comparisons are written down.
-#[derive(Default)]
-pub(super) struct Sheet {
-    pub comparisons: Vec<Comparison>,
-    pub ambiguous: BTreeSet<String>,
-}
-
-impl Sheet {
-    pub fn push_missing(&mut self, text: &str, gap: &Gap) {
-        if gap.ambiguous {
-            self.ambiguous.insert(gap.reason.clone());
-        }
-        let text = format!("{text}: {}", gap.reason);
-        self.comparisons.push(Comparison {
-            left: None,
-            right: None,
-            difference: None,
-            band: None,
-            outcome: Outcome::Missing,
-            text,
-        });
-    }
 }
 
 fn run_test(test: &TestSpec, context: &Context<'_>, sheet: &mut Sheet) {
@@ -116,7 +100,7 @@ fn run_test(test: &TestSpec, context: &Context<'_>, sheet: &mut Sheet) {
 }
 
 fn places<'a>(each: &Columns, context: &Context<'a>) -> Vec<Context<'a>> {
-    let bind = |more: Bound| {
+    let bind = |more: Place| {
         let mut here = context.clone();
         here.bound.extend(more);
         here
@@ -128,51 +112,16 @@ fn expand_all(operands: &OneOrMany<Operand>, context: &Context<'_>) -> Vec<Opera
     operands.iter().flat_map(|operand| expand(operand, context.frame)).collect()
 }
 
-/// One side of a comparison: what it is called and its number.
-type Side = (String, Result<Estimate, Gap>);
-
 fn side(operand: &Operand, context: &Context<'_>) -> Side {
-    (describe(operand), context.evaluate(operand))
-}
-
-/// `place: left name left value relation right name right value`.
-fn wording(context: &Context<'_>, left: &Side, relation: &str, right: &Side) -> String {
-    let words = |(name, number): &Side| match (name.as_str(), number) {
-        ("", Ok(number)) => short(number.value),
-        ("", Err(_)) => "?".to_owned(),
-        (name, Ok(number)) => format!("{name}: {}", short(number.value)),
-        (name, Err(_)) => format!("{name}: ?"),
-    };
-    let text = format!("{} {relation} {}", words(left), words(right));
-    match place(context) {
-        place if place.is_empty() => text,
-        place => format!("[{place}] {text}"),
-    }
-}
-
-/// The columns bound by `each`, and the position read at.
-pub(super) fn place(context: &Context<'_>) -> String {
-    let mut parts = if context.bound.is_empty() { Vec::new() } else { vec![name_of(&context.bound)] };
-    parts.extend(context.at.map(|at| format!("x={}", short(at))));
-    parts.join(", ")
+    (describe(operand, context), context.evaluate(operand))
 }
 
 /// `left > right` by more than the band.
 fn compare(context: &Context<'_>, left: &Side, right: &Side, sheet: &mut Sheet) {
-    let text = wording(context, left, ">", right);
+    let text = wording::above(context, left, right);
     match (&left.1, &right.1) {
-        (Ok(a), Ok(b)) => {
-            let (difference, band) = difference(a, b, context.frame, context.rules);
-            sheet.comparisons.push(Comparison {
-                left: Some(a.value),
-                right: Some(b.value),
-                difference: Some(difference),
-                band: band.is_finite().then_some(band),
-                outcome: decide(difference, band),
-                text,
-            });
-        }
-        (Err(gap), _) | (_, Err(gap)) => sheet.push_missing(&text, gap),
+        (Ok(a), Ok(b)) => sheet.push(text, a.value, b.value, estimate::greater(a, b, context.frame, context.rules)),
+        (Err(gap), _) | (_, Err(gap)) => sheet.push_missing(text, gap),
     }
 }
 
@@ -186,7 +135,7 @@ fn greater(spec: &GreaterSpec, context: &Context<'_>, sheet: &mut Sheet) {
     }
 }
 
-/// `greater` in more than a share of the places: one comparison, in which ties speak for neither side.
+/// `greater` in more than a share of the places: one comparison, in which ties and missing values speak for neither side.
 #[expect(clippy::cast_precision_loss, reason = "numbers of comparisons")]
 fn counted(spec: &GreaterSpec, share: &Label, context: &Context<'_>, sheet: &mut Sheet) {
     let mut inner = Sheet::default();
@@ -194,27 +143,25 @@ fn counted(spec: &GreaterSpec, share: &Label, context: &Context<'_>, sheet: &mut
         greater(spec, &here, &mut inner);
     }
     sheet.ambiguous.append(&mut inner.ambiguous);
-    let count = |outcome| inner.comparisons.iter().filter(|comparison| comparison.outcome == outcome).count();
-    let (yes, tie, no, missing) = (count(Outcome::True), count(Outcome::Tie), count(Outcome::False), count(Outcome::Missing));
-    let total = yes + tie + no;
-    let text = format!("{yes} of {total} comparisons are true, {tie} tied, {missing} missing; more than {share} should be true");
-    let needed = share.number().unwrap_or(f64::NAN) * total as f64;
-    let outcome = match () {
-        () if total == 0 => Outcome::Missing,
-        () if yes as f64 > needed => Outcome::True,
-        () if (yes + tie) as f64 > needed => Outcome::Tie,
-        () => Outcome::False,
+    let count = |answer| inner.comparisons.iter().filter(|comparison| comparison.outcome == answer).count();
+    let (yes, tie, missing) = (count(Answer::True), count(Answer::Tie), count(Answer::Missing));
+    let total = inner.comparisons.len();
+    let text = format!(
+        "{}{yes} of {total} comparisons are true, {tie} tied, {missing} missing; more than {share} should be true",
+        prefix(context)
+    );
+    let reason = inner.comparisons.iter().find_map(|comparison| comparison.reason.clone());
+    if missing == total {
+        return sheet.push_answer(text, Answer::Missing, reason);
+    }
+    let (left, right) = (yes as f64, share.number().unwrap_or(f64::NAN) * total as f64);
+    let open = (tie + missing) as f64;
+    let answer = match () {
+        () if left > right => Answer::True,
+        () if left + open > right => Answer::Tie,
+        () => Answer::False,
     };
-    let (left, right) = (yes as f64, needed);
-    let difference = (total > 0).then_some(left - right);
-    sheet.comparisons.push(Comparison {
-        left: (total > 0).then_some(left),
-        right: (total > 0).then_some(right),
-        difference,
-        band: (total > 0).then_some(tie as f64),
-        outcome,
-        text,
-    });
+    sheet.push(text, left, right, Decision { difference: left - right, band: Ok(open), answer, leans: left > right });
 }
 
 fn limited(spec: &AtMostSpec, context: &Context<'_>, sheet: &mut Sheet) {
@@ -222,15 +169,10 @@ fn limited(spec: &AtMostSpec, context: &Context<'_>, sheet: &mut Sheet) {
     for value in expand_all(&spec.value, context) {
         let value = side(&value, context);
         for limit in &limits {
-            let text = wording(context, &value, "<=", limit);
+            let text = wording::at_most(context, &value, limit);
             match (&value.1, &limit.1) {
-                (Ok(a), Ok(b)) => {
-                    let (difference, band, outcome) = at_most(a, b, context.frame, context.rules);
-                    let band = band.is_finite().then_some(band);
-                    let (left, right, difference) = (Some(a.value), Some(b.value), Some(difference));
-                    sheet.comparisons.push(Comparison { left, right, difference, band, outcome, text });
-                }
-                (Err(gap), _) | (_, Err(gap)) => sheet.push_missing(&text, gap),
+                (Ok(a), Ok(b)) => sheet.push(text, a.value, b.value, estimate::at_most(a, b, context.frame, context.rules)),
+                (Err(gap), _) | (_, Err(gap)) => sheet.push_missing(text, gap),
             }
         }
     }
@@ -240,8 +182,16 @@ fn limited(spec: &AtMostSpec, context: &Context<'_>, sheet: &mut Sheet) {
 fn sides_along(along: &str, label: &Label, of: &Operand, context: &Context<'_>) -> Vec<Side> {
     let here = context.with(along, label);
     let named = |operand: &Operand| {
-        let (name, number) = side(operand, &here);
-        (if name.is_empty() { format!("{along}={label}") } else { format!("{name} at {along}={label}") }, number)
+        let name = match operand {
+            Operand::Cell(columns) => {
+                let mut columns = columns.clone();
+                columns.insert(along.to_owned(), Selection::Values(vec![label.clone()]));
+                describe(&Operand::Cell(columns), context)
+            }
+            Operand::Number(_) => String::new(),
+            other => format!("{} at {along}={label}", describe(other, context)),
+        };
+        (name, here.evaluate(operand))
     };
     expand(of, context.frame).iter().map(named).collect()
 }
@@ -266,50 +216,4 @@ fn best(spec: &BestSpec, context: &Context<'_>, sheet: &mut Sheet) {
             compare(context, left, right, sheet);
         }
     }
-}
-
-/// One comparison a pair: clear leads of `first`, then clear leads of `later`, and at least one of each.
-fn crossover(spec: &CrossoverSpec, context: &Context<'_>, sheet: &mut Sheet) {
-    let laters = expand(&spec.later, context.frame);
-    for first in expand(&spec.first, context.frame) {
-        for later in &laters {
-            crossing(spec, &first, later, context, sheet);
-        }
-    }
-}
-
-fn crossing(spec: &CrossoverSpec, first: &Operand, later: &Operand, context: &Context<'_>, sheet: &mut Sheet) {
-    let mut leads: Vec<(Label, Outcome)> = Vec::new();
-    for label in context.frame.labels(&spec.along, &spec.over) {
-        let here = context.with(&spec.along, &label);
-        match (here.evaluate(first), here.evaluate(later)) {
-            (Ok(a), Ok(b)) => {
-                let (difference, band) = difference(&a, &b, context.frame, context.rules);
-                leads.push((label, decide(difference, band)));
-            }
-            (Err(gap), _) | (_, Err(gap)) if gap.ambiguous => _ = sheet.ambiguous.insert(gap.reason),
-            _ => {}
-        }
-    }
-    let clear: Vec<Outcome> = leads.iter().map(|(_, lead)| *lead).filter(|lead| *lead != Outcome::Tie).collect();
-    let changes = clear.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    let outcome = match (leads.is_empty(), clear.first(), changes) {
-        (true, _, _) => Outcome::Missing,
-        (_, None, _) => Outcome::Tie,
-        (_, Some(Outcome::True), 1) => Outcome::True,
-        _ => Outcome::False,
-    };
-    let text = crossing_text(spec, first, later, &leads, &place(context));
-    sheet.comparisons.push(Comparison { left: None, right: None, difference: None, band: None, outcome, text });
-}
-
-fn crossing_text(spec: &CrossoverSpec, first: &Operand, later: &Operand, leads: &[(Label, Outcome)], place: &str) -> String {
-    let at = |outcome| {
-        let labels: Vec<&str> = leads.iter().filter(|(_, lead)| *lead == outcome).map(|(label, _)| label.as_str()).collect();
-        if labels.is_empty() { "nowhere".to_owned() } else { labels.join(", ") }
-    };
-    let prefix = if place.is_empty() { String::new() } else { format!("[{place}] ") };
-    let (first, later, along) = (describe(first), describe(later), &spec.along);
-    let (ahead, behind, level) = (at(Outcome::True), at(Outcome::False), at(Outcome::Tie));
-    format!("{prefix}along {along}, {first} leads at {ahead}; {later} leads at {behind}; level at {level}")
 }

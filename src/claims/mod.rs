@@ -5,31 +5,39 @@
 //! claim has code of its own. Must not know: the trainer, files, the clock.
 //!
 //! A comparison is true or false where the difference exceeds the band, else a tie. The band is the larger of the claim's tie
-//! band and half the width of the interval around the difference: stated errors in quadrature, and over seeds a t interval,
-//! paired where the same seeds stand behind every cell and by Welch otherwise. With one seed the band has no end, unless the
-//! claim asks for no confidence. A verdict is supported (none false, some true), mixed, refuted (some false, none true),
-//! undecided (ties only) or no data.
+//! band and half the width of the interval around the difference: stated errors in quadrature, and over seeds a t interval whose
+//! spread is pooled over the cells of the claim's tables with seeds as blocks, and never below the comparison's own. Fewer than
+//! three seeds decide nothing, unless the claim asks for no confidence, and the verdict then says so; a cell with a run that did
+//! not finish is missing. A verdict is supported where every comparison is true; how the others come about stands in
+//! [`VerdictKind`].
 
+mod contrast;
+mod crossover;
 mod estimate;
 mod findings;
 mod fit;
 mod frame;
 mod judge;
 mod operand;
+mod pool;
 mod selection;
+mod sheet;
 mod source;
 pub mod statement;
 mod stats;
 mod validate;
+mod values;
 mod verdict;
+mod wording;
 
 pub use findings::{Artefact, Findings, findings};
 pub use judge::judge;
-pub use source::{CellRow, CellSource, Measure, RunTables, Values, ValuesError};
-pub use statement::{ClaimSpec, ClaimsFile, Confidence, Operand, Selection, TestSpec, VerdictKind};
+pub use source::{CellRow, CellSource, Measure, RunTables};
+pub use statement::{ClaimSpec, ClaimsFile, Confidence, Operand, Selection, TestSpec, Ties, VerdictKind};
 pub use stats::t_two_sided;
 pub use validate::validate;
-pub use verdict::{Comparison, Outcome, Verdict, to_csv, to_json, to_text};
+pub use values::{Idle, Values, ValuesError};
+pub use verdict::{Answer, Comparison, Verdict, to_csv, to_json, to_text, to_value};
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

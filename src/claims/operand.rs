@@ -6,18 +6,17 @@
 use std::collections::BTreeMap;
 
 use super::estimate::{Estimate, Rules};
-use super::frame::{Bound, Found, Frame};
+use super::frame::{Found, Frame, Place};
 use super::statement::{Columns, GainSpec, InterpolateSpec, Operand, Selection, XSpec};
-use super::verdict::short;
-use crate::tables::{Label, amount};
+use crate::tables::{Label, amount, short};
 
 /// Where a comparison stands: the columns bound so far.
 #[derive(Debug, Clone)]
 pub(super) struct Context<'a> {
     pub frame: &'a Frame,
     pub rules: &'a Rules,
-    pub defaults: &'a Bound,
-    pub bound: Bound,
+    pub defaults: &'a Place,
+    pub bound: Place,
     pub at: Option<f64>,
 }
 
@@ -25,12 +24,23 @@ pub(super) struct Context<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Gap {
     pub reason: String,
+    /// More than one cell, or no position: the statement itself is at fault.
     pub ambiguous: bool,
+    /// There is one cell, and it has no value.
+    pub is_unfilled: bool,
 }
 
 impl Gap {
-    fn missing(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), ambiguous: false }
+    pub fn missing(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), ambiguous: false, is_unfilled: false }
+    }
+
+    fn ambiguous(reason: impl Into<String>) -> Self {
+        Self { ambiguous: true, ..Self::missing(reason) }
+    }
+
+    fn unfilled(reason: impl Into<String>) -> Self {
+        Self { is_unfilled: true, ..Self::missing(reason) }
     }
 }
 
@@ -51,8 +61,11 @@ impl Context<'_> {
         }
         match self.frame.find(&bound, self.defaults) {
             Found::One(row_idx) => Ok(row_idx),
-            Found::Missing => Err(Gap::missing(format!("no value at {}", name_of(&bound)))),
-            Found::Many(count) => Err(Gap { reason: format!("{count} cells match {}", name_of(&bound)), ambiguous: true }),
+            Found::Missing => Err(Gap::missing(format!("no cell at {}", name_of(&bound)))),
+            Found::Empty(row_idx) => {
+                Err(Gap::unfilled(format!("no value at {}: {}", name_of(&bound), self.frame.absence(row_idx))))
+            }
+            Found::Many(count) => Err(Gap::ambiguous(format!("{count} cells match {}", name_of(&bound)))),
         }
     }
 
@@ -83,14 +96,15 @@ impl Context<'_> {
     fn interpolate(&self, curve: &InterpolateSpec) -> Result<Estimate, Gap> {
         let InterpolateSpec { along, x, y, of, at, error } = curve;
         let Some(at) = at.or(self.at) else {
-            return Err(Gap { reason: "no position to interpolate at".to_owned(), ambiguous: true });
+            return Err(Gap::ambiguous("no position to interpolate at"));
         };
         let mut points: Vec<(f64, Estimate)> = Vec::new();
         for label in self.frame.labels(along, &Selection::All) {
             let here = self.with(along, &label);
             match here.point(x, y, of) {
                 Ok(point) => points.push(point),
-                Err(gap) if gap.ambiguous => return Err(gap),
+                // A curve of runs is not drawn across a run that did not finish; of a figure, what cannot be read is left out.
+                Err(gap) if gap.ambiguous || (gap.is_unfilled && !self.frame.pool().is_empty()) => return Err(gap),
                 Err(_) => {}
             }
         }
@@ -153,13 +167,13 @@ fn expand_columns(columns: &Columns, frame: &Frame) -> Vec<Columns> {
 }
 
 /// Every combination of the values that the selections pick; the last column changes fastest.
-pub(super) fn product(columns: &Columns, frame: &Frame) -> Vec<Bound> {
+pub(super) fn product(columns: &Columns, frame: &Frame) -> Vec<Place> {
     let mut combinations = vec![BTreeMap::new()];
     for (column, selection) in columns {
         let labels = frame.labels(column, selection);
         combinations = combinations
             .into_iter()
-            .flat_map(|bound: Bound| {
+            .flat_map(|bound: Place| {
                 labels.iter().map(move |label| {
                     let mut bound = bound.clone();
                     bound.insert(column.clone(), label.clone());
@@ -172,30 +186,7 @@ pub(super) fn product(columns: &Columns, frame: &Frame) -> Vec<Bound> {
 }
 
 /// Columns and labels as `column=label, ...`.
-pub(super) fn name_of(bound: &Bound) -> String {
-    let parts: Vec<String> = bound.iter().map(|(column, label)| format!("{column}={label}")).collect();
+fn name_of(place: &Place) -> String {
+    let parts: Vec<String> = place.iter().map(|(column, label)| format!("{column}={label}")).collect();
     if parts.is_empty() { "the only cell".to_owned() } else { parts.join(", ") }
-}
-
-/// An expanded operand in words.
-pub(super) fn describe(operand: &Operand) -> String {
-    let columns = |columns: &Columns| {
-        let parts = columns.iter().filter_map(|(column, selection)| selection.single().map(|label| format!("{column}={label}")));
-        parts.collect::<Vec<_>>().join(", ")
-    };
-    let spaced = |text: String| if text.is_empty() { text } else { format!(" {text}") };
-    match operand {
-        Operand::Number(_) => String::new(),
-        Operand::Cell(own) => columns(own),
-        Operand::Gain(GainSpec { along, from, to, of }) => {
-            let end = |label: &Option<Label>| label.as_ref().map_or("here", Label::as_str).to_owned();
-            format!("gain{} {along} {} -> {}", spaced(columns(of)), end(from), end(to))
-        }
-        Operand::Minus(both) => format!("({}) - ({})", describe(&both.0), describe(&both.1)),
-        Operand::Abs(inner) => format!("abs({})", describe(inner)),
-        Operand::Interpolate(curve) => {
-            let at = curve.at.map(|at| format!(" at x = {}", short(at))).unwrap_or_default();
-            format!("interpolated{}{at}", spaced(columns(&curve.of)))
-        }
-    }
 }

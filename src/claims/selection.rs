@@ -21,13 +21,13 @@ pub enum Selection {
     /// These, in this order.
     Values(Vec<Label>),
     /// Those whose amount lies in a range, in ascending order.
-    Range(Range),
+    Range(AmountRange),
 }
 
 /// Bounds on the amount that a label states; a label that states none lies outside.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Range {
+pub struct AmountRange {
     /// This amount or more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_least: Option<Label>,
@@ -42,7 +42,7 @@ pub struct Range {
     pub below: Option<Label>,
 }
 
-impl Range {
+impl AmountRange {
     /// Whether the amount that `text` states lies in the range.
     #[must_use]
     pub fn contains(&self, text: &str) -> bool {
@@ -134,7 +134,7 @@ impl<'de> Visitor<'de> for SelectionVisitor {
         Ok(Selection::Values(labels))
     }
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Selection, A::Error> {
-        Range::deserialize(MapAccessDeserializer::new(map)).map(Selection::Range)
+        AmountRange::deserialize(MapAccessDeserializer::new(map)).map(Selection::Range)
     }
 }
 
@@ -144,7 +144,7 @@ impl JsonSchema for Selection {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let label = generator.subschema_for::<Label>();
-        let range = generator.subschema_for::<Range>();
+        let range = generator.subschema_for::<AmountRange>();
         json_schema!({
             "description": "Values of a column: one, a list, `all`, or a range such as `{ at_least: 400M }`.",
             "anyOf": [label, { "type": "array", "items": label, "minItems": 1 }, range]
@@ -157,8 +157,8 @@ impl JsonSchema for Selection {
 pub enum Confidence {
     /// A share strictly between 0 and 1, written as percent.
     Interval(f64),
-    /// One seed is enough.
-    None,
+    /// Nothing is said of other seeds: one is enough.
+    NotAsked,
 }
 
 impl Default for Confidence {
@@ -173,7 +173,7 @@ impl Confidence {
     pub fn share(self) -> Option<f64> {
         match self {
             Self::Interval(share) => Some(share),
-            Self::None => None,
+            Self::NotAsked => None,
         }
     }
 }
@@ -182,7 +182,7 @@ impl Serialize for Confidence {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Interval(share) => serializer.collect_str(&format_args!("{}%", (share * 1e10).round() / 1e8)),
-            Self::None => serializer.serialize_str("none"),
+            Self::NotAsked => serializer.serialize_str("none"),
         }
     }
 }
@@ -197,7 +197,7 @@ impl<'de> Deserialize<'de> for Confidence {
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Confidence, E> {
                 if text == "none" {
-                    return Ok(Confidence::None);
+                    return Ok(Confidence::NotAsked);
                 }
                 match amount(text) {
                     Some(share) if text.ends_with('%') && share > 0.0 && share < 1.0 => Ok(Confidence::Interval(share)),

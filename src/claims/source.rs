@@ -1,14 +1,12 @@
-//! Where cells come from: tables of runs, or tidy CSV files.
+//! Where cells come from, and those of tables of runs.
 //!
-//! Owns [`CellSource`] and its two implementations. Invariant: a row that stands for a cell without a value is still a row,
+//! Owns [`CellSource`] and [`RunTables`]. Invariant: a row that stands for a cell without a value is still a row,
 //! so that a missing run is counted and not forgotten. Must not know: what is done with the cells.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use thiserror::Error;
-
 use super::statement::CellsSpec;
-use crate::tables::Table;
+use crate::tables::{Cell, Table};
 
 /// What is known of one cell.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +32,15 @@ impl Measure {
             Self::Seeds(seeds) => seeds.iter().map(|(_, value)| value).sum::<f64>() / seeds.len() as f64,
         }
     }
+
+    /// The value of one seed.
+    #[must_use]
+    pub fn at_seed(&self, seed: u64) -> Option<f64> {
+        match self {
+            Self::Reading { .. } => None,
+            Self::Seeds(seeds) => seeds.iter().find(|(known, _)| *known == seed).map(|(_, value)| *value),
+        }
+    }
 }
 
 /// One cell with its labels.
@@ -41,8 +48,8 @@ impl Measure {
 pub struct CellRow {
     /// Column to label; a column that does not concern the row is absent.
     pub labels: BTreeMap<String, String>,
-    /// What is known of it; `None` where it is missing.
-    pub measure: Option<Measure>,
+    /// What is known of it, or why it has no value.
+    pub measure: Result<Measure, String>,
 }
 
 /// Gives the cells that a claim speaks of.
@@ -50,6 +57,12 @@ pub trait CellSource {
     /// Rows of the tables named in `cells`, or, where it names none, of every file that has all the columns in `named`.
     /// `cells.where` need not be applied.
     fn rows(&self, cells: &CellsSpec, named: &BTreeSet<&str>) -> Vec<CellRow>;
+
+    /// Why there are no rows for these columns, where the source knows.
+    fn why_none(&self, named: &BTreeSet<&str>) -> Option<String> {
+        let _ = named;
+        None
+    }
 }
 
 /// Tables of runs.
@@ -71,119 +84,15 @@ fn table_rows(table: &Table) -> impl Iterator<Item = CellRow> + '_ {
         labels.extend(table.columns.iter().cloned().zip(cell.column.iter().cloned()));
         labels.insert("metric".to_owned(), cell.metric.clone());
         labels.insert("table".to_owned(), table.name.clone());
-        let measure = (!cell.values.is_empty()).then(|| Measure::Seeds(cell.values.clone()));
-        CellRow { labels, measure }
+        CellRow { labels, measure: measure(cell) }
     })
 }
 
-/// Tidy CSV files: any label columns, `value`, and `error_pt` where errors are known.
-#[derive(Debug, Clone, Default)]
-pub struct Values {
-    files: Vec<ValuesFile>,
-}
-
-#[derive(Debug, Clone)]
-struct ValuesFile {
-    columns: BTreeSet<String>,
-    rows: Vec<CellRow>,
-}
-
-/// A CSV file that cannot be read as cells.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ValuesError {
-    /// The text is not CSV.
-    #[error("{file}: {what}")]
-    Malformed {
-        /// The file.
-        file: String,
-        /// Why, with the line.
-        what: String,
-    },
-    /// A cell that should hold a number does not.
-    #[error("{file}:{line}: column `{column}` is `{found}`, expected a number")]
-    NotANumber {
-        /// The file.
-        file: String,
-        /// Its line, from 1.
-        line: u64,
-        /// The column.
-        column: &'static str,
-        /// The text found.
-        found: String,
-    },
-}
-
-impl ValuesError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Malformed { .. } => None,
-            Self::NotANumber { .. } => Some("leave the cell empty where the value is missing".to_owned()),
-        }
-    }
-}
-
-const VALUE: &str = "value";
-const ERROR: &str = "error_pt";
-
-impl Values {
-    /// Adds the text of one CSV file. A file without a `value` column holds no cells and adds none.
-    ///
-    /// # Errors
-    /// Where the text is not CSV, or a value or error is not a number.
-    pub fn add(&mut self, file: &str, text: &[u8]) -> Result<(), ValuesError> {
-        let malformed = |error: csv::Error| ValuesError::Malformed { file: file.to_owned(), what: error.to_string() };
-        // Spreadsheets begin a file with a byte order mark.
-        let mut reader = csv::Reader::from_reader(text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text));
-        let header = reader.headers().map_err(malformed)?.clone();
-        let mut rows = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(malformed)?;
-            rows.push(values_row(file, &header, &record)?);
-        }
-        if header.iter().any(|column| column == VALUE) {
-            self.files.push(ValuesFile { columns: header.iter().map(str::to_owned).collect(), rows });
-        }
-        Ok(())
-    }
-
-    /// Every column of every file.
-    #[must_use]
-    pub fn columns(&self) -> BTreeSet<&str> {
-        self.files.iter().flat_map(|file| &file.columns).map(String::as_str).collect()
-    }
-}
-
-fn values_row(file: &str, header: &csv::StringRecord, record: &csv::StringRecord) -> Result<CellRow, ValuesError> {
-    let (mut labels, mut value, mut error) = (BTreeMap::new(), None, 0.0);
-    for (column, text) in header.iter().zip(record) {
-        let text = text.trim();
-        if text.is_empty() {
-            continue;
-        }
-        let line = record.position().map_or(0, csv::Position::line);
-        let number = |column: &'static str| {
-            let found = || ValuesError::NotANumber { file: file.to_owned(), line, column, found: text.to_owned() };
-            text.parse::<f64>().ok().filter(|number| number.is_finite()).ok_or_else(found)
-        };
-        match column {
-            VALUE => value = Some(number(VALUE)?),
-            ERROR => error = number(ERROR)?,
-            _ => {
-                labels.insert(column.to_owned(), text.to_owned());
-            }
-        }
-    }
-    Ok(CellRow { labels, measure: value.map(|value| Measure::Reading { value, error }) })
-}
-
-impl CellSource for Values {
-    fn rows(&self, cells: &CellsSpec, named: &BTreeSet<&str>) -> Vec<CellRow> {
-        if cells.table.is_some() {
-            return Vec::new();
-        }
-        let files = self.files.iter().filter(|file| named.iter().all(|column| file.columns.contains(*column)));
-        files.flat_map(|file| file.rows.iter().cloned()).collect()
+/// A cell with a run that has no value has none itself: the mean of the runs that are left is another quantity.
+fn measure(cell: &Cell) -> Result<Measure, String> {
+    match (cell.missing, cell.values.len()) {
+        (0, 0) => Err("no run".to_owned()),
+        (0, _) => Ok(Measure::Seeds(cell.values.clone())),
+        (missing, there) => Err(format!("{missing} of its {} runs without a value", missing + there)),
     }
 }

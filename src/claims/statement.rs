@@ -14,7 +14,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use super::selection::{Confidence, Range, Selection};
+pub use super::selection::{AmountRange, Confidence, Selection};
 use crate::tables::{Label, OneOrMany};
 
 /// Columns (axis paths in tables of runs, column names in CSV files) to the values picked.
@@ -56,6 +56,9 @@ pub struct ClaimSpec {
     /// Values, gains and differences are rounded to a multiple of this before they are compared (default: not rounded).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rounding: Option<f64>,
+    /// What ties and missing cells do to the verdict (default `count`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ties: Option<Ties>,
     /// Where the claim is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
@@ -79,6 +82,24 @@ impl ClaimSpec {
     pub fn confidence(&self) -> Confidence {
         self.confidence.unwrap_or_default()
     }
+
+    /// What ties and missing cells do to its verdict.
+    #[must_use]
+    pub fn ties(&self) -> Ties {
+        self.ties.unwrap_or_default()
+    }
+}
+
+/// What ties and missing cells do to a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ties {
+    /// A claim is supported only if every comparison is true.
+    #[default]
+    Count,
+    /// Ties, and comparisons whose cells have no value, do not stand against it. For readings without seeds alone: on runs it is
+    /// an error.
+    Allowed,
 }
 
 /// A file of claims on tables that the engine did not make (`check CLAIMS.yaml --values A.csv`).
@@ -111,13 +132,16 @@ pub struct FileDefaults {
     /// As in a claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rounding: Option<f64>,
+    /// As in a claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ties: Option<Ties>,
 }
 
 impl ClaimsFile {
     /// Its claims, with the file's defaults filled in.
     #[must_use]
     pub fn into_claims(self) -> Vec<ClaimSpec> {
-        let Self { source, defaults: FileDefaults { columns, confidence, tie_band, rounding }, mut claims } = self;
+        let Self { source, defaults: FileDefaults { columns, confidence, tie_band, rounding, ties }, mut claims } = self;
         for claim in &mut claims {
             for (column, label) in &columns {
                 claim.defaults.entry(column.clone()).or_insert_with(|| label.clone());
@@ -125,6 +149,7 @@ impl ClaimsFile {
             claim.confidence = claim.confidence.or(confidence);
             claim.tie_band = claim.tie_band.or(tie_band);
             claim.rounding = claim.rounding.or(rounding);
+            claim.ties = claim.ties.or(ties);
             if claim.source.is_none() {
                 claim.source.clone_from(&source);
             }
@@ -231,7 +256,8 @@ pub struct BestSpec {
     pub each: Columns,
 }
 
-/// One side leads at first and the other later.
+/// One side leads at the lowest level and the other at the highest, with one change between; a level without a value leaves the
+/// comparison missing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CrossoverSpec {
@@ -251,7 +277,8 @@ pub struct CrossoverSpec {
 
 /// A straight line by least squares; each condition stated is one comparison.
 ///
-/// Points are readings or means over seeds; a mean over one seed makes the comparison a tie, unless no confidence is asked for.
+/// Points are readings or means over seeds. On runs the band is a t interval over the lines of single seeds, which need three;
+/// a point without a value leaves the comparison missing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FitSpec {
@@ -395,17 +422,20 @@ pub enum XSpec {
 /// What the comparisons say of a claim, taken together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 pub enum VerdictKind {
-    /// None false, at least one true.
+    /// Every comparison true.
     #[default]
     #[serde(rename = "supported")]
     Supported,
+    /// None false, at least half true, none missing, and every tie on the claimed side.
+    #[serde(rename = "leaning")]
+    Leaning,
     /// Some true, some false.
     #[serde(rename = "mixed")]
     Mixed,
     /// Some false, none true.
     #[serde(rename = "refuted")]
     Refuted,
-    /// Ties only.
+    /// None false, and too few true to lean.
     #[serde(rename = "undecided")]
     Undecided,
     /// No comparison could be made.
@@ -419,6 +449,7 @@ impl VerdictKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Supported => "supported",
+            Self::Leaning => "leaning",
             Self::Mixed => "mixed",
             Self::Refuted => "refuted",
             Self::Undecided => "undecided",
@@ -456,6 +487,7 @@ test:
 expect: no data
 confidence: 99%
 tie_band: 1
+ties: allowed
 ";
 
     #[test]
@@ -475,7 +507,7 @@ tie_band: 1
                 .unwrap();
         let [TestSpec::Best(best)] = spec.test.0.as_slice() else { panic!("{:?}", spec.test) };
         assert_eq!((best.is.as_str(), spec.expect, spec.tie_band()), ("40%", VerdictKind::Supported, 0.5));
-        assert_eq!(spec.confidence(), Confidence::None);
+        assert_eq!(spec.confidence(), Confidence::NotAsked);
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::statement::{
-    AtMostSpec, BestSpec, CellsSpec, ClaimSpec, Columns, CrossoverSpec, FitSpec, GainSpec, GreaterSpec, InterpolateSpec, Operand,
-    Range, RisesSpec, Selection, TestSpec, XSpec,
+    AmountRange, AtMostSpec, BestSpec, CellsSpec, ClaimSpec, Columns, CrossoverSpec, FitSpec, GainSpec, GreaterSpec,
+    InterpolateSpec, Operand, RisesSpec, Selection, TestSpec, Ties, XSpec,
 };
 use crate::tables::{Label, OneOrMany, Problem, TableShape};
 
@@ -28,8 +28,11 @@ pub fn validate(claim: &ClaimSpec, tables: Option<&BTreeMap<String, TableShape>>
             None
         }
     };
-    let mut check = Check { claim, tables, columns: columns.as_ref(), problems, uses_at: false };
+    let mut check = ClaimCheck { claim, tables, columns: columns.as_ref(), problems, uses_at: false };
     check.scalars();
+    if tables.is_some() && claim.ties() == Ties::Allowed {
+        check.problem("ties", "is `allowed`, which is for readings without seeds; a claim on runs counts its ties");
+    }
     check.references();
     for (path, test) in indexed("test", &claim.test) {
         check.test(&path, test);
@@ -152,7 +155,7 @@ fn known_columns(
     names.iter().all(|name| tables.contains_key(name)).then_some(columns)
 }
 
-struct Check<'a> {
+struct ClaimCheck<'a> {
     claim: &'a ClaimSpec,
     tables: Option<&'a BTreeMap<String, TableShape>>,
     columns: Option<&'a BTreeMap<String, Vec<String>>>,
@@ -160,7 +163,7 @@ struct Check<'a> {
     uses_at: bool,
 }
 
-impl<'a> Check<'a> {
+impl<'a> ClaimCheck<'a> {
     fn problem(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.problems.push(Problem::new(path, message));
     }
@@ -206,8 +209,8 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn range(&mut self, path: &str, range: &Range) {
-        let Range { at_least, above, at_most, below } = range;
+    fn range(&mut self, path: &str, range: &AmountRange) {
+        let AmountRange { at_least, above, at_most, below } = range;
         let bounds = [("at_least", at_least), ("above", above), ("at_most", at_most), ("below", below)];
         if bounds.iter().all(|(_, bound)| bound.is_none()) {
             self.problem(path, "is a range without bounds, expected `at_least`, `above`, `at_most` or `below`");

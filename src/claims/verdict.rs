@@ -2,28 +2,30 @@
 //!
 //! Owns [`Verdict`] and its three written forms: JSON, CSV and text. Invariant: the counts are those of the comparisons.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use serde_json::Value;
 
-use super::statement::VerdictKind;
-use crate::record::number;
+use super::statement::{ClaimSpec, Ties, VerdictKind};
+use crate::tables::short;
 
 /// What one comparison said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum Answer {
     /// As claimed, by more than the band.
     True,
     /// Within the band.
     Tie,
     /// The other way round, by more than the band.
     False,
-    /// A cell is not there: it does not count.
+    /// A cell has no value.
     Missing,
 }
 
-impl Outcome {
+impl Answer {
     /// The word as written.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -45,12 +47,17 @@ pub struct Comparison {
     pub right: Option<f64>,
     /// Left less right.
     pub difference: Option<f64>,
-    /// Differences up to this size are ties; none where one seed can decide nothing.
+    /// Differences up to this size are ties; none where nothing can be decided.
     pub band: Option<f64>,
     /// What it said.
-    pub outcome: Outcome,
-    /// The comparison in words.
+    pub outcome: Answer,
+    /// What is claimed, in words, with the numbers.
     pub text: String,
+    /// Why nothing can be decided, or why a number is missing.
+    pub reason: Option<String>,
+    /// Whether the difference lies on the claimed side, by however little.
+    #[serde(skip)]
+    pub leans: bool,
 }
 
 /// What came of a claim.
@@ -76,32 +83,27 @@ pub struct Verdict {
     pub comparisons: Vec<Comparison>,
     /// Cells that the statement does not name clearly enough; such a verdict is never as expected.
     pub ambiguous: Vec<String>,
+    /// What a reader must know of the verdict: why comparisons decide nothing, what it does not say.
+    pub notes: Vec<String>,
 }
 
 impl Verdict {
     /// Counts the comparisons of a claim.
     #[must_use]
-    pub fn new(id: &str, says: &str, expected: VerdictKind, comparisons: Vec<Comparison>) -> Self {
+    pub fn new(claim: &ClaimSpec, comparisons: Vec<Comparison>, ambiguous: Vec<String>, note: Option<String>) -> Self {
         let count = |outcome| comparisons.iter().filter(|comparison| comparison.outcome == outcome).count();
-        let (num_true, num_tie, num_false) = (count(Outcome::True), count(Outcome::Tie), count(Outcome::False));
-        let verdict = match (num_true, num_tie, num_false) {
-            (0, 0, 0) => VerdictKind::NoData,
-            (0, _, 0) => VerdictKind::Undecided,
-            (0, _, _) => VerdictKind::Refuted,
-            (_, _, 0) => VerdictKind::Supported,
-            _ => VerdictKind::Mixed,
-        };
         Self {
-            id: id.to_owned(),
-            says: says.to_owned(),
-            verdict,
-            expected,
-            num_true,
-            num_tie,
-            num_false,
-            num_missing: count(Outcome::Missing),
+            id: claim.id.clone(),
+            says: claim.says.clone(),
+            verdict: kind(&comparisons, claim.ties()),
+            expected: claim.expect,
+            num_true: count(Answer::True),
+            num_tie: count(Answer::Tie),
+            num_false: count(Answer::False),
+            num_missing: count(Answer::Missing),
+            notes: note.into_iter().chain(reasons(&comparisons)).collect(),
             comparisons,
-            ambiguous: Vec::new(),
+            ambiguous,
         }
     }
 
@@ -112,15 +114,47 @@ impl Verdict {
     }
 }
 
-#[derive(Serialize)]
-struct JsonClaims<'a> {
-    claims: Vec<JsonClaim<'a>>,
+/// What the comparisons say together.
+///
+/// **Rule**: `supported` where every comparison is true. With false ones it is `mixed` or, with none true, `refuted`. With none
+/// false it is `leaning` where at least half are true, none is missing and every tie lies on the claimed side; else `undecided`.
+/// Where ties are allowed, ties and missing comparisons do not stand against a claim.
+fn kind(comparisons: &[Comparison], ties: Ties) -> VerdictKind {
+    let count = |outcome| comparisons.iter().filter(|comparison| comparison.outcome == outcome).count();
+    let (yes, no, tied, missing) = (count(Answer::True), count(Answer::False), count(Answer::Tie), count(Answer::Missing));
+    match (yes, no) {
+        (0, 0) if tied == 0 => VerdictKind::NoData,
+        (0, 0) => VerdictKind::Undecided,
+        (0, _) => VerdictKind::Refuted,
+        (_, 1..) => VerdictKind::Mixed,
+        _ if tied + missing == 0 || ties == Ties::Allowed => VerdictKind::Supported,
+        _ if missing == 0 && yes >= tied && comparisons.iter().all(|comparison| comparison.leans) => VerdictKind::Leaning,
+        _ => VerdictKind::Undecided,
+    }
+}
+
+/// Why comparisons decide nothing, each reason once with how many it concerns.
+fn reasons(comparisons: &[Comparison]) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for comparison in comparisons.iter().filter(|comparison| comparison.outcome == Answer::Tie) {
+        *counts.entry(comparison.reason.as_deref().unwrap_or_default()).or_default() += 1;
+    }
+    counts.remove("");
+    let of_all = |count| if count == comparisons.len() { String::new() } else { format!("{count} of {}: ", comparisons.len()) };
+    let mut reasons: Vec<String> = counts.into_iter().map(|(reason, count)| format!("{}{reason}", of_all(count))).collect();
+    if comparisons.is_empty() {
+        reasons.push("the claim picks no cells to compare".to_owned());
+    }
+    reasons
 }
 
 #[derive(Serialize)]
 struct JsonClaim<'a> {
     id: &'a str,
+    says: &'a str,
     verdict: &'static str,
+    expected: &'static str,
+    as_expected: bool,
     #[serde(rename = "true")]
     num_true: usize,
     #[serde(rename = "tie")]
@@ -129,22 +163,39 @@ struct JsonClaim<'a> {
     num_false: usize,
     #[serde(rename = "missing")]
     num_missing: usize,
+    notes: &'a [String],
+    ambiguous: &'a [String],
     comparisons: &'a [Comparison],
 }
 
-/// The verdicts as `{"claims":[{"id","verdict","true","tie","false","missing","comparisons":[..]}]}`.
+/// The verdicts as a JSON list: of each claim `id`, `says`, `verdict`, `expected`, `as_expected`, the counts `true`, `tie`,
+/// `false` and `missing`, `notes`, `ambiguous` and `comparisons`.
+#[must_use]
+pub fn to_value(verdicts: &[Verdict]) -> Value {
+    let claims: Vec<JsonClaim<'_>> = verdicts
+        .iter()
+        .map(|verdict| JsonClaim {
+            id: &verdict.id,
+            says: &verdict.says,
+            verdict: verdict.verdict.name(),
+            expected: verdict.expected.name(),
+            as_expected: verdict.is_as_expected(),
+            num_true: verdict.num_true,
+            num_tie: verdict.num_tie,
+            num_false: verdict.num_false,
+            num_missing: verdict.num_missing,
+            notes: &verdict.notes,
+            ambiguous: &verdict.ambiguous,
+            comparisons: &verdict.comparisons,
+        })
+        .collect();
+    serde_json::to_value(&claims).expect("verdicts hold nothing that JSON cannot")
+}
+
+/// The verdicts as `{"claims":[..]}`, in the form of [`to_value`].
 #[must_use]
 pub fn to_json(verdicts: &[Verdict]) -> String {
-    let claims = verdicts.iter().map(|verdict| JsonClaim {
-        id: &verdict.id,
-        verdict: verdict.verdict.name(),
-        num_true: verdict.num_true,
-        num_tie: verdict.num_tie,
-        num_false: verdict.num_false,
-        num_missing: verdict.num_missing,
-        comparisons: &verdict.comparisons,
-    });
-    serde_json::to_string(&JsonClaims { claims: claims.collect() }).expect("verdicts hold nothing that JSON cannot")
+    serde_json::json!({ "claims": to_value(verdicts) }).to_string()
 }
 
 /// `claims.csv`: one row a claim.
@@ -152,49 +203,59 @@ pub fn to_json(verdicts: &[Verdict]) -> String {
 pub fn to_csv(verdicts: &[Verdict]) -> Vec<u8> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     let mut write = |fields: &[&str]| writer.write_record(fields).expect("writing to memory does not fail");
-    write(&["id", "verdict", "expected", "as_expected", "true", "tie", "false", "missing", "says"]);
+    write(&["id", "verdict", "expected", "as_expected", "true", "tie", "false", "missing", "notes", "says"]);
     for verdict in verdicts {
         let counts = [verdict.num_true, verdict.num_tie, verdict.num_false, verdict.num_missing].map(|count| count.to_string());
         let [num_true, num_tie, num_false, num_missing] = counts.each_ref().map(String::as_str);
         let as_expected = if verdict.is_as_expected() { "yes" } else { "no" };
         let words = [verdict.verdict.name(), verdict.expected.name(), as_expected];
-        write(&[&verdict.id, words[0], words[1], words[2], num_true, num_tie, num_false, num_missing, &verdict.says]);
+        let notes = verdict.notes.join("; ");
+        write(&[&verdict.id, words[0], words[1], words[2], num_true, num_tie, num_false, num_missing, &notes, &verdict.says]);
     }
     writer.into_inner().expect("writing to memory does not fail")
 }
 
-/// The verdicts for people: a line a claim, and its comparisons where `detail` is wanted or the verdict is not as expected.
+/// The verdicts for people: a line a claim with its notes, and its comparisons where `detail` is wanted or the verdict is not as
+/// expected.
 #[must_use]
 pub fn to_text(verdicts: &[Verdict], detail: bool) -> String {
     let mut out = String::new();
     let width = verdicts.iter().map(|verdict| verdict.id.len()).max().unwrap_or(0);
     for verdict in verdicts {
-        let Verdict { id, says, verdict: kind, expected, num_true, num_tie, num_false, num_missing, comparisons, ambiguous } =
-            verdict;
-        let _ = write!(out, "{id:width$}  {:9}  {num_true}/{num_tie}/{num_false}", kind.name());
-        if *num_missing > 0 {
-            let _ = write!(out, " ({num_missing} missing)");
-        }
-        let _ = writeln!(out, "  {says}");
+        let Verdict { id, says, verdict: kind, expected, comparisons, ambiguous, notes, .. } = verdict;
+        let _ = writeln!(out, "{id:width$}  {:9}  {}  {says}", kind.name(), counts(verdict));
         if kind != expected {
             let _ = writeln!(out, "{:width$}  expected {}", "", expected.name());
         }
-        for problem in ambiguous {
-            let _ = writeln!(out, "{:width$}  {problem}", "");
+        for line in notes.iter().chain(ambiguous) {
+            let _ = writeln!(out, "{:width$}  {line}", "");
         }
         for comparison in comparisons.iter().filter(|_| detail || !verdict.is_as_expected()) {
-            let _ = writeln!(out, "{:width$}    {:7}  {}", "", comparison.outcome.name(), comparison.text);
-            if let (Some(difference), Some(band)) = (comparison.difference, comparison.band) {
-                out.truncate(out.trim_end().len());
-                let _ = writeln!(out, "  (difference {}, band {})", short(difference), short(band));
-            }
+            let _ = writeln!(out, "{:width$}    {:7}  {}{}", "", comparison.outcome.name(), comparison.text, why(comparison));
         }
     }
     out
 }
 
-/// A number to two decimals, without trailing zeros.
-pub(super) fn short(value: f64) -> String {
-    let rounded = (value * 100.0).round() / 100.0;
-    number(if rounded == 0.0 { 0.0 } else { rounded })
+/// `2 of 4 true, 1 tie, 1 missing`: what is not there is not named.
+fn counts(verdict: &Verdict) -> String {
+    let Verdict { num_true, num_tie, num_false, num_missing, comparisons, .. } = verdict;
+    let ties = if *num_tie == 1 { "tie" } else { "ties" };
+    let mut text = format!("{num_true} of {} true", comparisons.len());
+    for (count, name) in [(num_tie, ties), (num_false, "false"), (num_missing, "missing")] {
+        if *count > 0 {
+            let _ = write!(text, ", {count} {name}");
+        }
+    }
+    text
+}
+
+/// The numbers that decided, or why none did. The sentence says which side is which, so the difference has no sign.
+fn why(comparison: &Comparison) -> String {
+    match (comparison.difference, comparison.band, &comparison.reason) {
+        (Some(difference), Some(band), _) => format!("  (difference {}, band {})", short(difference.abs()), short(band)),
+        (Some(difference), None, Some(reason)) => format!("  (difference {}; {reason})", short(difference.abs())),
+        (_, _, Some(reason)) => format!("  ({reason})"),
+        _ => String::new(),
+    }
 }

@@ -22,7 +22,7 @@ pub struct Cli {
 }
 
 /// Options of every command.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Folder of finished jobs
     #[arg(long, global = true, env = "SCALEDOWN_STORE", default_value = ".scaledown", value_name = "DIR")]
@@ -189,6 +189,7 @@ pub enum Command {
     /// Print the tables of an experiment from its records, or rebuild a results folder
     Table(Table),
     /// Judge claims: exit 5 where a verdict is not the expected one or a table drifted
+    #[command(mut_arg("check", |arg| arg.hide(true)))]
     Check(Check),
     /// Make or look at data sets
     #[command(subcommand)]
@@ -281,15 +282,31 @@ pub struct Check {
     /// Tidy CSV files that the claims are about, instead of an experiment's tables
     #[arg(long, num_args = 1.., value_name = "CSV")]
     pub values: Vec<PathBuf>,
-    /// Compare every table cell with the committed ones of this results folder
+    /// Compare runs and table cells with the committed ones of this results folder
     #[arg(long, value_name = "DIR", conflicts_with = "values")]
     pub against: Option<PathBuf>,
-    /// How far a cell may move, in its own unit
-    #[arg(long, default_value_t = 1.0, value_name = "POINTS", requires = "against")]
-    pub tolerance: f64,
+    /// How far a cell may move, in its own unit (`3`) or as a share of the committed value (`1%`), or cells of one metric
+    /// (`zeroshot/scenes.acc1=2`); `loss=1%` compares the last loss of every run too; may be repeated [default: 1]
+    #[arg(long, value_name = "[METRIC=]AMOUNT", requires = "against", allow_negative_numbers = true)]
+    pub tolerance: Vec<String>,
+    /// Run the experiment anew into a scratch folder, and check what comes of it
+    #[arg(long, conflicts_with = "values")]
+    pub run: bool,
+    /// The scratch folder of --run, which is kept then
+    #[arg(long, value_name = "DIR", requires = "run")]
+    pub keep: Option<PathBuf>,
     /// Override a key of the experiment file
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "values")]
     pub set: Vec<String>,
+    /// Where --run computes
+    #[arg(long, value_enum, default_value_t = Device::Auto, requires = "run")]
+    pub device: Device,
+    /// Arithmetic of products of --run
+    #[arg(long, value_enum, default_value_t = Arithmetic::Auto, requires = "run")]
+    pub precision: Arithmetic,
+    /// How the jobs of --run are executed
+    #[command(flatten)]
+    pub execution: Execution,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Human)]
     pub format: Format,

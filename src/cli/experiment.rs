@@ -73,8 +73,13 @@ pub(super) fn load_spec(file: &Path, set: &[String], (device, precision): (Devic
 }
 
 /// Loads and expands an experiment, and says what is doubtful in it. Beside it the digests of its sources, by source and by name.
-pub(super) fn expanded(global: &Global, experiment: &Experiment) -> Result<(Expansion, Digests, BTreeMap<String, String>), Error> {
-    let spec = load_spec(&experiment.file, &experiment.set, placement(experiment.device, experiment.precision)?)?;
+pub(super) fn expanded(
+    global: &Global,
+    file: &Path,
+    set: &[String],
+    placement: (DeviceKind, Precision),
+) -> Result<(Expansion, Digests, BTreeMap<String, String>), Error> {
+    let spec = load_spec(file, set, placement)?;
     let (digests, fingerprints) = digests(&spec, &global.store.join("fingerprints.json"))?;
     let expansion = expand(&spec, &digests);
     super::warn(global, expansion.warnings());
@@ -82,14 +87,19 @@ pub(super) fn expanded(global: &Global, experiment: &Experiment) -> Result<(Expa
 }
 
 impl Loaded {
-    /// Loads, expands and plans an experiment.
+    /// Loads, expands and plans an experiment for where it is asked to compute.
     pub fn new(global: &Global, experiment: &Experiment) -> Result<Self, Error> {
-        let (expansion, digests, fingerprints) = expanded(global, experiment)?;
+        Self::placed(global, &experiment.file, &experiment.set, placement(experiment.device, experiment.precision)?)
+    }
+
+    /// Loads, expands and plans an experiment for a placement.
+    pub fn placed(global: &Global, file: &Path, set: &[String], placement: (DeviceKind, Precision)) -> Result<Self, Error> {
+        let (expansion, digests, fingerprints) = expanded(global, file, set, placement)?;
         let report = ReportInput { experiment: expansion.spec().experiment.clone(), statements: report_digest(&expansion) };
         let runs = (0..expansion.runs().len())
             .map(|run| PlannedRun { run_id: expansion.runs()[run].id.to_string(), config: expansion.config(run) });
         let plan = plan::build(runs, Some(&report), |source| Ok(digests.get(source).unwrap_or_default().to_owned()))?;
-        Ok(Self { expansion, plan, fingerprints, file: experiment.file.clone(), set: experiment.set.clone() })
+        Ok(Self { expansion, plan, fingerprints, file: file.to_owned(), set: set.to_vec() })
     }
 
     pub fn spec(&self) -> &ValidSpec {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::args::{Experiment, Global, PlanFormat, PlanOptions};
 use super::estimate;
-use super::experiment::{Loaded, expanded};
+use super::experiment::{Loaded, expanded, placement};
 use crate::error::Error;
 use crate::grid::Expansion;
 use crate::plan::{self, JobSpec, Key};
@@ -48,7 +48,8 @@ struct ResolvedRun<'a> {
 
 /// Prints the whole configuration of the runs whose id begins with `wanted`, one YAML document each.
 fn resolved(global: &Global, experiment: &Experiment, wanted: &str, out: &mut dyn Write) -> Result<(), Error> {
-    let (expansion, ..) = expanded(global, experiment)?;
+    let placement = placement(experiment.device, experiment.precision)?;
+    let (expansion, ..) = expanded(global, &experiment.file, &experiment.set, placement)?;
     let owners = expansion.owners();
     let mut found = false;
     for (idx, run) in expansion.runs().iter().enumerate().filter(|(_, run)| run.id.to_string().starts_with(wanted)) {

@@ -3,11 +3,10 @@
 //! Owns [`TableData`], a table as its CSV states it, and [`drift`]. Invariant: every cell of either side is accounted for;
 //! what is missing or new on one side is drift too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::{Table, TablesError};
-use crate::run::counted;
+use super::{Allowance, Table, TablesError, Tolerance, rounded};
 
 /// A table as its CSV file states it.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +26,10 @@ pub struct CellData {
     pub labels: Vec<String>,
     /// Mean over seeds.
     pub mean: Option<f64>,
-    /// Seeds with a value.
+    /// Runs with a value.
     pub n: u64,
+    /// Runs without one.
+    pub missing: u64,
 }
 
 const AMOUNTS: [&str; 4] = ["mean", "stddev", "n", "missing"];
@@ -44,23 +45,35 @@ impl TableData {
         let header: Vec<String> =
             reader.headers().map_err(|error| unreadable(error.to_string()))?.iter().map(str::to_owned).collect();
         let num_labels = header.len().saturating_sub(AMOUNTS.len());
-        if header[num_labels..] != AMOUNTS || num_labels == 0 {
-            return Err(unreadable(format!("line 1: its columns are {header:?}, expected labels, then {AMOUNTS:?}")));
+        if header[num_labels..] != AMOUNTS || header.get(num_labels.wrapping_sub(1)).is_none_or(|last| last != "metric") {
+            return Err(unreadable(format!("line 1: its columns are {header:?}, expected labels, `metric`, then {AMOUNTS:?}")));
         }
-        let mut cells = Vec::new();
-        for (row_idx, record) in reader.records().enumerate() {
+        let (mut cells, mut known) = (Vec::new(), BTreeSet::new());
+        for record in reader.records() {
             let record = record.map_err(|error| unreadable(error.to_string()))?;
-            let wrong =
-                |column: &str, text: &str| unreadable(format!("line {}: `{column}` is `{text}`, not a number", row_idx + 2));
-            let (mean, n) = (&record[num_labels], &record[num_labels + 2]);
-            cells.push(CellData {
-                labels: record.iter().take(num_labels).map(str::to_owned).collect(),
-                mean: if mean.is_empty() { None } else { Some(mean.parse().map_err(|_| wrong("mean", mean))?) },
-                n: n.parse().map_err(|_| wrong("n", n))?,
-            });
+            let cell = cell(&record, num_labels).map_err(&unreadable)?;
+            if !known.insert(cell.labels.clone()) {
+                let line = record.position().map_or(0, csv::Position::line);
+                return Err(unreadable(format!("line {line}: the cell ({}) is there twice", cell.labels.join(", "))));
+            }
+            cells.push(cell);
         }
         Ok(Self { name: name.to_owned(), labels: header[..num_labels].to_vec(), cells })
     }
+}
+
+fn cell(record: &csv::StringRecord, num_labels: usize) -> Result<CellData, String> {
+    let line = record.position().map_or(0, csv::Position::line);
+    let wrong = |column: usize, expected: &str| {
+        format!("line {line}: `{}` is `{}`, expected {expected}", AMOUNTS[column], &record[num_labels + column])
+    };
+    let count = |column: usize| record[num_labels + column].parse::<u64>().map_err(|_| wrong(column, "a count"));
+    let mean = match &record[num_labels] {
+        "" => None,
+        text => Some(text.parse::<f64>().ok().filter(|mean| mean.is_finite()).ok_or_else(|| wrong(0, "a number"))?),
+    };
+    let labels = record.iter().take(num_labels).map(str::to_owned).collect();
+    Ok(CellData { labels, mean, n: count(2)?, missing: count(3)? })
 }
 
 impl From<&Table> for TableData {
@@ -69,10 +82,20 @@ impl From<&Table> for TableData {
             labels: cell.row.iter().chain(&cell.column).chain([&cell.metric]).cloned().collect(),
             mean: cell.mean(),
             n: cell.n() as u64,
+            missing: cell.missing as u64,
         });
         let labels = table.rows.iter().chain(&table.columns).cloned().chain(["metric".to_owned()]).collect();
         Self { name: table.name.clone(), labels, cells: cells.collect() }
     }
+}
+
+/// What a comparison of tables found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Drifts {
+    /// Cells that both sides have.
+    pub compared: usize,
+    /// Every difference, in the order of the committed tables.
+    pub found: Vec<Drift>,
 }
 
 /// One difference between a table and its committed form.
@@ -80,8 +103,8 @@ impl From<&Table> for TableData {
 pub struct Drift {
     /// The table.
     pub table: String,
-    /// Labels of the cell, `column=label` joined by commas; empty where the whole table is concerned.
-    pub cell: String,
+    /// Columns and labels of the cell, `metric` last; empty where the whole table is concerned.
+    pub cell: Vec<(String, String)>,
     /// What differs.
     pub kind: DriftKind,
 }
@@ -95,13 +118,15 @@ pub enum DriftKind {
         ours: Option<f64>,
         /// As committed.
         committed: Option<f64>,
+        /// How far it might have moved.
+        allowed: Allowance,
     },
-    /// Another number of seeds stands behind the mean.
+    /// Another number of runs has, or lacks, a value.
     Seeds {
-        /// Now.
-        ours: u64,
+        /// Runs with and without a value now.
+        ours: (u64, u64),
         /// As committed.
-        committed: u64,
+        committed: (u64, u64),
     },
     /// Committed, but not there now.
     Missing,
@@ -116,19 +141,37 @@ pub enum DriftKind {
     },
 }
 
+impl DriftKind {
+    /// One word for it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Mean { .. } => "mean",
+            Self::Seeds { .. } => "seeds",
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Columns { .. } => "columns",
+        }
+    }
+}
+
 impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = |mean: &Option<f64>| mean.map_or("no value".to_owned(), |mean| format!("{mean:.2}"));
+        let value = |mean: &Option<f64>| mean.map_or("no value".to_owned(), |mean| rounded(mean, 2));
+        let seeds = |(n, missing): (u64, u64)| if missing == 0 { format!("{n}") } else { format!("{n} of {}", n + missing) };
         write!(f, "{}", self.table)?;
         if !self.cell.is_empty() {
-            write!(f, " ({})", self.cell)?;
+            let labels: Vec<String> = self.cell.iter().map(|(column, label)| format!("{column}={label}")).collect();
+            write!(f, " ({})", labels.join(", "))?;
         }
         match &self.kind {
-            DriftKind::Mean { ours: Some(ours), committed: Some(committed) } => {
-                write!(f, ": {ours:.2}, committed {committed:.2} ({:+.2})", ours - committed)
+            DriftKind::Mean { ours: Some(ours), committed: Some(committed), allowed } => {
+                let sign = if ours > committed { "+" } else { "" };
+                let difference = rounded(ours - committed, 2);
+                write!(f, ": {}, committed {} ({sign}{difference}, tolerance {allowed})", rounded(*ours, 2), rounded(*committed, 2))
             }
-            DriftKind::Mean { ours, committed } => write!(f, ": {}, committed {}", value(ours), value(committed)),
-            DriftKind::Seeds { ours, committed } => write!(f, ": {}, committed {committed}", counted(*ours, "seed")),
+            DriftKind::Mean { ours, committed, .. } => write!(f, ": {}, committed {}", value(ours), value(committed)),
+            DriftKind::Seeds { ours, committed } => write!(f, ": {} seeds, committed {}", seeds(*ours), seeds(*committed)),
             DriftKind::Missing => write!(f, ": committed, but not there now"),
             DriftKind::Extra => write!(f, ": there now, but not committed"),
             DriftKind::Columns { ours, committed } => write!(f, ": columns {ours:?}, committed {committed:?}"),
@@ -136,47 +179,49 @@ impl fmt::Display for Drift {
     }
 }
 
-/// Compares every cell of both sides; means may differ by `tolerance`.
+/// Compares every cell of both sides; means may differ by the tolerance of their metric.
 #[must_use]
-pub fn drift(ours: &[TableData], committed: &[TableData], tolerance: f64) -> Vec<Drift> {
-    let mut found = Vec::new();
-    let whole = |table: &TableData, kind| Drift { table: table.name.clone(), cell: String::new(), kind };
+pub fn drift(ours: &[TableData], committed: &[TableData], tolerance: &Tolerance) -> Drifts {
+    let mut drifts = Drifts::default();
+    let whole = |table: &TableData, kind| Drift { table: table.name.clone(), cell: Vec::new(), kind };
     for old in committed {
         match ours.iter().find(|table| table.name == old.name) {
-            None => found.push(whole(old, DriftKind::Missing)),
+            None => drifts.found.push(whole(old, DriftKind::Missing)),
             Some(new) if new.labels != old.labels => {
                 let kind = DriftKind::Columns { ours: new.labels.clone(), committed: old.labels.clone() };
-                found.push(whole(new, kind));
+                drifts.found.push(whole(new, kind));
             }
-            Some(new) => compare_cells(new, old, tolerance, &mut found),
+            Some(new) => compare_cells(new, old, tolerance, &mut drifts),
         }
     }
     let extra = ours.iter().filter(|table| !committed.iter().any(|old| old.name == table.name));
-    found.extend(extra.map(|table| whole(table, DriftKind::Extra)));
-    found
+    drifts.found.extend(extra.map(|table| whole(table, DriftKind::Extra)));
+    drifts
 }
 
-fn compare_cells(ours: &TableData, committed: &TableData, tolerance: f64, found: &mut Vec<Drift>) {
+fn compare_cells(ours: &TableData, committed: &TableData, tolerance: &Tolerance, drifts: &mut Drifts) {
     let by_labels =
         |table: &TableData| table.cells.iter().map(|cell| (cell.labels.clone(), cell.clone())).collect::<BTreeMap<_, _>>();
     let (new, old) = (by_labels(ours), by_labels(committed));
     let mut report = |labels: &[String], kind| {
-        let cell = ours.labels.iter().zip(labels).map(|(column, label)| format!("{column}={label}")).collect::<Vec<_>>().join(", ");
-        found.push(Drift { table: ours.name.clone(), cell, kind });
+        let cell = ours.labels.iter().cloned().zip(labels.iter().cloned()).collect();
+        drifts.found.push(Drift { table: ours.name.clone(), cell, kind });
     };
-    for CellData { labels, mean, n } in &committed.cells {
+    for CellData { labels, mean, n, missing } in &committed.cells {
         let Some(cell) = new.get(labels) else {
             report(labels, DriftKind::Missing);
             continue;
         };
+        drifts.compared += 1;
+        let allowed = tolerance.of(labels.last().map_or("", String::as_str));
         let moved = match (cell.mean, mean) {
-            (Some(a), Some(b)) => (a - b).abs() > tolerance + 1e-9,
+            (Some(a), Some(b)) => !allowed.allows(a, *b),
             (a, b) => a.is_some() != b.is_some(),
         };
         if moved {
-            report(labels, DriftKind::Mean { ours: cell.mean, committed: *mean });
-        } else if cell.n != *n {
-            report(labels, DriftKind::Seeds { ours: cell.n, committed: *n });
+            report(labels, DriftKind::Mean { ours: cell.mean, committed: *mean, allowed });
+        } else if (cell.n, cell.missing) != (*n, *missing) {
+            report(labels, DriftKind::Seeds { ours: (cell.n, cell.missing), committed: (*n, *missing) });
         }
     }
     for cell in &ours.cells {

@@ -9,16 +9,20 @@ mod build;
 mod drift;
 mod error;
 mod label;
+mod number;
 mod render;
 mod spec;
+mod tolerance;
 mod validate;
 
 pub use amount::{AmountError, Decimal, amount};
 pub use build::{COUNTS, Cell, Places, Table, TableInput, build};
-pub use drift::{CellData, Drift, DriftKind, TableData, drift};
+pub use drift::{CellData, Drift, DriftKind, Drifts, TableData, drift};
 pub use error::TablesError;
 pub use label::{Label, NONE, OneOrMany, absent_name, canonical, same_label, sort_labels};
+pub use number::{rounded, short};
 pub use spec::TableSpec;
+pub use tolerance::{Allowance, Tolerance};
 pub use validate::{Problem, TableShape, is_file_name, shape, validate};
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::{Cell, Table};
+use super::{Cell, Table, rounded};
 use crate::record::number;
 
 impl Table {
@@ -109,9 +109,9 @@ fn decimals<'a>(cells: impl Iterator<Item = &'a Cell>) -> usize {
 
 fn cell_text(cell: &Cell, decimals: usize) -> String {
     let Some(mean) = cell.mean() else { return format!("- (0 of {})", cell.missing) };
-    let mut text = format!("{mean:.decimals$}");
+    let mut text = rounded(mean, decimals);
     if let Some(stddev) = cell.stddev() {
-        let _ = write!(text, " ± {stddev:.decimals$}");
+        let _ = write!(text, " ± {}", rounded(stddev, decimals));
     }
     match cell.missing {
         0 => write!(text, " ({})", cell.n()),

@@ -184,7 +184,8 @@ fn a_table_read_from_its_csv_has_not_drifted() {
     let ours = TableData::from(&table);
     let committed = TableData::parse("t", &table.to_csv()).unwrap();
     assert_eq!(ours, committed);
-    assert_eq!(drift(&[ours], &[committed], 0.0), []);
+    let exact = Tolerance::parse(["0"]).unwrap();
+    assert_eq!(drift(&[ours], &[committed], &exact), Drifts { compared: 8, found: Vec::new() });
 }
 
 #[test]
@@ -195,26 +196,33 @@ fn every_kind_of_drift_is_listed() {
         text.replace("1k,acc1,10", "1k,acc1,11").replace("2k,acc1,20", "2k,acc1,21.5").replace("8k,acc1,40,1,3", "16k,acc1,40,1,3");
     let mut ours = TableData::parse("t", moved.as_bytes()).unwrap();
     ours.cells[2].mean = Some(30.0);
-    let list = |ours: &[TableData], tolerance| {
-        drift(ours, std::slice::from_ref(&committed), tolerance).iter().map(ToString::to_string).collect::<Vec<_>>()
+    let list = |ours: &[TableData], tolerance: &str| {
+        let drifts = drift(ours, std::slice::from_ref(&committed), &Tolerance::parse(tolerance.split(' ')).unwrap());
+        drifts.found.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     assert_eq!(
-        list(std::slice::from_ref(&ours), 1.0),
+        list(std::slice::from_ref(&ours), "1"),
         [
-            "t (size=2k, metric=acc1): 21.50, committed 20.00 (+1.50)",
+            "t (size=2k, metric=acc1): 21.50, committed 20.00 (+1.50, tolerance 1)",
             "t (size=4k, metric=acc1): 30.00, committed no value",
             "t (size=8k, metric=acc1): committed, but not there now",
             "t (size=16k, metric=acc1): there now, but not committed",
         ]
     );
-    assert_eq!(list(std::slice::from_ref(&ours), 0.5)[0], "t (size=1k, metric=acc1): 11.00, committed 10.00 (+1.00)");
+    assert_eq!(
+        list(std::slice::from_ref(&ours), "0.5")[0],
+        "t (size=1k, metric=acc1): 11.00, committed 10.00 (+1.00, tolerance 0.5)"
+    );
     let mut fewer = committed.clone();
     fewer.cells[0].n = 2;
-    assert_eq!(list(&[fewer], 1.0), ["t (size=1k, metric=acc1): 2 seeds, committed 3"]);
+    assert_eq!(list(&[fewer.clone()], "1"), ["t (size=1k, metric=acc1): 2 seeds, committed 3"]);
+    fewer.cells[0].missing = 1;
+    assert_eq!(list(&[fewer], "1"), ["t (size=1k, metric=acc1): 2 of 3 seeds, committed 3"]);
+    assert_eq!(list(std::slice::from_ref(&ours), "0 acc1=8%").len(), 4, "of 1k 1 is 10 %, of 2k 1.5 is 7.5 %");
     let other = TableData { name: "u".to_owned(), ..committed.clone() };
-    assert_eq!(list(&[other], 1.0), ["t: committed, but not there now", "u: there now, but not committed"]);
+    assert_eq!(list(&[other], "1"), ["t: committed, but not there now", "u: there now, but not committed"]);
     let columns = TableData { labels: vec!["model".to_owned(), "metric".to_owned()], ..committed.clone() };
-    assert_eq!(list(&[columns], 1.0), ["t: columns [\"model\", \"metric\"], committed [\"size\", \"metric\"]"]);
+    assert_eq!(list(&[columns], "1"), ["t: columns [\"model\", \"metric\"], committed [\"size\", \"metric\"]"]);
 }
 
 #[test]
@@ -222,10 +230,13 @@ fn files_that_are_no_tables_are_refused() {
     for (text, expected) in [
         (
             "a,b\n1,2\n",
-            "table `t`: line 1: its columns are [\"a\", \"b\"], expected labels, then [\"mean\", \"stddev\", \"n\", \"missing\"]",
+            "table `t`: line 1: its columns are [\"a\", \"b\"], expected labels, `metric`, then [\"mean\", \"stddev\", \"n\", \"missing\"]",
         ),
-        ("metric,mean,stddev,n,missing\nacc1,x,,1,0\n", "table `t`: line 2: `mean` is `x`, not a number"),
-        ("", "table `t`: line 1: its columns are [], expected labels, then [\"mean\", \"stddev\", \"n\", \"missing\"]"),
+        ("metric,mean,stddev,n,missing\nacc1,x,,1,0\n", "table `t`: line 2: `mean` is `x`, expected a number"),
+        ("metric,mean,stddev,n,missing\nacc1,nan,,1,0\n", "table `t`: line 2: `mean` is `nan`, expected a number"),
+        ("metric,mean,stddev,n,missing\nacc1,1,,1,-1\n", "table `t`: line 2: `missing` is `-1`, expected a count"),
+        ("metric,mean,stddev,n,missing\nacc1,1,,1,0\nacc1,2,,1,0\n", "table `t`: line 3: the cell (acc1) is there twice"),
+        ("", "table `t`: line 1: its columns are [], expected labels, `metric`, then [\"mean\", \"stddev\", \"n\", \"missing\"]"),
     ] {
         assert_eq!(TableData::parse("t", text.as_bytes()).unwrap_err().to_string(), expected);
     }

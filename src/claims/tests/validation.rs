@@ -1,0 +1,99 @@
+//! What is found wrong with a claim before anything runs.
+
+use super::*;
+use crate::tables::TableShape;
+
+fn shapes() -> BTreeMap<String, TableShape> {
+    let labels = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>();
+    let columns = BTreeMap::from([
+        ("model".to_owned(), labels(&["small", "large"])),
+        ("size".to_owned(), labels(&["1000", "2000", "4000"])),
+        ("metric".to_owned(), labels(&["acc1"])),
+    ]);
+    BTreeMap::from([("fig1".to_owned(), TableShape { left_out: BTreeMap::new(), columns })])
+}
+
+fn problems(rest: &str) -> Vec<String> {
+    let spec = claim(&format!("{{id: c, says: s, {rest}}}"));
+    validate(&spec, Some(&shapes())).iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+}
+
+#[test]
+fn a_sound_claim_has_no_problem() {
+    for test in [
+        "test: {best: {along: model, is: large, each: {size: all}}}",
+        "each: {model: all}, test: {rises: {along: size, over: {at_least: 2k}}}",
+        "each: {size: 4k}, test: {greater: {left: {cell: {model: large}}, right: {cell: {model: [small]}}}}",
+        "defaults: {model: small}, test: {at_most: {value: {gain: {along: size, from: 1k, to: 2k}}, limit: 1}}",
+    ] {
+        assert_eq!(problems(&format!("cells: {{table: fig1}}, {test}")), Vec::<String>::new(), "{test}");
+    }
+}
+
+#[test]
+fn unknown_tables_columns_and_labels_are_found_with_what_is_known() {
+    assert_eq!(
+        problems("cells: {table: fig2}, test: {rises: {along: nonsense}}"),
+        ["cells.table: unknown table `fig2`, expected one of `fig1`"]
+    );
+    assert_eq!(
+        problems(
+            "cells: {table: fig1}, test: [{best: {along: modle, is: large, each: {size: all}}}, {best: {along: model, is: huge, each: {size: 3k}}}]"
+        ),
+        [
+            "test.0.best.along: unknown column `modle`, expected one of `metric`, `model`, `size`, `table`",
+            "test.1.best.each.size: unknown label of `size` `3k`, expected one of `1000`, `2000`, `4000`",
+            "test.1.best.is: unknown label of `model` `huge`, expected one of `small`, `large`",
+        ]
+    );
+}
+
+#[test]
+fn open_columns_and_unmet_needs_are_found() {
+    assert_eq!(
+        problems("cells: {table: fig1}, test: {greater: {left: {cell: {model: large}}, right: 3}}"),
+        ["test.greater.left.cell: leaves `size` open: name a value there, in `each` or in `cells.where`"]
+    );
+    assert_eq!(
+        problems(
+            "cells: {table: fig1}, each: {model: all}, at: [3], tie_band: -1, test: {at_most: {value: {gain: {along: size, to: 2k}}, limit: 1}}"
+        ),
+        [
+            "tie_band: is not a number of points of zero or more",
+            "test.at_most.value.gain: states no `from`, and `each` gives `size` no value",
+            "at: is not used: no `interpolate` operand leaves its position open",
+        ]
+    );
+    assert_eq!(
+        problems("cells: {where: {}}, test: {fit: {x: {cell: {size: all}}, y: {cell: {}}, over: {model: all}}}")
+            .first()
+            .map(String::as_str),
+        Some("cells: names no table, expected `table`")
+    );
+    assert_eq!(
+        problems(
+            "cells: {table: fig1}, each: {size: {}}, test: {fit: {x: {cell: {size: all}}, y: {cell: {}}, over: {model: all}}}"
+        ),
+        [
+            "each.size: is a range without bounds, expected `at_least`, `above`, `at_most` or `below`",
+            "test.fit: states no condition, expected `r2_at_least` or `steeper_above`",
+            "test.fit.x.cell.size: picks several values, expected one here",
+        ]
+    );
+}
+
+#[test]
+fn claims_on_files_select_by_column_and_may_name_what_is_not_there() {
+    let on_files =
+        |cells: &str| validate(&claim(&format!("{{id: c, says: s, cells: {cells}, test: {{rises: {{along: n}}}}}}")), None);
+    assert_eq!(on_files("{where: {figure: 99}}"), []);
+    assert_eq!(on_files("{table: fig1}")[0].path, "cells.table");
+}
+
+#[test]
+fn ties_are_allowed_on_readings_alone() {
+    let rest = "cells: {table: fig1}, ties: allowed, test: {best: {along: model, is: large, each: {size: all}}}";
+    assert_eq!(problems(rest), ["ties: is `allowed`, which is for readings without seeds; a claim on runs counts its ties"]);
+    let on_files = "{id: c, says: s, cells: {where: {}}, ties: allowed, test: {rises: {along: n}}}";
+    assert_eq!(validate(&claim(on_files), None), []);
+}

@@ -1,0 +1,180 @@
+//! A committed results folder, and how an experiment's tables and runs have moved from it.
+
+use std::path::{Path, PathBuf};
+
+use super::records;
+use crate::cli::args::Global;
+use crate::cli::experiment::Loaded;
+use crate::error::Error;
+use crate::record::{self, Records};
+use crate::tables::{Drift, DriftKind, Drifts, TableData, TableSpec, Tolerance, drift};
+
+/// The metric that stands for the last loss of a run.
+const LOSS: &str = "loss";
+
+/// A committed results folder.
+pub(super) struct Committed {
+    folder: PathBuf,
+    tables: Vec<TableData>,
+    /// `None` where the folder holds tables alone.
+    records: Option<Records>,
+    tolerance: Tolerance,
+}
+
+/// How far an experiment has moved from a committed folder.
+pub(super) struct Against {
+    pub folder: PathBuf,
+    pub tolerance: Tolerance,
+    pub drifts: Drifts,
+    /// How the committed runs are not those of the file.
+    pub runs: Option<String>,
+}
+
+impl Against {
+    pub fn is_well(&self) -> bool {
+        self.drifts.found.is_empty() && self.runs.is_none()
+    }
+}
+
+/// What is compared with a committed folder: an experiment's tables and records, and what they come from.
+#[derive(Clone, Copy)]
+pub(super) struct Fresh<'a> {
+    pub tables: &'a [TableData],
+    pub records: &'a Records,
+    pub loaded: &'a Loaded,
+    pub global: &'a Global,
+    pub file: &'a Path,
+    pub set: &'a [String],
+}
+
+impl Committed {
+    /// Reads a committed folder that is to be compared with `ours`.
+    ///
+    /// # Errors
+    /// If both are one folder, the folder does not read, or a tolerance is of no metric that either side has.
+    pub fn read(folder: &Path, ours: &Path, file: &Path, stated: &[TableSpec], tolerance: &[String]) -> Result<Self, Error> {
+        let usage = |message, hint: String| Error::Usage { message, hint: Some(hint) };
+        if is_same_folder(folder, ours) {
+            let message =
+                format!("{} would be compared with itself: the results of {} lie there", folder.display(), file.display());
+            let hint = format!(
+                "`scaledown check {} --run --against {}` runs anew into a scratch folder",
+                file.display(),
+                folder.display()
+            );
+            return Err(usage(message, hint));
+        }
+        let tolerance = Tolerance::parse(tolerance.iter().map(String::as_str))
+            .map_err(|message| usage(format!("--tolerance: {message}"), "`3`, `1%`, `zeroshot/scenes.acc1=2`, `loss=1%`".into()))?;
+        let tables = tables(folder)?;
+        let records = match folder.join("runs.csv").exists() || folder.join("provenance.json").exists() {
+            true => Some(record::read(folder)?),
+            false => None,
+        };
+        let mut metrics: Vec<&str> = stated.iter().flat_map(|table| table.values.iter().map(String::as_str)).collect();
+        metrics.extend(tables.iter().flat_map(|table| &table.cells).filter_map(|cell| cell.labels.last()).map(String::as_str));
+        metrics.push(LOSS);
+        metrics.sort_unstable();
+        metrics.dedup();
+        if let Some(unknown) = tolerance.metrics.keys().find(|metric| !metrics.contains(&metric.as_str())) {
+            let message = format!("--tolerance: unknown metric `{unknown}`");
+            return Err(usage(message, format!("the tables' metrics are {}", metrics.join(", "))));
+        }
+        Ok(Self { folder: folder.to_owned(), tables, records, tolerance })
+    }
+
+    /// Compares an experiment with it.
+    ///
+    /// # Errors
+    /// If the file cannot be planned for the device of the committed runs.
+    pub fn compare(self, fresh: &Fresh<'_>) -> Result<Against, Error> {
+        let Fresh { tables: ours, records, loaded, global, file, set } = *fresh;
+        let Self { folder, tables, records: committed, tolerance } = self;
+        let mut drifts = drift(ours, &tables, &tolerance);
+        let runs = match &committed {
+            None => Some("it holds no runs.csv and provenance.json: nothing says of which runs it is".to_owned()),
+            Some(committed) => {
+                let placed = |records: &Records| (records.provenance.device, records.provenance.precision);
+                // Another device or arithmetic is what a comparison may be about; all else must be the same.
+                let theirs = match placed(records) == placed(committed) {
+                    true => None,
+                    false => Some(Loaded::placed(&Global { quiet: true, ..global.clone() }, file, set, placed(committed))?),
+                };
+                let theirs = theirs.as_ref().unwrap_or(loaded);
+                if tolerance.metrics.contains_key(LOSS) {
+                    compare_losses((loaded, records), (theirs, committed), &tolerance, &mut drifts);
+                }
+                records::difference(theirs, committed)
+            }
+        };
+        Ok(Against { folder, tolerance, drifts, runs })
+    }
+}
+
+/// Whether two paths lead to one folder.
+fn is_same_folder(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b || is_same_inode(&a, &b),
+        _ => false,
+    }
+}
+
+#[cfg(unix)]
+fn is_same_inode(a: &Path, b: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    match (a.metadata(), b.metadata()) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    }
+}
+
+#[cfg(not(unix))]
+fn is_same_inode(_: &Path, _: &Path) -> bool {
+    false
+}
+
+/// The tables of a results folder.
+fn tables(folder: &Path) -> Result<Vec<TableData>, Error> {
+    let tables = folder.join("tables");
+    let failed = |path: &Path, source| Error::File { operation: "read", path: path.to_path_buf(), source };
+    let entries = std::fs::read_dir(&tables).map_err(|source| failed(&tables, source))?;
+    let mut paths =
+        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(|e| failed(&tables, e))?;
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "csv"));
+    paths.sort();
+    let parse = |path: &PathBuf| {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let mut table = TableData::parse(&path.display().to_string(), &super::read(path)?)?;
+        table.name = name;
+        Ok(table)
+    };
+    paths.iter().map(parse).collect()
+}
+
+/// The last loss of every run that both sides have, in plan order.
+fn compare_losses(
+    (ours, our_records): (&Loaded, &Records),
+    (theirs, their_records): (&Loaded, &Records),
+    tolerance: &Tolerance,
+    drifts: &mut Drifts,
+) {
+    let last = |records: &Records, run_id: &str| {
+        let run = records.runs.iter().find(|run| run.run_id == run_id)?;
+        Some(run.curve.last().map(|point| point.loss).filter(|loss| loss.is_finite()))
+    };
+    for (our_run, their_run) in ours.plan.runs().iter().zip(theirs.plan.runs()) {
+        let (Some(ours), Some(committed)) = (last(our_records, &our_run.run_id), last(their_records, &their_run.run_id)) else {
+            continue;
+        };
+        drifts.compared += 1;
+        let allowed = tolerance.of(LOSS);
+        let has_moved = match (ours, committed) {
+            (Some(a), Some(b)) => !allowed.allows(a, b),
+            (a, b) => a.is_some() != b.is_some(),
+        };
+        if has_moved {
+            let cell = vec![("run_id".to_owned(), our_run.run_id.clone()), ("metric".to_owned(), LOSS.to_owned())];
+            drifts.found.push(Drift { table: "curves".to_owned(), cell, kind: DriftKind::Mean { ours, committed, allowed } });
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! `check` with the real program: which records it judges, what it compares them with, what it refuses.
+
+use std::path::Path;
+use std::process::Output;
+
+use assert_cmd::Command;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Four runs of a moment each.
+const SMALL: &str = "\
+experiment: small
+data:
+  train: { dataset: scenes, size: 64 }
+  tokenizer: { name: bpe, vocab_size: 300 }
+model:
+  image_encoder: { name: vit, width: 16, layers: 1, heads: 1, patch_size: 8, pooling: mean, pre_norm: false }
+  text_encoder: { name: text, width: 16, layers: 1, heads: 1 }
+  context_length: 8
+  embed_dim: 16
+  image_size: 16
+train:
+  strategy: { name: clip, augmentation: none }
+  batch_size: 16
+  lr: 1e-3
+  budget: { steps: 4 }
+evaluate: [{ zeroshot: scenes, samples: 80 }]
+sweep:
+  seeds: 2
+  grid: { train.lr: [1e-3, 2e-3] }
+tables:
+  - { name: zeroshot, rows: train.lr, values: [zeroshot/scenes.acc1] }
+claims:
+  - id: sane
+    says: accuracy is a percentage
+    cells: { table: zeroshot }
+    each: { train.lr: all }
+    test: { at_most: { value: { cell: {} }, limit: 100 } }
+    confidence: none
+";
+
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    /// A folder with the experiment, and its results in `results/small`.
+    fn with_results(text: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        let place = Self { folder: tempfile::tempdir()? };
+        place.write("small.yaml", text)?;
+        std::fs::create_dir(place.path().join("tmp"))?;
+        let run = place.scaledown(&["run", "small.yaml", "--device", "cpu", "-q"])?;
+        assert_eq!(run.status.code(), Some(0), "{}", text_of(&run.stderr));
+        Ok(place)
+    }
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+    fn write(&self, name: &str, text: &str) -> std::io::Result<()> {
+        std::fs::write(self.path().join(name), text)
+    }
+    /// Replaces a text in a file of the folder.
+    fn edit(&self, name: &str, from: &str, to: &str) -> Outcome {
+        let text = std::fs::read_to_string(self.path().join(name))?;
+        assert!(text.contains(from), "{name} holds no {from}: {text}");
+        Ok(self.write(name, &text.replacen(from, to, 1))?)
+    }
+    fn scaledown(&self, args: &[&str]) -> Result<Output, Box<dyn std::error::Error>> {
+        let mut command = Command::cargo_bin("scaledown")?;
+        command.current_dir(self.path()).env_remove("SCALEDOWN_STORE").env("TMPDIR", self.path().join("tmp"));
+        Ok(command.args(args).output()?)
+    }
+    /// Exit code, stdout and stderr of a check.
+    fn check(&self, args: &[&str]) -> Result<(Option<i32>, String, String), Box<dyn std::error::Error>> {
+        let output = self.scaledown(&[&["check"], args].concat())?;
+        Ok((output.status.code(), text_of(&output.stdout), text_of(&output.stderr)))
+    }
+    /// Copies the results as committed ones.
+    fn commit(&self) -> Outcome {
+        copy(&self.path().join("results/small"), &self.path().join("committed"))
+    }
+}
+
+fn copy(from: &Path, to: &Path) -> Outcome {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+fn text_of(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn records_of_other_runs_are_not_judged_and_the_field_is_named() -> Outcome {
+    let place = Place::with_results(SMALL)?;
+    assert_eq!(place.check(&["small.yaml"])?.0, Some(0));
+    for format in ["human", "json"] {
+        let (code, out, err) = place.check(&["small.yaml", "--set", "train.batch_size=20", "--format", format])?;
+        assert_eq!((code, out.as_str()), (Some(5), ""), "{err}");
+        assert!(err.contains("`train.batch_size`: 16 in the record, 20 in the file"), "{err}");
+        assert!(err.contains("4 of 4 runs of the file are not in it") && err.contains("hint: "), "{err}");
+    }
+    // More seeds than were run, and fewer.
+    place.write("more.yaml", &SMALL.replace("seeds: 2", "seeds: 3"))?;
+    let (code, _, err) = place.check(&["more.yaml"])?;
+    assert_eq!(code, Some(5));
+    assert!(err.contains("2 of 6 runs of the file are not in it") && err.contains("`seed`: "), "{err}");
+    place.write("fewer.yaml", &SMALL.replace("seeds: 2", "seeds: 1"))?;
+    let (code, _, err) = place.check(&["fewer.yaml"])?;
+    assert!(code == Some(5) && err.contains("2 of 4 of its runs are not in the file"), "{err}");
+    // The file's own claims are judged, not those that were stated when the records were made.
+    place.write("strict.yaml", &SMALL.replace("limit: 100", "limit: -1"))?;
+    let (code, out, _) = place.check(&["strict.yaml"])?;
+    assert!(code == Some(5) && out.contains("refuted") && out.contains("is at most -1"), "{out}");
+    Ok(())
+}
+
+#[test]
+fn records_made_from_other_data_are_not_judged() -> Outcome {
+    let place = Place::with_results(SMALL)?;
+    let provenance = std::fs::read_to_string(place.path().join("results/small/provenance.json"))?;
+    let json: serde_json::Value = serde_json::from_str(&provenance)?;
+    let data = json["provenance"]["data"].as_object().ok_or("no data")?;
+    let (name, digest) = data.iter().next().ok_or("no digest")?;
+    place.edit("results/small/provenance.json", &format!("\"{name}\": {digest}"), &format!("\"{name}\": \"00ff\""))?;
+    let (code, out, err) = place.check(&["small.yaml"])?;
+    assert_eq!((code, out.as_str()), (Some(5), ""), "{err}");
+    assert!(err.contains("other data") && err.contains(name.as_str()), "{err}");
+    Ok(())
+}
+
+#[test]
+fn a_folder_is_not_compared_with_itself_however_its_path_is_written() -> Outcome {
+    let place = Place::with_results(SMALL)?;
+    let mut names = vec!["results/small", "./results/../results/small/", "results/small/."];
+    if cfg!(unix) {
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("results/small", place.path().join("link"))?;
+        names.push("link");
+    }
+    for name in names {
+        let (code, out, err) = place.check(&["small.yaml", "--against", name])?;
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{name}: {err}");
+        assert!(err.contains("itself") && err.contains("--run --against"), "{err}");
+    }
+    // A scratch folder that is kept may be the committed one too.
+    copy(&place.path().join("results"), &place.path().join("kept/results"))?;
+    let (code, _, err) = place.check(&["small.yaml", "--run", "--keep", "kept", "--against", "kept/results/small"])?;
+    assert!(code == Some(2) && err.contains("itself"), "{err}");
+    Ok(())
+}
+
+#[test]
+fn a_check_may_run_anew_into_a_scratch_folder_and_compare() -> Outcome {
+    let place = Place::with_results(SMALL)?;
+    place.commit()?;
+    // What lies in the results folder plays no part.
+    std::fs::remove_dir_all(place.path().join("results"))?;
+    std::fs::remove_dir_all(place.path().join(".scaledown"))?;
+    let anew = ["small.yaml", "--run", "--device", "cpu", "-q", "--against", "committed", "--tolerance"];
+    let (code, out, err) = place.check(&[&anew[..], &["0", "--tolerance", "loss=0%"]].concat())?;
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(out.ends_with("1 claim, 0 not as expected; 0 cells drifted of 6 compared (tolerance 0, loss 0%)\n"), "{out}");
+    assert!(!place.path().join("results").exists() && !place.path().join(".scaledown").exists());
+    assert_eq!(std::fs::read_dir(place.path().join("tmp"))?.count(), 0, "the scratch folder is removed");
+
+    let (code, _, err) = place.check(&[&anew[..], &["1", "--keep", "kept"]].concat())?;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(place.path().join("kept/results/small/runs.csv").is_file());
+    // Other runs than the committed ones are drift, with the field that differs.
+    let (code, out, err) = place.check(&[&anew[..], &["100", "--set", "train.weight_decay=0.5"]].concat())?;
+    assert_eq!(code, Some(5), "{err}");
+    assert!(out.contains("drift: runs of committed: ") && out.contains("weight_decay"), "{out}");
+    Ok(())
+}
+
+#[test]
+fn every_cell_that_moved_is_listed_with_its_tolerance() -> Outcome {
+    let place = Place::with_results(SMALL)?;
+    place.commit()?;
+    let table = std::fs::read_to_string(place.path().join("committed/tables/zeroshot.csv"))?;
+    let moved: Vec<String> = table
+        .lines()
+        .map(|line| {
+            let mut fields: Vec<String> = line.split(',').map(str::to_owned).collect();
+            if let (true, Ok(mean)) = (line.starts_with("1e-3,"), fields[2].parse::<f64>()) {
+                fields[2] = (mean + 3.0).to_string();
+            }
+            fields.join(",")
+        })
+        .collect();
+    place.write("committed/tables/zeroshot.csv", &format!("{}\n", moved.join("\n")))?;
+    let against = ["small.yaml", "--against", "committed", "--tolerance"];
+    let check = |more: &[&str]| place.check(&[&against[..], more].concat());
+    assert_eq!(check(&["3"])?.0, Some(0));
+    assert_eq!(check(&["0", "--tolerance", "zeroshot/scenes.acc1=3"])?.0, Some(0));
+    assert_eq!(check(&["0.1%"])?.0, Some(5));
+    let (code, out, err) = check(&["1", "--tolerance", "zeroshot/scenes.acc1=2", "--format", "json"])?;
+    assert_eq!(code, Some(5), "{err}");
+    let json: serde_json::Value = serde_json::from_str(&out)?;
+    assert_eq!(json["cells"], serde_json::json!({ "compared": 2, "within": 1, "drifted": 1 }));
+    assert_eq!(json["tolerance"], serde_json::json!({ "default": "1", "metrics": { "zeroshot/scenes.acc1": "2" } }));
+    let drift = &json["drift"][0];
+    assert_eq!((&drift["kind"], &drift["cell"]["train.lr"], &drift["tolerance"]), (&"mean".into(), &"1e-3".into(), &"2".into()));
+    let difference = drift["ours"].as_f64().zip(drift["committed"].as_f64()).map(|(ours, committed)| ours - committed);
+    assert!(difference.is_some_and(|difference| (difference + 3.0).abs() < 1e-9), "{drift}");
+    assert_eq!((&json["claims"][0]["expected"], &json["as_expected"]), (&"supported".into(), &false.into()));
+    // A cell on one side only.
+    place.write("committed/tables/zeroshot.csv", &table.lines().take(2).map(|line| format!("{line}\n")).collect::<String>())?;
+    let (code, out, _) = check(&["9"])?;
+    assert!(code == Some(5) && out.contains("there now, but not committed"), "{out}");
+    std::fs::remove_file(place.path().join("committed/tables/zeroshot.csv"))?;
+    let (code, out, _) = check(&["9"])?;
+    assert!(code == Some(5) && out.contains("drift: zeroshot: there now, but not committed"), "{out}");
+    Ok(())
+}
+
+#[test]
+fn tolerances_and_folders_that_mean_nothing_are_refused() -> Outcome {
+    let place = Place::with_results(SMALL)?;
+    place.commit()?;
+    for tolerance in ["-1", "nan", "zeroshot/scenes.acc2=1", "loss=-1%", "1 point"] {
+        let (code, out, err) = place.check(&["small.yaml", "--against", "committed", "--tolerance", tolerance])?;
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{tolerance}: {err}");
+    }
+    let (_, _, err) = place.check(&["small.yaml", "--against", "committed", "--tolerance", "zeroshot/scenes.acc2=1"])?;
+    assert!(err.contains("unknown metric `zeroshot/scenes.acc2`") && err.contains("zeroshot/scenes.acc1"), "{err}");
+    let (code, _, err) = place.check(&["small.yaml", "small.yaml", "--against", "committed"])?;
+    assert!(code == Some(2) && err.contains("one folder"), "{err}");
+    assert_eq!(place.check(&["small.yaml", "--against", "nowhere"])?.0, Some(6));
+    // A committed cell that is no number.
+    place.edit("committed/tables/zeroshot.csv", "zeroshot/scenes.acc1,", "zeroshot/scenes.acc1,nan")?;
+    let (code, _, err) = place.check(&["small.yaml", "--against", "committed"])?;
+    assert!(code == Some(6) && err.contains("committed/tables/zeroshot.csv"), "{code:?} {err}");
+    // Records of another layout.
+    place.edit("committed/provenance.json", "\"format\": ", "\"format\": 9")?;
+    place.edit("committed/tables/zeroshot.csv", "acc1,nan", "acc1,")?;
+    let (code, _, err) = place.check(&["small.yaml", "--against", "committed"])?;
+    assert!(code == Some(6) && err.contains("format version"), "{code:?} {err}");
+    Ok(())
+}
+
+#[test]
+fn two_seeds_leave_a_claim_undecided_and_the_output_says_why() -> Outcome {
+    let place = Place::with_results(&SMALL.replace("    confidence: none\n", ""))?;
+    let (code, out, _) = place.check(&["small.yaml"])?;
+    assert_eq!(code, Some(5), "{out}");
+    assert!(out.contains("undecided") && out.contains("2 seeds, at least 3 are needed"), "{out}");
+    let json: serde_json::Value = serde_json::from_str(&place.check(&["small.yaml", "--format", "json"])?.1)?;
+    let claim = &json["claims"][0];
+    assert_eq!((&claim["verdict"], &claim["notes"][0]), (&"undecided".into(), &"2 seeds, at least 3 are needed".into()));
+    assert!(std::fs::read_to_string(place.path().join("results/small/claims.csv"))?.contains("2 seeds, at least 3 are needed"));
+    Ok(())
+}
+
+#[test]
+fn csv_files_without_values_say_what_they_lack() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
+    write("claims.yaml", "claims:\n  - { id: c, says: s, cells: { where: {} }, test: { best: { along: model, is: a } } }\n")?;
+    write("none.yaml", "claims: []\n")?;
+    write("good.csv", "model,value\na,5\nb,3\n")?;
+    write("costs.csv", "model,gmacs\na,5\nb,3\n")?;
+    write("slip.csv", "model,Value\na,5\nb,3\n")?;
+    write("words.csv", "model,value\na,much\nb,little\n")?;
+    write("twice.csv", "model,value,value\na,5,6\n")?;
+    write("empty.csv", "")?;
+    let check = |claims: &str, values: &[&str]| -> Result<(Option<i32>, String), Box<dyn std::error::Error>> {
+        let mut command = Command::cargo_bin("scaledown")?;
+        let output = command.current_dir(folder.path()).args(["check", claims, "--values"]).args(values).output()?;
+        Ok((output.status.code(), text_of(&output.stderr)))
+    };
+    assert_eq!(check("claims.yaml", &["good.csv"])?, (Some(0), String::new()));
+    for (values, said) in [
+        (&["costs.csv"][..], "costs.csv: has no column `value`; its columns are `model`, `gmacs`"),
+        (&["good.csv", "slip.csv"], "hint: rename the column `Value`"),
+        (&["words.csv"], "words.csv:3: column `value` is `little`, expected a number"),
+        (&["words.csv", "twice.csv"], "twice.csv:1: column `value` is there twice, as columns 2 and 3"),
+        (&["empty.csv"], "empty.csv: is empty"),
+    ] {
+        let (code, err) = check("claims.yaml", values)?;
+        assert_eq!(code, Some(3), "{values:?}: {err}");
+        assert!(err.contains(said), "{values:?}: {err}");
+    }
+    let (code, err) = check("claims.yaml", &["good.csv", "costs.csv"])?;
+    assert!(code == Some(0) && err.contains("warning: costs.csv: has no column `value`"), "{err}");
+    let (code, err) = check("none.yaml", &["good.csv"])?;
+    assert!(code == Some(3) && err.contains("none.yaml: states no claims"), "{err}");
+    Ok(())
+}

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use scaledown::grid::expand;
+use scaledown::grid::{Digests, expand};
 use scaledown::run::RunConfig;
 use scaledown::spec::{LoadOptions, encoder_names, load_str, schema};
 use scaledown::trainer::model::build;
@@ -20,7 +20,7 @@ train: { strategy: clip, batch_size: 100, lr: 1e-3, budget: { epochs: 1 } }
 fn config(set: &[&str]) -> RunConfig {
     let options = LoadOptions { set: set.iter().map(|s| (*s).to_owned()).collect(), ..LoadOptions::default() };
     let spec = load_str(Path::new("t.yaml"), SMALL, &options).unwrap_or_else(|e| panic!("{set:?}\n{e}"));
-    expand(&spec).config(0)
+    expand(&spec, &Digests::default()).config(0)
 }
 
 /// The rows of a table of README under the section on encoders, by the first cell of its head; cells without backticks.

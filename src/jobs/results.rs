@@ -142,8 +142,7 @@ mod tests {
     fn records(runs: Vec<RunRecord>) -> Records {
         let ids: Vec<&str> = runs.iter().map(|run| run.run_id.as_str()).collect();
         let points = vec![point(&[("data.train.size", "8")], &ids)];
-        let statements =
-            serde_json::json!({ "tables": [{ "name": "t", "rows": ["data.train.size"], "values": [] }], "claims": [] });
+        let statements = serde_json::json!({ "tables": [{ "name": "t", "rows": ["data.train.size"], "values": ["zeroshot/scenes.acc1"] }], "claims": [] });
         Records { provenance: provenance(), runs, points, statements }
     }
 

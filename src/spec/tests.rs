@@ -489,7 +489,7 @@ fn the_sigmoid_loss_brings_its_own_scale_unless_one_is_stated() {
     assert!(errors("train: { loss: sigmod }").contains("did you mean `sigmoid`?"));
     // On an axis, each run has the scale of its loss.
     let files = [("e/main.yaml", "experiment: t\nbase: small.yaml\nsweep: { grid: { train.loss: [contrastive, sigmoid] } }\n")];
-    let expansion = crate::grid::expand(&load_files(&files, &[], &[]).unwrap());
+    let expansion = crate::grid::expand(&load_files(&files, &[], &[]).unwrap(), &crate::grid::Digests::default());
     let scales: Vec<f64> = (0..2).map(|run| expansion.config(run).model.logit_scale_init).collect();
     assert!((scales[0] - 1.0 / 0.07).abs() < 1e-12 && scales[1] == 10.0, "{scales:?}");
     assert_ne!(expansion.runs()[0].id, expansion.runs()[1].id);

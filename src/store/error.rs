@@ -98,7 +98,11 @@ impl StoreError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Io { source, .. } => hint_for(source)?,
+            Self::Io { operation, source, .. } => match (hint_for(source), *operation) {
+                (Some(hint), _) => hint,
+                (None, "create" | "write into") => "nothing can be made there: give other folders with `--store` and `--results`",
+                (None, _) => return None,
+            },
             Self::Record { .. } => "remove the folder of that job: it is done again by the next run",
             Self::Layout { .. } => "give another folder with `--store`, or use the version of the program that made this one",
             Self::NoFolder { what: "store", .. } => "give another folder with `--store`",

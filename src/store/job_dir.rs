@@ -91,7 +91,8 @@ impl JobDir<'_> {
     /// job then.
     #[must_use]
     pub fn is_held(&self) -> bool {
-        self.store.running_dir().join(&self.lease).exists()
+        // A file system that cannot say so right now is no reason to give a job up.
+        self.store.running_dir().join(&self.lease).try_exists().unwrap_or(true)
     }
 
     /// Forgets what was written so far, for another attempt.

@@ -116,8 +116,7 @@ pub fn validate(spec: &TableSpec, points: &[PointView], metrics: &[String]) -> V
     let TableSpec { name, caption: _, rows, columns, filter, values } = spec;
     let mut problems = Vec::new();
     if !is_file_name(name) {
-        let what = format!("`{name}` is not a file name of letters, digits, `-`, `_` and `.`, {MAX_NAME} at most");
-        problems.push(Problem::new("name", what));
+        problems.push(Problem::new("name", format!("`{name}` is not a file name of letters, digits, `-`, `_` and `.`")));
     }
     let mut axes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (path, label) in points.iter().flat_map(|point| &point.labels) {

@@ -121,7 +121,9 @@ fn run_record(
         curve: Vec::new(),
     };
     let Some(train) = store.record(&key)? else {
-        (found.status, found.reason) = match missing.get(&run.train) {
+        // Where the training itself has no reason, an evaluation found its model damaged and set it aside.
+        let reason = std::iter::once(&run.train).chain(&run.evaluates).find_map(|job| missing.get(job));
+        (found.status, found.reason) = match reason {
             Some(reason) => (RunStatus::Failed, Some(reason.clone())),
             None => (RunStatus::Interrupted, Some("not trained yet".into())),
         };

@@ -90,6 +90,8 @@ impl Error {
             Self::Usage { .. } => exit::USAGE,
             Self::Store(_) | Self::Data(_) | Self::Record(_) | Self::File { .. } | Self::Trainer(_) => exit::ENVIRONMENT,
             Self::Job(JobError::Environment { .. }) => exit::ENVIRONMENT,
+            // A file that cannot be read, though it was there when the experiment was loaded.
+            Self::Plan(PlanError::Fingerprint { .. }) => exit::ENVIRONMENT,
             Self::Executor(_) | Self::Plan(_) | Self::Tables(_) | Self::Job(_) | Self::Print(_) => exit::INTERNAL,
         }
     }

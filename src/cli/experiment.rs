@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::args::{Arithmetic, Device, Experiment, Global};
+use super::files::{DiskFiles, SizesOnly, Surveys};
 use crate::data;
 use crate::error::Error;
 use crate::grid::{Expansion, expand};
@@ -11,7 +12,7 @@ use crate::jobs::{ReportInputs, Statements};
 use crate::plan::{self, Plan, PlannedRun, ReportInput, Source};
 use crate::record::{PointView, Provenance};
 use crate::run::{DataSource, DeviceKind, EvalSource, Precision, RunConfig};
-use crate::spec::{self, LoadOptions, ValidSpec};
+use crate::spec::{self, Files, LoadOptions, ValidSpec};
 use crate::trainer::backend::cuda;
 use crate::trainer::cost::gmacs_per_sample;
 use crate::trainer::strategy::check_support;
@@ -22,6 +23,8 @@ pub(super) struct Loaded {
     pub plan: Plan,
     /// Digests of the sources that the plan read, by name.
     pub fingerprints: BTreeMap<String, String>,
+    /// What its sources turned out to be.
+    pub surveys: Surveys,
     file: PathBuf,
     set: Vec<String>,
 }
@@ -57,23 +60,28 @@ pub(super) fn placement(device: Device, arithmetic: Arithmetic) -> Result<(Devic
     }
 }
 
-/// Loads a file for a placement.
-pub(super) fn load_spec(file: &Path, set: &[String], (device, precision): (DeviceKind, Precision)) -> Result<ValidSpec, Error> {
-    let options = LoadOptions {
-        set: set.to_vec(),
-        device,
-        precision,
-        cost: &gmacs_per_sample,
-        pool_size: &|source| data::count(source).ok().flatten(),
-        ..LoadOptions::default()
-    };
+/// Loads a file for what it states: of its data only the sizes are asked for, where they are at hand.
+pub(super) fn load_spec(file: &Path, set: &[String], placement: (DeviceKind, Precision)) -> Result<ValidSpec, Error> {
+    load_with(file, set, placement, &SizesOnly)
+}
+
+/// Loads a file for a placement, and has its data looked at.
+fn load_with(
+    file: &Path,
+    set: &[String],
+    (device, precision): (DeviceKind, Precision),
+    files: &dyn Files,
+) -> Result<ValidSpec, Error> {
+    let options = LoadOptions { set: set.to_vec(), device, precision, cost: &gmacs_per_sample, files, ..LoadOptions::default() };
     Ok(spec::load(file, &options)?)
 }
 
 impl Loaded {
     /// Loads, expands and plans an experiment.
     pub fn new(global: &Global, experiment: &Experiment) -> Result<Self, Error> {
-        let spec = load_spec(&experiment.file, &experiment.set, placement(experiment.device, experiment.precision)?)?;
+        let files = DiskFiles::new(&global.store);
+        let placement = placement(experiment.device, experiment.precision)?;
+        let spec = load_with(&experiment.file, &experiment.set, placement, &files)?;
         let expansion = expand(&spec);
         super::warn(global, expansion.warnings());
         let mut fingerprints = BTreeMap::new();
@@ -86,7 +94,14 @@ impl Loaded {
             fingerprints.insert(name, digest.clone());
             Ok(digest)
         })?;
-        Ok(Self { expansion, plan, fingerprints, file: experiment.file.clone(), set: experiment.set.clone() })
+        Ok(Self {
+            expansion,
+            plan,
+            fingerprints,
+            surveys: files.into_surveys(),
+            file: experiment.file.clone(),
+            set: experiment.set.clone(),
+        })
     }
 
     pub fn spec(&self) -> &ValidSpec {
@@ -162,6 +177,7 @@ impl Loaded {
             precision: spec.resolved.precision,
             command: format!("scaledown run {}{set}", self.file.display()),
             data: self.fingerprints.clone(),
+            samples: BTreeMap::new(),
         };
         ReportInputs {
             provenance,

@@ -6,8 +6,9 @@ use std::io::Write;
 use super::args::{Experiment, Global, PlanFormat};
 use super::estimate;
 use super::experiment::Loaded;
+use super::inspect::known_warnings;
 use crate::error::Error;
-use crate::plan::{self, Key};
+use crate::plan::{self, JobSpec, Key};
 use crate::progress::duration;
 use crate::store::Store;
 use crate::trainer::cost::planned_bytes;
@@ -16,6 +17,7 @@ pub(super) fn run(global: &Global, experiment: &Experiment, format: PlanFormat, 
     let loaded = Loaded::new(global, experiment)?;
     let store = Store::open(&global.store)?;
     let finished = store.finished()?;
+    super::warn(global, &known_warnings(&loaded, &store)?);
     match format {
         PlanFormat::Dot => write!(out, "{}", plan::dot(&loaded.plan, &|key| finished.contains(key)))?,
         PlanFormat::Json => writeln!(out, "{:#}", json(&loaded, &store, &finished))?,
@@ -47,6 +49,7 @@ fn json(loaded: &Loaded, store: &Store, finished: &HashSet<Key>) -> serde_json::
     value["experiment"] = loaded.spec().experiment.clone().into();
     value["points"] = loaded.expansion.num_points().into();
     value["gmacs"] = gmacs.iter().sum::<f64>().into();
+    value["data"] = sources(loaded).into_iter().map(|source| serde_json::json!(source)).collect();
     value["estimate"] = serde_json::json!({ "seconds": estimate.seconds, "source": estimate.source });
     value
 }
@@ -69,6 +72,9 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
         plan.shared(),
         plan.todo(|key| finished.contains(key)).len()
     )?;
+    for source in sources(loaded) {
+        writeln!(out, "data        {source}")?;
+    }
     writeln!(out, "cost        {} GMACs (forward, both encoders, times samples seen)", amount(gmacs.iter().sum()))?;
     let largest = (0..loaded.expansion.runs().len()).max_by_key(|run| {
         let parts = loaded.expansion.parts(*run);
@@ -89,6 +95,44 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
     }
     writeln!(out)?;
     list(loaded, finished, &gmacs, out)
+}
+
+/// A set of files that the experiment reads.
+#[derive(Debug, serde::Serialize)]
+struct SourceCounts {
+    label: String,
+    samples: Option<u64>,
+    shards_listed: Option<u64>,
+    shards_missing: u64,
+}
+
+impl std::fmt::Display for SourceCounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { label, samples, shards_listed, shards_missing } = self;
+        write!(f, "{label}:")?;
+        if let Some(listed) = shards_listed {
+            write!(f, " {listed} shards listed, {} present, {shards_missing} missing;", listed - shards_missing)?;
+        }
+        write!(f, " {} samples listed", samples.map_or("?".to_owned(), |samples| samples.to_string()))
+    }
+}
+
+/// What was found of every set that is read from files.
+fn sources(loaded: &Loaded) -> Vec<SourceCounts> {
+    let of_job = |index: usize| {
+        let survey = match &loaded.plan.job(index).spec {
+            JobSpec::Dataset(spec) => loaded.surveys.of_pool(&spec.source)?,
+            JobSpec::EvalSet(spec) => loaded.surveys.of_eval_set(&spec.source)?,
+            _ => return None,
+        };
+        survey.samples.or(survey.listed_shards).map(|_| SourceCounts {
+            label: loaded.plan.label(index),
+            samples: survey.samples,
+            shards_listed: survey.listed_shards,
+            shards_missing: survey.missing_shards,
+        })
+    };
+    (0..loaded.plan.len()).filter_map(of_job).collect()
 }
 
 fn axes(loaded: &Loaded) -> String {

@@ -11,6 +11,9 @@ mod subset;
 mod tokenizer;
 mod train;
 
+pub use dataset::PackedSummary;
+pub use tokenizer::TokenizerSummary;
+
 pub use report::{ReportInputs, Statements, named, publish, publish_partial, rebuild};
 
 use crate::data::DataError;

@@ -192,15 +192,15 @@ pub struct ReportSpec {
 // One version a kind, in its key: raised whenever the same spec would give other bytes.
 impl DatasetSpec {
     /// Version of the code that packs a pool.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl EvalSetSpec {
     /// Version of the code that packs an evaluation set.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl TokenizerSpec {
     /// Version of the code that trains a tokenizer.
-    pub const VERSION: u32 = 1;
+    pub const VERSION: u32 = 2;
 }
 impl ScoresSpec {
     /// Version of the code that scores a pool.

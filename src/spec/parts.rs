@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use super::check::{Checker, Cursor, Path};
 use super::diagnostic::{Code, Diagnostic, Diagnostics};
+use super::files::Files;
 use super::resolve::{self, Budget, DataPart, Problem, Warmup};
 use super::scalar::{Count, Quantity};
 use super::schema::Document;
@@ -112,6 +113,8 @@ pub(super) struct PartContext<'a> {
     /// The merged tree, for the place of what is not there.
     pub tree: &'a Node,
     pub start: Span,
+    /// Whoever can read the files that a section names.
+    pub files: &'a dyn Files,
 }
 
 impl PartContext<'_> {
@@ -146,7 +149,8 @@ impl PartContext<'_> {
             let list = Node { value: Tree::List(vec![item.clone()]), span: node.span };
             // Its problems were reported with the whole list.
             let mut quiet = Diagnostics::default();
-            let mut context = PartContext { sources: self.sources, diagnostics: &mut quiet, tree: self.tree, start: self.start };
+            let PartContext { sources, tree, start, files, .. } = *self;
+            let mut context = PartContext { sources, diagnostics: &mut quiet, tree, start, files };
             let read = context.typed::<Vec<EvalSpec>>(Part::Evaluate, Some(&list))?;
             Some((idx, read.into_iter().next()?))
         };
@@ -182,13 +186,24 @@ impl PartContext<'_> {
 
     /// Reports a problem of meaning at the deepest key of its path that is there.
     pub fn report(&mut self, part: Part, node: Option<&Node>, problem: Problem) {
+        let diagnostic = self.diagnostic(part, node, problem);
+        self.diagnostics.error(diagnostic);
+    }
+
+    /// The same for what a person should know.
+    pub fn warn(&mut self, part: Part, node: Option<&Node>, warning: Problem) {
+        let diagnostic = self.diagnostic(part, node, warning);
+        self.diagnostics.warn(diagnostic);
+    }
+
+    fn diagnostic(&self, part: Part, node: Option<&Node>, problem: Problem) -> Diagnostic {
         let keys: Vec<&str> = problem.path.split('.').collect();
         let depth = part.keys().len();
         let span = match node {
             Some(node) => place(node, keys.get(depth..).unwrap_or_default()).span,
             None => self.tree.nearest(&keys).span,
         };
-        self.diagnostics.error(Diagnostic::new(problem.code, span, problem.message).maybe_hint(problem.hint));
+        Diagnostic::new(problem.code, span, problem.message).maybe_hint(problem.hint)
     }
 }
 
@@ -240,7 +255,12 @@ pub(super) fn resolve(
         Part::Model => add!(model, context.typed(part, at), resolve::model),
         Part::Evaluate => {
             let (specs, is_complete) = context.evaluations(at);
-            add!(evaluate, Some(specs), resolve::evaluate);
+            let mut warnings = Vec::new();
+            let files = context.files;
+            add!(evaluate, Some(specs), |specs| resolve::evaluate(specs, files, &mut warnings));
+            for warning in warnings {
+                context.warn(part, at, warning);
+            }
             if !is_complete {
                 variants.evaluate.pop();
                 return None;

@@ -416,6 +416,7 @@ fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
         precision: crate::run::Precision::F32,
         command: String::new(),
         data: BTreeMap::new(),
+        samples: BTreeMap::new(),
     };
     let statements = serde_json::json!({ "tables": tables, "claims": claims });
     let records = Records { provenance, runs, axes: Vec::new(), points, statements };

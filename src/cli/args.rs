@@ -323,7 +323,7 @@ pub enum Data {
         #[arg(long, value_name = "N")]
         threads: Option<NonZero<usize>>,
     },
-    /// Show what the data sets of an experiment hold, with contact sheets
+    /// Show what the data sets of an experiment hold, with contact sheets; packs those that are not packed yet
     Inspect {
         #[command(flatten)]
         experiment: Experiment,
@@ -333,6 +333,12 @@ pub enum Data {
         /// Pictures on a contact sheet
         #[arg(long, default_value_t = 64)]
         samples: usize,
+        /// Threads
+        #[arg(long, value_name = "N")]
+        threads: Option<NonZero<usize>>,
+        /// How to print it
+        #[arg(long, value_enum, default_value_t = Format::Human)]
+        format: Format,
     },
 }
 

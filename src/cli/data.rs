@@ -4,8 +4,9 @@ use std::io::Write;
 use std::num::NonZero;
 use std::path::Path;
 
-use super::args::{Data, Experiment, Global};
+use super::args::{Data, Experiment, Format, Global};
 use super::experiment::Loaded;
+use super::inspect::{SetFacts, facts};
 use crate::data::{Pack, contact_sheet};
 use crate::error::{Error, exit};
 use crate::executor::{Options, Shutdown, execute, signals};
@@ -17,29 +18,33 @@ use crate::store::Store;
 pub(super) fn run(global: &Global, args: &Data, out: &mut dyn Write) -> Result<u8, Error> {
     match args {
         Data::Make { experiment, threads } => make(global, experiment, *threads, out),
-        Data::Inspect { experiment, sheets, samples } => inspect(global, experiment, sheets.as_deref(), *samples, out),
+        Data::Inspect { experiment, sheets, samples, threads, format } => {
+            let sheets = sheets.as_deref().map(|folder| (folder, *samples));
+            inspect(global, experiment, sheets, *threads, *format, out)
+        }
     }
-}
-
-/// The dataset jobs of an experiment's plan, and nothing else.
-fn datasets(loaded: &Loaded) -> Plan {
-    plan::datasets(&loaded.plan)
 }
 
 fn make(global: &Global, experiment: &Experiment, threads: Option<NonZero<usize>>, out: &mut dyn Write) -> Result<u8, Error> {
     let loaded = Loaded::new(global, experiment)?;
     let store = Store::open(&global.store)?;
-    let plan = datasets(&loaded);
+    let plan = plan::datasets(&loaded.plan);
+    let code = pack(global, &plan, &store, threads)?;
+    if !global.quiet {
+        show(&plan, &store, out)?;
+    }
+    Ok(code)
+}
+
+/// Packs what is not packed yet; the exit code says how it ended.
+fn pack(global: &Global, plan: &Plan, store: &Store, threads: Option<NonZero<usize>>) -> Result<u8, Error> {
     let shutdown = Shutdown::new();
     signals::install(&shutdown)?;
     let worker = LocalWorker { checkpoint_every: Box::new(|_| 0), report: None };
     let options = Options { threads: threads.unwrap_or(Options::default().threads), ..Options::default() };
     let progress = super::progress(global);
-    let outcome = execute(&plan, &store, &worker, &options, &|event| progress.handle(&event), &shutdown)?;
+    let outcome = execute(plan, store, &worker, &options, &|event| progress.handle(&event), &shutdown)?;
     progress.finish();
-    if !global.quiet {
-        show(&plan, &store, out)?;
-    }
     for failure in &outcome.failed {
         writeln!(std::io::stderr().lock(), "failed: {}: {}", plan.label(failure.job), failure.reason)?;
     }
@@ -65,57 +70,57 @@ fn show(plan: &Plan, store: &Store, out: &mut dyn Write) -> Result<(), Error> {
 fn inspect(
     global: &Global,
     experiment: &Experiment,
-    sheets: Option<&Path>,
-    samples: usize,
+    sheets: Option<(&Path, usize)>,
+    threads: Option<NonZero<usize>>,
+    format: Format,
     out: &mut dyn Write,
 ) -> Result<u8, Error> {
     let loaded = Loaded::new(global, experiment)?;
     let store = Store::open(&global.store)?;
-    let mut packed = 0;
-    for (index, job) in loaded.plan.jobs().enumerate() {
-        if !matches!(job.spec, JobSpec::Dataset(_) | JobSpec::EvalSet(_)) || !store.is_finished(&job.key) {
-            continue;
-        }
-        packed += 1;
-        let pack = Pack::open(&store.output_dir(&job.key))?;
-        writeln!(out, "{} {}", job.spec.tag(), loaded.plan.label(index))?;
-        describe(&pack, out)?;
-        if let Some(folder) = sheets {
-            std::fs::create_dir_all(folder).map_err(|source| Error::File { operation: "create", path: folder.into(), source })?;
-            let path = folder.join(format!("{}.png", job.key.short()));
-            contact_sheet(&pack, samples, &path)?;
-            writeln!(out, "  contact sheet: {}", path.display())?;
+    let plan = plan::datasets(&loaded.plan);
+    let code = match plan.cached(|key| store.is_finished(key)) == plan.len() {
+        true => exit::OK,
+        false => pack(global, &plan, &store, threads)?,
+    };
+    let facts = facts(&loaded, &store)?;
+    match format {
+        Format::Json => writeln!(out, "{:#}", serde_json::json!({ "sets": facts }))?,
+        Format::Human => facts.iter().try_for_each(|set| describe(set, out))?,
+    }
+    if let Some((folder, samples)) = sheets {
+        let written = contact_sheets(&loaded, &store, folder, samples)?;
+        if format == Format::Human {
+            written.iter().try_for_each(|line| writeln!(out, "{line}"))?;
         }
     }
-    if packed == 0 {
-        return Err(Error::Usage {
-            message: "no data set of this experiment is packed yet".into(),
-            hint: Some(format!("run `scaledown data make {}` first", experiment.file.display())),
-        });
-    }
-    Ok(exit::OK)
+    Ok(code)
 }
 
-fn describe(pack: &Pack, out: &mut dyn Write) -> Result<(), Error> {
-    let (samples, captions) = (counted(pack.len(), "sample"), counted(pack.caption_count(), "caption"));
-    let (side, what) = (pack.side(), if pack.frame().framing.is_centre() { "" } else { "whole pictures of at most " });
-    writeln!(out, "  {samples} of {what}{side}x{side} pixels, {captions}")?;
-    if pack.has_labels() {
-        writeln!(out, "  {} classes, {} templates", pack.classnames().len(), pack.templates().len())?;
-    }
-    let fields: Vec<&str> = pack.field_names().collect();
-    if !fields.is_empty() {
-        writeln!(out, "  numeric fields: {}", fields.join(", "))?;
-    }
-    for sample in 0..pack.len().min(3) {
-        if let Some(caption) = pack.captions(sample).next() {
-            writeln!(out, "  sample {sample}: {caption}")?;
+/// A contact sheet a packed set; where each is, in words.
+fn contact_sheets(loaded: &Loaded, store: &Store, folder: &Path, samples: usize) -> Result<Vec<String>, Error> {
+    std::fs::create_dir_all(folder).map_err(|source| Error::File { operation: "create", path: folder.into(), source })?;
+    let mut written = Vec::new();
+    for (index, job) in loaded.plan.jobs().enumerate() {
+        if matches!(job.spec, JobSpec::Dataset(_) | JobSpec::EvalSet(_)) && store.is_finished(&job.key) {
+            let path = folder.join(format!("{}.png", job.key.short()));
+            contact_sheet(&Pack::open(&store.output_dir(&job.key))?, samples, &path)?;
+            written.push(format!("contact sheet of {}: {}", loaded.plan.label(index), path.display()));
         }
     }
-    let skipped = pack.skipped();
-    if skipped.total > 0 {
-        writeln!(out, "  {} skipped:", skipped.total)?;
-        for skip in &skipped.listed {
+    Ok(written)
+}
+
+fn describe(set: &SetFacts, out: &mut dyn Write) -> Result<(), Error> {
+    writeln!(out, "{} {}", set.kind, set.label)?;
+    for line in set.lines() {
+        writeln!(out, "  {line}")?;
+    }
+    for (sample, caption) in set.first_captions.iter().enumerate() {
+        writeln!(out, "  sample {sample}: {caption}")?;
+    }
+    if set.skipped > 0 {
+        writeln!(out, "  {} skipped:", set.skipped)?;
+        for skip in &set.skipped_listed {
             writeln!(out, "    {skip}")?;
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::args::{Arithmetic, Device, Experiment, Global};
+use super::files::{DiskFiles, SizesOnly, Surveys};
 use crate::data;
 use crate::error::Error;
 use crate::grid::{self, Digests, Expansion, expand};
@@ -11,7 +12,7 @@ use crate::jobs::{ReportInputs, Statements};
 use crate::plan::{self, Plan, PlanRun, PlannedRun, ReportInput};
 use crate::record::{self, PointView, Provenance};
 use crate::run::{DataSource, DeviceKind, EvalSource, Precision, RunConfig, Source};
-use crate::spec::{self, LoadOptions, ValidSpec, Written};
+use crate::spec::{self, Files, LoadOptions, ValidSpec, Written};
 use crate::store::Store;
 use crate::trainer::backend::cuda;
 use crate::trainer::checkpoint::Checkpoint;
@@ -24,6 +25,8 @@ pub(super) struct Loaded {
     pub plan: Plan,
     /// Digests of the sources that the plan read, by name.
     pub fingerprints: BTreeMap<String, String>,
+    /// What its sources turned out to be.
+    pub surveys: Surveys,
     file: PathBuf,
     set: Vec<String>,
 }
@@ -59,31 +62,40 @@ pub(super) fn placement(device: Device, arithmetic: Arithmetic) -> Result<(Devic
     }
 }
 
-/// Loads a file for a placement.
-pub(super) fn load_spec(file: &Path, set: &[String], (device, precision): (DeviceKind, Precision)) -> Result<ValidSpec, Error> {
-    let options = LoadOptions {
-        set: set.to_vec(),
-        device,
-        precision,
-        cost: &gmacs_per_sample,
-        pool_size: &|source| data::count(source).ok().flatten(),
-        ..LoadOptions::default()
-    };
+/// Loads a file for what it states: of its data only the sizes are asked for, where they are at hand.
+pub(super) fn load_spec(file: &Path, set: &[String], placement: (DeviceKind, Precision)) -> Result<ValidSpec, Error> {
+    load_with(file, set, placement, &SizesOnly)
+}
+
+/// Loads a file for a placement, and has its data looked at.
+fn load_with(
+    file: &Path,
+    set: &[String],
+    (device, precision): (DeviceKind, Precision),
+    files: &dyn Files,
+) -> Result<ValidSpec, Error> {
+    let options = LoadOptions { set: set.to_vec(), device, precision, cost: &gmacs_per_sample, files, ..LoadOptions::default() };
     Ok(spec::load(file, &options)?)
 }
 
-/// Loads and expands an experiment, and says what is doubtful in it. Beside it the digests of its sources, by source and by name.
-pub(super) fn expanded(
-    global: &Global,
-    file: &Path,
-    set: &[String],
-    placement: (DeviceKind, Precision),
-) -> Result<(Expansion, Digests, BTreeMap<String, String>), Error> {
-    let spec = load_spec(file, set, placement)?;
+/// An experiment, expanded, and what its sources turned out to be.
+pub(super) struct Expanded {
+    pub expansion: Expansion,
+    /// By source.
+    digests: Digests,
+    /// The same by name.
+    fingerprints: BTreeMap<String, String>,
+    surveys: Surveys,
+}
+
+/// Loads and expands an experiment, and says what is doubtful in it.
+pub(super) fn expanded(global: &Global, file: &Path, set: &[String], placement: (DeviceKind, Precision)) -> Result<Expanded, Error> {
+    let files = DiskFiles::new(&global.store);
+    let spec = load_with(file, set, placement, &files)?;
     let (digests, fingerprints) = digests(&spec, &global.store.join("fingerprints.json"))?;
     let expansion = expand(&spec, &digests);
     super::warn(global, expansion.warnings());
-    Ok((expansion, digests, fingerprints))
+    Ok(Expanded { expansion, digests, fingerprints, surveys: files.into_surveys() })
 }
 
 impl Loaded {
@@ -94,12 +106,12 @@ impl Loaded {
 
     /// Loads, expands and plans an experiment for a placement.
     pub fn placed(global: &Global, file: &Path, set: &[String], placement: (DeviceKind, Precision)) -> Result<Self, Error> {
-        let (expansion, digests, fingerprints) = expanded(global, file, set, placement)?;
+        let Expanded { expansion, digests, fingerprints, surveys } = expanded(global, file, set, placement)?;
         let report = ReportInput { experiment: expansion.spec().experiment.clone(), statements: report_digest(&expansion) };
         let runs = (0..expansion.runs().len())
             .map(|run| PlannedRun { run_id: expansion.runs()[run].id.to_string(), config: expansion.config(run) });
         let plan = plan::build(runs, Some(&report), |source| Ok(digests.get(source).unwrap_or_default().to_owned()))?;
-        Ok(Self { expansion, plan, fingerprints, file: file.to_owned(), set: set.to_vec() })
+        Ok(Self { expansion, plan, fingerprints, surveys, file: file.to_owned(), set: set.to_vec() })
     }
 
     pub fn spec(&self) -> &ValidSpec {
@@ -176,6 +188,7 @@ impl Loaded {
             precision: spec.resolved.precision,
             command: format!("scaledown run {}{set}", self.file.display()),
             data: self.fingerprints.clone(),
+            samples: BTreeMap::new(),
         };
         ReportInputs {
             provenance,

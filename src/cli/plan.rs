@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::args::{Experiment, Global, PlanFormat, PlanOptions};
 use super::estimate;
-use super::experiment::{Loaded, expanded, placement};
+use super::experiment::{Expanded, Loaded, expanded, placement};
+use super::inspect::known_warnings;
 use crate::error::Error;
 use crate::grid::Expansion;
 use crate::plan::{self, JobSpec, Key};
@@ -24,6 +25,7 @@ pub(super) fn run(global: &Global, args: &PlanOptions, out: &mut dyn Write) -> R
     let loaded = Loaded::new(global, experiment)?;
     let store = Store::open(&global.store)?;
     let finished = store.finished()?;
+    super::warn(global, &known_warnings(&loaded, &store)?);
     match format {
         PlanFormat::Dot => {
             let owners = loaded.expansion.owners();
@@ -49,7 +51,7 @@ struct ResolvedRun<'a> {
 /// Prints the whole configuration of the runs whose id begins with `wanted`, one YAML document each.
 fn resolved(global: &Global, experiment: &Experiment, wanted: &str, out: &mut dyn Write) -> Result<(), Error> {
     let placement = placement(experiment.device, experiment.precision)?;
-    let (expansion, ..) = expanded(global, &experiment.file, &experiment.set, placement)?;
+    let Expanded { expansion, .. } = expanded(global, &experiment.file, &experiment.set, placement)?;
     let owners = expansion.owners();
     let mut found = false;
     for (idx, run) in expansion.runs().iter().enumerate().filter(|(_, run)| run.id.to_string().starts_with(wanted)) {
@@ -103,6 +105,7 @@ fn json(loaded: &Loaded, store: &Store, finished: &HashSet<Key>) -> serde_json::
             run["checkpoint_step"] = steps.filter(|steps| *steps > 0).into();
         }
     }
+    value["data"] = sources(loaded).into_iter().map(|source| serde_json::json!(source)).collect();
     value["estimate"] = serde_json::json!({ "seconds": estimate.seconds, "source": estimate.source });
     value
 }
@@ -126,6 +129,9 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
         plan.shared(),
         plan.todo(|key| finished.contains(key)).len()
     )?;
+    for source in sources(loaded) {
+        writeln!(out, "data        {source}")?;
+    }
     writeln!(out, "cost        {} GMACs (forward, both encoders, times samples seen)", amount(gmacs.iter().sum()))?;
     let largest = (0..loaded.expansion.runs().len()).max_by_key(|run| {
         let parts = loaded.expansion.parts(*run);
@@ -233,6 +239,44 @@ fn packs(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Error> {
 #[expect(clippy::cast_precision_loss, reason = "sides below 2^20")]
 fn enlarges(pack_side: usize, image_size: usize, min_area: f64) -> bool {
     pack_side as f64 * (min_area / Augmentation::CROP_RATIO).sqrt() < image_size as f64 * (1.0 - 1e-9)
+}
+
+/// A set of files that the experiment reads.
+#[derive(Debug, serde::Serialize)]
+struct SourceCounts {
+    label: String,
+    samples: Option<u64>,
+    shards_listed: Option<u64>,
+    shards_missing: u64,
+}
+
+impl std::fmt::Display for SourceCounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { label, samples, shards_listed, shards_missing } = self;
+        write!(f, "{label}:")?;
+        if let Some(listed) = shards_listed {
+            write!(f, " {listed} shards listed, {} present, {shards_missing} missing;", listed - shards_missing)?;
+        }
+        write!(f, " {} samples listed", samples.map_or("?".to_owned(), |samples| samples.to_string()))
+    }
+}
+
+/// What was found of every set that is read from files.
+fn sources(loaded: &Loaded) -> Vec<SourceCounts> {
+    let of_job = |index: usize| {
+        let survey = match &loaded.plan.job(index).spec {
+            JobSpec::Dataset(spec) => loaded.surveys.of_pool(&spec.source)?,
+            JobSpec::EvalSet(spec) => loaded.surveys.of_eval_set(&spec.source)?,
+            _ => return None,
+        };
+        survey.samples.or(survey.listed_shards).map(|_| SourceCounts {
+            label: loaded.plan.label(index),
+            samples: survey.samples,
+            shards_listed: survey.listed_shards,
+            shards_missing: survey.missing_shards,
+        })
+    };
+    (0..loaded.plan.len()).filter_map(of_job).collect()
 }
 
 fn axes(loaded: &Loaded) -> String {

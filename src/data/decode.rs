@@ -1,42 +1,61 @@
 //! Image files to RGB pixels: central squares, or whole pictures.
 //!
 //! Input: the bytes of a JPEG, PNG or WebP file. Output: a picture as a [`Frame`] takes it. Invariants: the kind is read from the
-//! bytes, not the name; grey becomes RGB, transparency is laid over white, 16 bits become 8; a broken file is a reason in words,
-//! never a panic. Must not know: where the bytes came from, packs beyond their frame.
+//! bytes, not the name; grey becomes RGB, transparency is laid over white, 16 bits become 8; pixels are as stored, whatever
+//! orientation the EXIF data ask for (as in `open_clip`, counted); a broken file is a reason in words, never a panic; how much
+//! memory a file needs is read from its header, refused where it is too much and taken from one budget of all threads.
+//! Must not know: where the bytes came from, packs beyond their frame.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use image::{DynamicImage, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use crate::run::Framing;
-
+use super::memory;
 use super::pack::Frame;
 use super::pack_writer::Picture;
+use super::tally::Tally;
+use crate::run::Framing;
 
-/// Longest side accepted: larger files are bombs or mistakes.
+/// Longest side accepted.
 const MAX_SIDE: u32 = 1 << 15;
-/// Most memory that a decoder may take.
-const MAX_DECODER_BYTES: u64 = 1 << 30;
+/// Most pixels accepted. **Source**: where PIL raises `DecompressionBombError`.
+const MAX_PIXELS: u64 = 178_956_970;
+
+/// Most bytes of colour profiles and the like that a thread unpacks while it reads a header.
+const MAX_METADATA_BYTES: u64 = 16 << 20;
 
 /// Decodes and resizes; holds the resizer's buffers.
 #[derive(Debug)]
 pub struct Decoder {
     frame: Frame,
     resizer: Resizer,
+    tally: Arc<Tally>,
 }
 
 impl Decoder {
     /// A decoder to central squares of side S.
     pub fn new(side: usize) -> Self {
-        Self::framed(Frame::centre(side))
+        Self::counting(Frame::centre(side), Arc::default())
+    }
+
+    /// A decoder that counts what it meets.
+    pub(super) fn counting(frame: Frame, tally: Arc<Tally>) -> Self {
+        Self { frame, resizer: Resizer::new(), tally }
+    }
+
+    /// Where it counts.
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// A decoder to pictures of this frame.
     pub fn framed(frame: Frame) -> Self {
-        Self { frame, resizer: Resizer::new() }
+        Self::counting(frame, Arc::default())
     }
 
     /// An image at side S, or as large as the frame takes whole pictures. **Shapes**: \[S, S, 3\], or \[height, width, 3\].
@@ -51,55 +70,114 @@ impl Decoder {
 
     /// As [`Self::decode`], with the width.
     pub(super) fn picture(&mut self, bytes: &[u8]) -> Result<Picture, String> {
-        let (width, height, pixels) = rgb(bytes)?;
+        let Rgb { width, height, pixels, is_rotated, held: _held } = rgb(bytes)?;
         let (to_width, to_height) = self.frame.fit(width as usize, height as usize);
-        if (width as usize, height as usize) == (to_width, to_height) {
-            return Ok(Picture { width: to_width, pixels });
-        }
-        let mut resized = vec![0; to_width * to_height * 3];
+        let pixels = if (width as usize, height as usize) == (to_width, to_height) {
+            pixels
+        } else {
+            self.resized((width, height), &pixels, (to_width as u32, to_height as u32))?
+        };
+        self.tally.rotated.add(u64::from(is_rotated));
+        Ok(Picture { width: to_width, pixels })
+    }
+
+    fn resized(&mut self, (width, height): (u32, u32), pixels: &[u8], to: (u32, u32)) -> Result<Vec<u8>, String> {
+        let mut resized = vec![0; to.0 as usize * to.1 as usize * 3];
         // The typed calls compile the resizer for this one kind of pixel, the others for all thirteen.
-        let source = TypedImageRef::<U8x3>::from_buffer(width, height, &pixels).map_err(|e| e.to_string())?;
-        let target = TypedImage::<U8x3>::from_buffer(to_width as u32, to_height as u32, &mut resized);
-        let mut target = target.map_err(|e| e.to_string())?;
+        let source = TypedImageRef::<U8x3>::from_buffer(width, height, pixels).map_err(|e| e.to_string())?;
+        let mut target = TypedImage::<U8x3>::from_buffer(to.0, to.1, &mut resized).map_err(|e| e.to_string())?;
         let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
         if self.frame.framing == Framing::Centre {
             options = options.fit_into_destination(Some((0.5, 0.5)));
         }
         self.resizer.resize_typed(&source, &mut target, &options).map_err(|e| e.to_string())?;
-        Ok(Picture { width: to_width, pixels: resized })
+        Ok(resized)
     }
 }
 
-/// Width, height and RGB pixels of an image file.
-fn rgb(bytes: &[u8]) -> Result<(u32, u32, Vec<u8>), String> {
+/// A decoded image, and the memory that it holds of the budget.
+struct Rgb {
+    width: u32,
+    height: u32,
+    pixels: Vec<u8>,
+    /// Whether its EXIF data ask for another orientation than the stored one.
+    is_rotated: bool,
+    held: memory::Held,
+}
+
+/// RGB pixels of an image file.
+fn rgb(bytes: &[u8]) -> Result<Rgb, String> {
     if bytes.is_empty() {
         return Err("an empty file".to_owned());
     }
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
     let format = reader.format().ok_or("neither JPEG, PNG nor WebP")?;
-    if format == image::ImageFormat::Jpeg && !has_jpeg_end(bytes) {
+    if format == ImageFormat::Jpeg && !has_jpeg_end(bytes) {
         return Err("a JPEG that ends before its end-of-image marker".to_owned());
     }
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODER_BYTES);
+    limits.max_alloc = Some(MAX_METADATA_BYTES);
     reader.limits(limits);
-    let image = reader.decode().map_err(|e| e.to_string())?;
-    let (width, height) = (image.width(), image.height());
-    if width == 0 || height == 0 {
-        return Err(format!("an image of {width} x {height} pixels"));
+    let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels == 0 || pixels > MAX_PIXELS {
+        return Err(format!("an image of {width} x {height} pixels, expected 1 to {MAX_PIXELS}"));
     }
-    let pixels = if image.color().has_alpha() { over_white(&image) } else { image.into_rgb8().into_raw() };
-    Ok((width, height, pixels))
+    let held = memory::take(bytes_needed(format, bytes, decoder.color_type(), pixels))?;
+    let is_rotated = decoder.orientation().is_ok_and(|orientation| orientation != Orientation::NoTransforms);
+    let image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
+    let pixels = if image.color().has_alpha() { over_white(image) } else { image.into_rgb8().into_raw() };
+    Ok(Rgb { width, height, pixels, is_rotated, held })
 }
 
-fn over_white(image: &DynamicImage) -> Vec<u8> {
-    let blend = |pixel: &[u8; 4]| -> [u8; 3] {
-        let alpha = u32::from(pixel[3]);
-        std::array::from_fn(|channel| ((u32::from(pixel[channel]) * alpha + 255 * (255 - alpha) + 127) / 255) as u8)
+/// Most bytes held at once while a file of so many pixels is decoded and made RGB.
+fn bytes_needed(format: ImageFormat, file: &[u8], color: ColorType, pixels: u64) -> u64 {
+    let inside_decoder = match format {
+        // The decoder copies the file; a progressive one keeps two bytes of each coefficient, of four components at most.
+        ImageFormat::Jpeg => file.len() as u64 + if is_progressive(file) { 8 * pixels } else { 0 },
+        // Planes, alpha and the canvas before they are copied out.
+        ImageFormat::WebP => 6 * pixels,
+        _ => 0,
     };
-    image.to_rgba8().as_chunks::<4>().0.iter().flat_map(blend).collect()
+    let converted = match color {
+        ColorType::Rgb8 | ColorType::Rgba8 => 0,
+        color if color.has_alpha() => 4,
+        _ => 3,
+    };
+    inside_decoder + (u64::from(color.bytes_per_pixel()) + converted) * pixels
+}
+
+/// Whether a JPEG's frame header is one of the progressive kinds. Segments are walked from the start; anything that is no segment
+/// ends the walk, and is taken for progressive, which needs more.
+fn is_progressive(file: &[u8]) -> bool {
+    let mut at = 2;
+    while let Some(&[0xff, marker, high, low]) = file.get(at..at + 4) {
+        match marker {
+            0xc0 | 0xc1 => return false,
+            0xc2..=0xcf if !matches!(marker, 0xc4 | 0xc8 | 0xcc) => return true,
+            0xff => at += 1,
+            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
+        }
+    }
+    true
+}
+
+/// RGB over white, in the place of RGBA.
+fn over_white(image: DynamicImage) -> Vec<u8> {
+    let mut pixels = image.into_rgba8().into_raw();
+    let count = pixels.len() / 4;
+    for pixel in 0..count {
+        let alpha = u32::from(pixels[4 * pixel + 3]);
+        for channel in 0..3 {
+            let value = u32::from(pixels[4 * pixel + channel]);
+            pixels[3 * pixel + channel] = ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8;
+        }
+    }
+    pixels.truncate(3 * count);
+    pixels
 }
 
 /// Whether an end-of-image marker follows the last start of a scan (an embedded thumbnail has both before it): the decoder
@@ -192,5 +270,66 @@ mod tests {
         let mut flipped = png;
         flipped[60] ^= 0xff;
         assert!(decoder.decode(&flipped).is_err(), "a checksum that does not match");
+    }
+
+    /// The start of a PNG: its header and a few rows, of as many as the header says.
+    fn started_png(width: u32, height: u32, depth: u8, color: u8, bytes_per_row: usize) -> Vec<u8> {
+        use std::io::Write;
+        let mut rows = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        rows.write_all(&vec![0u8; 4 * (1 + bytes_per_row)]).unwrap();
+        let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[depth, color, 0, 0, 0]].concat();
+        let mut out = b"\x89PNG\r\n\x1a\n".to_vec();
+        for (kind, data) in [(b"IHDR", header), (b"IDAT", rows.finish().unwrap()), (b"IEND", Vec::new())] {
+            let mut crc = flate2::Crc::new();
+            crc.update(kind);
+            crc.update(&data);
+            out.extend([&(data.len() as u32).to_be_bytes()[..], kind, &data, &crc.sum().to_be_bytes()].concat());
+        }
+        out
+    }
+
+    #[test]
+    fn bombs_are_refused_from_their_header_by_pixels_and_by_memory() {
+        let refused = |bytes: &[u8]| Decoder::new(16).decode(bytes).unwrap_err();
+        let grey = started_png(20_000, 20_000, 1, 0, 2500);
+        assert_eq!(refused(&grey), "an image of 20000 x 20000 pixels, expected 1 to 178956970");
+        let deep = started_png(10_000, 10_000, 16, 6, 80_000);
+        assert_eq!(refused(&deep), "decoding needs 1144 MiB, expected at most 512 MiB");
+        assert!(refused(&started_png(40_000, 1, 8, 2, 120_000)).contains("limit"), "a side beyond {MAX_SIDE}");
+        // The sizes of a real JPEG and a real WebP, raised in the header alone.
+        let mut jpeg = file(RgbImage::new(16, 16), ImageFormat::Jpeg);
+        let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        jpeg[frame + 5..frame + 9].copy_from_slice(&[0x75, 0x30, 0x75, 0x30]);
+        assert_eq!(refused(&jpeg), "an image of 30000 x 30000 pixels, expected 1 to 178956970");
+        let mut webp = file(RgbImage::new(16, 16), ImageFormat::WebP);
+        let size = webp.windows(4).position(|four| four == b"VP8L").unwrap() + 9;
+        let bits = u32::from_le_bytes(webp[size..size + 4].try_into().unwrap()) & !0x0fff_ffff | 16_383 | 16_383 << 14;
+        webp[size..size + 4].copy_from_slice(&bits.to_le_bytes());
+        assert_eq!(refused(&webp), "an image of 16384 x 16384 pixels, expected 1 to 178956970");
+    }
+
+    #[test]
+    fn what_a_file_needs_counts_what_its_decoder_and_the_conversion_hold() {
+        let baseline = file(RgbImage::new(16, 16), ImageFormat::Jpeg);
+        let mut progressive = baseline.clone();
+        let frame = progressive.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
+        progressive[frame + 1] = 0xc2;
+        assert!(!is_progressive(&baseline) && is_progressive(&progressive) && is_progressive(b"x"));
+        let needed = |format, bytes: &[u8], color| bytes_needed(format, bytes, color, 100) - bytes.len() as u64;
+        assert_eq!(needed(ImageFormat::Jpeg, &baseline, ColorType::Rgb8), 300);
+        assert_eq!(needed(ImageFormat::Jpeg, &progressive, ColorType::Rgb8), 1100);
+        assert_eq!(bytes_needed(ImageFormat::Png, &[], ColorType::Rgba16, 100), 1200);
+        assert_eq!(bytes_needed(ImageFormat::Png, &[], ColorType::L8, 100), 400);
+    }
+
+    #[test]
+    fn an_orientation_that_exif_asks_for_is_counted_and_not_applied() {
+        let image = RgbImage::from_fn(8, 8, |x, _| image::Rgb([x as u8 * 30; 3]));
+        let plain = file(image, ImageFormat::Jpeg);
+        let exif = b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        let rotated = [&plain[..2], exif, &plain[2..]].concat();
+        let mut decoder = Decoder::new(8);
+        let upright = decoder.decode(&plain).unwrap();
+        assert_eq!((decoder.decode(&rotated).unwrap(), decoder.tally.rotated.get()), (upright, 1));
     }
 }

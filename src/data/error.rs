@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Problems of one kind that are shown; the rest are counted.
+pub(super) const SHOWN: usize = 10;
+
 /// A result of this room.
 pub type DataResult<T> = Result<T, DataError>;
 
@@ -18,6 +21,14 @@ pub enum DataError {
         path: PathBuf,
         /// Why not.
         source: io::Error,
+    },
+    /// Something that is no regular file where one was named.
+    #[error("{}: found {found}, expected a regular file", path.display())]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
     },
     /// A tar that ends inside a member.
     #[error("{}: truncated tar: {what} at byte {at} needs the file to reach byte {needs}, it ends at byte {len}", path.display())]
@@ -58,19 +69,41 @@ pub enum DataError {
         second: u64,
     },
     /// Shards that were listed and do not exist.
-    #[error("{} of {listed} listed shards are missing: {}", missing.len(), list(missing))]
+    #[error("{count} of {listed} listed shards are missing{}: {}", share(*most), list(first, *count))]
     MissingShards {
-        /// Those missing.
-        missing: Vec<PathBuf>,
+        /// How many are missing.
+        count: u64,
+        /// The first of them.
+        first: Vec<PathBuf>,
         /// How many were listed.
-        listed: usize,
+        listed: u64,
+        /// The share that may be missing, where so many would have been accepted.
+        most: Option<f64>,
     },
-    /// A shard list that cannot be expanded.
-    #[error("cannot expand shard list `{list}`: {what}")]
-    Braces {
-        /// The list as written.
-        list: String,
-        /// What is wrong with it.
+    /// Shards that are named more than once, under one path or several.
+    #[error("{count} shards are named twice: {}", list(first, *count))]
+    RepeatedShards {
+        /// How many.
+        count: u64,
+        /// The first of them.
+        first: Vec<PathBuf>,
+    },
+    /// More shards in a folder than its `nshards.txt` says.
+    #[error("{}: says {said}, and {found} numbered shards lie beside it, up to {last}.tar", path.display())]
+    UncountedShards {
+        /// The file with the number.
+        path: PathBuf,
+        /// What it says.
+        said: u64,
+        /// Shards that are there.
+        found: u64,
+        /// Number of the last of them.
+        last: u64,
+    },
+    /// A pattern or folder without shards.
+    #[error("no shard: {what}")]
+    NoShards {
+        /// What was looked for and found.
         what: String,
     },
     /// A column that a table lacks.
@@ -100,6 +133,16 @@ pub enum DataError {
         line: u64,
         /// What was found and expected.
         what: String,
+    },
+    /// A table with lines that are not as its format says.
+    #[error("{}", table_lines(path, problems, *total))]
+    BadTable {
+        /// The table.
+        path: PathBuf,
+        /// Line, from 1, and what was found and expected there; the first of them.
+        problems: Vec<(u64, String)>,
+        /// How many in all.
+        total: u64,
     },
     /// A packed store that is damaged or of another version.
     #[error("{}: {what}", path.display())]
@@ -173,7 +216,14 @@ impl DataError {
             Self::TruncatedTar { .. } => "the download or copy of this shard is incomplete: fetch it again or leave it out",
             Self::BadTar { what, .. } if what.contains("gzip") => "decompress it first (`gunzip`): members are read in place",
             Self::RepeatedSuffix { .. } => "members of a sample share the name up to its first dot; rename one of them",
+            Self::MissingShards { most: Some(0.0), .. } => "an evaluation set is measured whole: list the shards that there are",
+            Self::MissingShards { most: Some(_), .. } => "state `max_missing` beside the shards to train on what is there",
             Self::MissingShards { .. } => "a gap in a numbered range is accepted where another shard of the range exists",
+            Self::RepeatedShards { .. } => "name each shard once: its samples would count twice",
+            Self::NoSuchColumn { known, .. } if matches!(known.as_slice(), [one] if one.contains([';', '\t', '|'])) => {
+                "the header looks like one column: columns are parted by commas, or by tabs in a file called `.tsv`"
+            }
+            Self::UncountedShards { .. } => "write the number of shards, counted from 0.tar, into the file",
             Self::BadPack { .. } => "remove this job's folder from the store; it is packed again on the next run",
             Self::PoolTooLarge { .. } => "lower `data.train.size`, or leave it out to take all there are",
             Self::VocabTooSmall { .. } => "raise `vocab_size`",
@@ -187,9 +237,23 @@ fn quoted(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
+fn share(most: Option<f64>) -> String {
+    most.map_or(String::new(), |most| format!(", more than the {} % that may be", most * 100.0))
+}
+
 /// The first few paths; a list of thousands helps nobody.
-fn list(paths: &[PathBuf]) -> String {
-    let shown: Vec<String> = paths.iter().take(10).map(|path| path.display().to_string()).collect();
-    let more = paths.len().saturating_sub(shown.len());
+fn list(first: &[PathBuf], count: u64) -> String {
+    let shown: Vec<String> = first.iter().take(SHOWN).map(|path| path.display().to_string()).collect();
+    let more = count.saturating_sub(shown.len() as u64);
     if more == 0 { shown.join(", ") } else { format!("{} and {more} more", shown.join(", ")) }
+}
+
+fn table_lines(path: &Path, problems: &[(u64, String)], total: u64) -> String {
+    let mut lines: Vec<String> =
+        problems.iter().take(SHOWN).map(|(line, what)| format!("{}:{line}: {what}", path.display())).collect();
+    let more = total.saturating_sub(lines.len() as u64);
+    if more > 0 {
+        lines.push(format!("{}: and {more} more lines", path.display()));
+    }
+    lines.join("\n")
 }

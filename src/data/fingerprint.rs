@@ -1,21 +1,14 @@
 //! Content digests of sources, for keys.
 //!
 //! Input: a source and the path of a cache. Output: a digest of every byte that packing would read. Invariants: paths and names of
-//! shards do not enter, their order does; a file is read again only when its size, time of change or inode differ from the
-//! cache's; a lost or damaged cache costs time, never a wrong digest.
+//! shards do not enter, their order does; a file is read again only where the look at it differs from the cache's ([`seen`]).
 //! Must not know: keys, jobs, the store.
 
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use crate::run::{DataSource, EvalSource};
 
-use super::{DataError, DataResult, benchmark, scenes, shards, table};
+use super::{DataError, DataResult, benchmark, open, scenes, seen, shards, table};
 
 /// Digest of a training source.
 ///
@@ -29,9 +22,10 @@ pub fn fingerprint(source: &DataSource, cache: &Path) -> DataResult<String> {
         }
         DataSource::Table { file, image_column, caption_column } => {
             let table = table::Table::read(Path::new(file), image_column, caption_column)?;
-            let images = table.rows.into_iter().map(|row| row.image).filter(|path| path.exists());
-            let paths: Vec<PathBuf> = std::iter::once(PathBuf::from(file)).chain(images).collect();
-            Ok(labelled_digest(&prefixed("table", &file_digests(&paths, cache)?)))
+            let images = table.images();
+            let (there, absent): (Vec<PathBuf>, Vec<PathBuf>) = images.into_iter().partition(|path| path.is_file());
+            let digests = file_digests(&[vec![PathBuf::from(file)], there].concat(), cache)?;
+            Ok(labelled_digest(&prefixed(&format!("table, {} images absent", absent.len()), &digests)))
         }
         DataSource::Declared { samples } => {
             let what = format!("a declared data set of {samples} samples has no content to digest");
@@ -77,56 +71,13 @@ fn labelled_digest(parts: &[&str]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
-/// A file as last seen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Seen {
-    size: u64,
-    changed_ns: i128,
-    inode: u64,
-    digest: String,
-}
-
 /// Digests of files in order, from the cache where a file has not changed since.
 fn file_digests(paths: &[PathBuf], cache: &Path) -> DataResult<Vec<String>> {
-    // Under whole paths: the cache may be shared by programs started in different folders.
-    let name = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).to_string_lossy().into_owned();
-    let names: Vec<String> = paths.iter().map(name).collect();
-    let known: BTreeMap<String, Seen> =
-        std::fs::read(cache).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let seen: Vec<Seen> =
-        paths.par_iter().zip(&names).map(|(path, name)| look(path, known.get(name))).collect::<DataResult<_>>()?;
-    let is_new = |(name, seen): (&String, &Seen)| known.get(name) != Some(seen);
-    if names.iter().zip(&seen).any(is_new) {
-        let mut all = known;
-        all.extend(names.into_iter().zip(seen.iter().cloned()));
-        write_cache(cache, &all)?;
-    }
-    Ok(seen.into_iter().map(|seen| seen.digest).collect())
-}
-
-fn look(path: &Path, known: Option<&Seen>) -> DataResult<Seen> {
-    let metadata = std::fs::metadata(path).map_err(|e| DataError::io("read", path, e))?;
-    let (size, inode) = (metadata.size(), metadata.ino());
-    let changed_ns = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
-    if let Some(seen) = known.filter(|seen| (seen.size, seen.changed_ns, seen.inode) == (size, changed_ns, inode)) {
-        return Ok(seen.clone());
-    }
-    let mut file = std::fs::File::open(path).map_err(|e| DataError::io("open", path, e))?;
-    let mut hasher = blake3::Hasher::new();
-    std::io::copy(&mut file, &mut hasher).map_err(|e| DataError::io("read", path, e))?;
-    Ok(Seen { size, changed_ns, inode, digest: hasher.finalize().to_hex().to_string() })
-}
-
-/// Written beside and renamed in, so that a reader sees an old cache or a new one.
-fn write_cache(cache: &Path, all: &BTreeMap<String, Seen>) -> DataResult<()> {
-    let fail = |e| DataError::io("write", cache, e);
-    let dir = cache.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(dir).map_err(fail)?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).map_err(fail)?;
-    let text = serde_json::to_vec(all).map_err(|e| fail(e.into()))?;
-    file.write_all(&text).map_err(fail)?;
-    file.persist(cache).map_err(|e| fail(e.error))?;
-    Ok(())
+    seen::facts(paths, cache, |path| {
+        let mut hasher = blake3::Hasher::new();
+        std::io::copy(&mut open::regular(path)?, &mut hasher).map_err(|e| DataError::io("read", path, e))?;
+        Ok(hasher.finalize().to_hex().to_string())
+    })
 }
 
 #[cfg(test)]
@@ -149,7 +100,7 @@ mod tests {
         let of = |paths: &[&Path]| fingerprint(&shards(paths), &cache).unwrap();
         assert_eq!(of(&[&a, &b]), of(&[&c, &b]));
         assert_ne!(of(&[&a, &b]), of(&[&b, &a]));
-        assert_ne!(of(&[&a]), of(&[&a, &a]));
+        assert_ne!(of(&[&a]), of(&[&a, &c]));
         let before = of(&[&a]);
         std::fs::write(&a, "three").unwrap();
         assert_ne!(of(&[&a]), before, "a changed file is read again");

@@ -2,26 +2,22 @@
 //!
 //! Input: a path. Output: its bytes. Invariant: an empty file is an empty slice, not an error.
 
-use std::fs::File;
 use std::ops::Deref;
 use std::path::Path;
 
 use memmap2::Mmap;
 
-use super::{DataError, DataResult};
+use super::{DataError, DataResult, open};
 
 /// The bytes of a file, mapped into memory.
 #[derive(Debug)]
 pub struct Mapped(Option<Mmap>);
 
 impl Mapped {
-    /// Maps a file.
+    /// Maps a regular file.
     pub fn open(path: &Path) -> DataResult<Self> {
-        let file = File::open(path).map_err(|e| DataError::io("open", path, e))?;
+        let file = open::regular(path)?;
         let metadata = file.metadata().map_err(|e| DataError::io("read", path, e))?;
-        if !metadata.is_file() {
-            return Err(DataError::io("read", path, std::io::Error::other("not a regular file")));
-        }
         if metadata.len() == 0 {
             return Ok(Self(None));
         }

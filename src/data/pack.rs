@@ -22,11 +22,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::mapped::Mapped;
+use super::tally::Oddities;
 use super::{DataError, DataResult};
 use crate::run::Framing;
 
 /// Version of the files above; another one is refused.
-pub const PACK_FORMAT: u32 = 1;
+pub const PACK_FORMAT: u32 = 2;
 
 /// Label of a sample without a class.
 pub const NO_LABEL: u32 = u32::MAX;
@@ -165,6 +166,16 @@ impl Skips {
     }
 }
 
+/// Shards that a source lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardCount {
+    /// All that are listed.
+    pub listed: u64,
+    /// Those that do not exist.
+    pub missing: u64,
+}
+
 /// `pack.json`: what the other files hold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -192,6 +203,10 @@ pub struct PackHeader {
     pub templates: Vec<String>,
     /// Samples left out.
     pub skips: Skips,
+    /// Shards listed and missing, where it was made of shards.
+    pub shards: Option<ShardCount>,
+    /// What the samples were like, besides.
+    pub oddities: Oddities,
     /// Anything else a person should know: gaps in shard numbers, empty shards.
     pub warnings: Vec<String>,
 }

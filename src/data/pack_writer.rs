@@ -9,7 +9,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::pack::{Frame, MAX_SIDE, NO_LABEL, PACK_FORMAT, PackHeader, PackTask, Skip, Skips, UNIT, column_file};
+use super::pack::{Frame, MAX_SIDE, NO_LABEL, PACK_FORMAT, PackHeader, PackTask, ShardCount, Skip, Skips, UNIT, column_file};
+use super::tally::Oddities;
 use super::{DataError, DataResult};
 
 /// Numeric fields kept at most; metadata with more is not a table.
@@ -44,6 +45,10 @@ pub struct PackSummary {
     pub samples: usize,
     /// Samples left out.
     pub skips: Skips,
+    /// Shards listed and missing, where it was made of shards.
+    pub shards: Option<ShardCount>,
+    /// What the samples were like, besides.
+    pub oddities: Oddities,
     /// Anything else a person should know.
     pub warnings: Vec<String>,
     /// Bytes of all files.
@@ -88,6 +93,8 @@ impl PackWriter {
             classnames: Vec::new(),
             templates: Vec::new(),
             skips: Skips::default(),
+            shards: None,
+            oddities: Oddities::default(),
             warnings: Vec::new(),
         };
         let mut writer = Self {
@@ -140,6 +147,16 @@ impl PackWriter {
         self.header.warnings.push(warning);
     }
 
+    /// States how many shards were listed, and how many of them are missing.
+    pub fn shards(&mut self, count: ShardCount) {
+        self.header.shards = Some(count);
+    }
+
+    /// Counts what samples or members were like.
+    pub fn oddities(&mut self, found: &Oddities) {
+        self.header.oddities.add(found);
+    }
+
     /// Samples so far.
     #[must_use]
     pub fn samples(&self) -> usize {
@@ -179,8 +196,8 @@ impl PackWriter {
         text.push(b'\n');
         header.write(&text)?;
         bytes += header.finish()?;
-        let PackHeader { samples, skips, warnings, .. } = self.header;
-        Ok(PackSummary { samples, skips, warnings, bytes })
+        let PackHeader { samples, skips, shards, oddities, warnings, .. } = self.header;
+        Ok(PackSummary { samples, skips, shards, oddities, warnings, bytes })
     }
 
     fn push_picture(&mut self, picture: &Picture) -> DataResult<()> {

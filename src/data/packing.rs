@@ -6,6 +6,7 @@
 //! Must not know: jobs, the store, the terminal (progress goes to a callback).
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -13,13 +14,16 @@ use crate::run::{DataSource, EvalSource};
 
 use super::decode::Decoder;
 use super::order::pool;
-use super::pack::{Frame, PackTask, Skip, SkipKind};
+use super::pack::{Frame, PackTask, ShardCount, Skip, SkipKind};
 use super::pack_writer::{PackSummary, PackWriter, PackedSample};
 use super::scenes::World;
+use super::tally::Tally;
 use super::{DataError, DataResult, benchmark, samples, scenes, shards, table};
 
-/// Samples decoded between two writes.
+/// Most samples decoded between two writes.
 const BLOCK: usize = 512;
+/// Most bytes of their pixels.
+const BLOCK_BYTES: usize = 64 << 20;
 
 /// Packs a training pool in a frame: all of a source, or the first `size` of its keyed order. Which samples it holds, and in
 /// which order, does not depend on the frame.
@@ -54,7 +58,7 @@ pub fn pack_training(
             }
             let chosen = chosen(counts.iter().sum(), size)?;
             let mut packing = Packing::new(writer()?, frame, chosen.len() as u64, progress);
-            packing.warn_all(present.warnings);
+            packing.shards(&present);
             let mut base = 0;
             for (path, count) in present.paths.iter().zip(counts) {
                 let within = chosen.partition_point(|&i| i < base)..chosen.partition_point(|&i| i < base + count);
@@ -68,6 +72,7 @@ pub fn pack_training(
             let table = table::Table::read(Path::new(file), image_column, caption_column)?;
             let rows = chosen(table.rows.len(), size)?;
             let mut packing = Packing::new(writer()?, frame, rows.len() as u64, progress);
+            packing.warn_all(table.warnings.clone());
             packing.run(&rows, |decoder, &row| table.sample(row, decoder))?;
             packing.finish()
         }
@@ -97,6 +102,7 @@ pub fn pack_eval(source: &EvalSource, side: usize, dir: &Path, progress: &dyn Fn
             let mut packing = Packing::new(PackWriter::create(dir, folder.task, frame)?, frame, folder.count()?, progress);
             packing.warn_all(folder.warnings.clone());
             packing.writer.classes(folder.classnames.clone(), folder.templates.clone());
+            packing.writer.shards(ShardCount { listed: folder.shards.len() as u64, missing: 0 });
             for shard in &folder.shards {
                 packing.run_shard(shard, None, |shard, group, decoder| folder.sample(shard, group, decoder))?;
             }
@@ -104,12 +110,13 @@ pub fn pack_eval(source: &EvalSource, side: usize, dir: &Path, progress: &dyn Fn
         }
         EvalSource::Shards { shards, class_field, classnames, templates } => {
             let present = shards::present(shards)?;
-            let classnames = benchmark::read_classnames(Path::new(classnames))?;
+            let (classnames, warnings) = benchmark::read_classnames(Path::new(classnames))?;
             let templates = benchmark::read_templates(Path::new(templates))?;
             let total =
                 present.paths.iter().map(|path| Ok(shards::Shard::open(path)?.groups.len() as u64)).sum::<DataResult<u64>>()?;
             let mut packing = Packing::new(PackWriter::create(dir, PackTask::Classification, frame)?, frame, total, progress);
-            packing.warn_all(present.warnings);
+            packing.warn_all(warnings);
+            packing.shards(&present);
             let classes = classnames.len();
             packing.writer.classes(classnames, templates);
             for path in &present.paths {
@@ -152,13 +159,20 @@ struct Packing<'a> {
     frame: Frame,
     done: u64,
     total: u64,
+    tally: Arc<Tally>,
     progress: &'a dyn Fn(u64, u64),
 }
 
 impl<'a> Packing<'a> {
     fn new(writer: PackWriter, frame: Frame, total: u64, progress: &'a dyn Fn(u64, u64)) -> Self {
         progress(0, total);
-        Self { writer, frame, done: 0, total, progress }
+        Self { writer, frame, done: 0, total, tally: Arc::default(), progress }
+    }
+
+    fn shards(&mut self, present: &shards::PresentShards) {
+        let missing = present.missing.len() as u64;
+        self.writer.shards(ShardCount { listed: present.paths.len() as u64 + missing, missing });
+        self.warn_all(present.warnings.clone());
     }
 
     fn warn_all(&mut self, warnings: Vec<String>) {
@@ -171,9 +185,10 @@ impl<'a> Packing<'a> {
         items: &[T],
         make: impl Fn(&mut Decoder, &T) -> Result<PackedSample, Skip> + Sync,
     ) -> DataResult<()> {
-        for block in items.chunks(BLOCK) {
-            let frame = self.frame;
-            let made: Vec<_> = block.par_iter().map_init(|| Decoder::framed(frame), &make).collect();
+        let frame = self.frame;
+        for block in items.chunks((BLOCK_BYTES / (frame.side * frame.side * 3)).clamp(1, BLOCK)) {
+            let decoder = || Decoder::counting(frame, Arc::clone(&self.tally));
+            let made: Vec<_> = block.par_iter().map_init(decoder, &make).collect();
             for sample in made {
                 match sample {
                     Ok(sample) => self.writer.push(&sample)?,
@@ -205,6 +220,7 @@ impl<'a> Packing<'a> {
     ) -> DataResult<()> {
         let shard = shards::Shard::open(path)?;
         self.warn_all(shard.warnings.clone());
+        self.writer.oddities(&shard.oddities);
         let groups: Vec<&shards::Group> = match only {
             Some(places) => places.iter().map(|&place| &shard.groups[place]).collect(),
             None => shard.groups.iter().collect(),
@@ -213,7 +229,8 @@ impl<'a> Packing<'a> {
         self.run(&groups, |decoder, group| make(&shard, group, decoder).map_err(|reason| skip(group, reason)))
     }
 
-    fn finish(self) -> DataResult<PackSummary> {
+    fn finish(mut self) -> DataResult<PackSummary> {
+        self.writer.oddities(&self.tally.oddities());
         self.writer.finish()
     }
 }

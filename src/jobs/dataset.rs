@@ -1,20 +1,42 @@
 //! Packs a training pool or an evaluation set: decoded, resized, memory-mapped from then on.
 
-use crate::data::{Frame, PackSummary, pack_eval as pack_eval_set, pack_training};
+use serde::{Deserialize, Serialize};
+
+use crate::data::{Frame, Oddities, PackSummary, ShardCount, SkipKind, pack_eval as pack_eval_set, pack_training};
 use crate::executor::{JobContext, JobError, JobOutput};
 use crate::plan::{DatasetSpec, EvalSetSpec};
+
+/// Summary of a job that packs: what of its source was there, and was good.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PackedSummary {
+    /// Samples packed.
+    pub samples: u64,
+    /// Samples left out.
+    pub skipped: u64,
+    /// Samples left out, by reason.
+    #[serde(default)]
+    pub skipped_by_kind: Vec<(SkipKind, u64)>,
+    /// Shards listed and missing, where there are shards.
+    #[serde(default)]
+    pub shards: Option<ShardCount>,
+    /// What the samples were like, besides.
+    #[serde(default)]
+    pub oddities: Oddities,
+    /// Bytes of the pack.
+    pub bytes: u64,
+}
 
 pub(super) fn pack_pool(spec: &DatasetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
     let DatasetSpec { source, size, image_size, framing, fingerprint: _ } = spec;
     let frame = Frame { side: *image_size, framing: *framing };
     let summary = in_pool(ctx, || pack_training(source, *size, frame, ctx.out(), &|done, total| ctx.progress(done, total)))?;
-    Ok(packed(&summary, ctx))
+    Ok(packed(summary, ctx))
 }
 
 pub(super) fn pack_eval(spec: &EvalSetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
     let EvalSetSpec { source, image_size, fingerprint: _ } = spec;
     let summary = in_pool(ctx, || pack_eval_set(source, *image_size, ctx.out(), &|done, total| ctx.progress(done, total)))?;
-    Ok(packed(&summary, ctx))
+    Ok(packed(summary, ctx))
 }
 
 /// Runs `work` on a pool of the job's threads.
@@ -24,11 +46,12 @@ fn in_pool<R: Send>(ctx: &JobContext<'_>, work: impl FnOnce() -> crate::data::Da
     Ok(pool.install(work)?)
 }
 
-fn packed(summary: &PackSummary, ctx: &JobContext<'_>) -> JobOutput {
-    let skipped = summary.skips.total;
+fn packed(summary: PackSummary, ctx: &JobContext<'_>) -> JobOutput {
+    let PackSummary { samples, skips, shards, oddities, warnings, bytes } = summary;
+    let (samples, skipped) = (samples as u64, skips.total);
     if skipped > 0 {
-        ctx.warn(format!("{skipped} of {} samples were skipped; `data inspect` lists them", summary.samples as u64 + skipped));
+        ctx.warn(format!("{skipped} of {} samples were skipped; `data inspect` lists them", samples + skipped));
     }
-    summary.warnings.iter().for_each(|warning| ctx.warn(warning.clone()));
-    JobOutput::finished(&serde_json::json!({ "samples": summary.samples, "skipped": skipped, "bytes": summary.bytes }))
+    warnings.into_iter().chain(oddities.in_words()).for_each(|warning| ctx.warn(warning));
+    JobOutput::finished(&PackedSummary { samples, skipped, skipped_by_kind: skips.by_kind, shards, oddities, bytes })
 }

@@ -12,9 +12,11 @@ mod subset;
 mod tokenizer;
 mod train;
 
+pub use dataset::PackedSummary;
 pub use files::{CURVE as CURVE_FILE, MODEL as MODEL_FILE};
 pub use report::{ReportInputs, Statements, rebuild};
 pub use results::{Published, publish, publish_partial, sync};
+pub use tokenizer::TokenizerSummary;
 
 use crate::data::DataError;
 use crate::executor::{JobContext, JobError, JobOutput, Worker};

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{files, write};
+use super::{PackedSummary, files, write};
 use crate::claims::{ClaimSpec, Findings, findings};
+use crate::data::SkipKind;
 use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput, TrainSummary};
-use crate::plan::{Plan, PlanRun};
-use crate::record::{self, PointView, Provenance, Records};
+use crate::plan::{JobSpec, Plan, PlanRun};
+use crate::record::{self, PointView, Provenance, Records, SampleCounts};
 use crate::run::{CurvePoint, RunConfig, RunRecord, RunStatus};
 use crate::store::{JobStatus, Store};
 use crate::tables::{TableInput, TableSpec, is_file_name};
@@ -97,7 +98,32 @@ pub(super) fn assemble(
     let runs = runs.map(|(run, config)| run_record(run, config, plan, store, missing)).collect::<Result<_, _>>()?;
     let statements = serde_json::to_value(&inputs.statements).expect("statements are plain structs with text keys");
     let ReportInputs { provenance, axes, points, .. } = inputs.clone();
+    let provenance = Provenance { samples: samples(plan, store)?, ..provenance };
     Ok(Records { provenance, runs, axes, points, statements })
+}
+
+/// What of every packed set was there and was good; sets of one label are told apart by their keys.
+fn samples(plan: &Plan, store: &Store) -> Result<BTreeMap<String, SampleCounts>, JobError> {
+    let mut samples = BTreeMap::new();
+    for (index, job) in plan.jobs().enumerate() {
+        let is_pack = matches!(job.spec, JobSpec::Dataset(_) | JobSpec::EvalSet(_));
+        let Some(record) = store.record(&job.key)?.filter(|_| is_pack) else { continue };
+        // A worker that packs nothing (a test's) leaves another summary.
+        let Ok(summary) = PackedSummary::deserialize(&record.summary) else { continue };
+        let PackedSummary { samples: packed, skipped, skipped_by_kind, shards, oddities: _, bytes: _ } = summary;
+        let name = |kind: SkipKind| serde_json::to_value(kind).ok().and_then(|name| name.as_str().map(str::to_owned));
+        let counts = SampleCounts {
+            packed,
+            skipped,
+            skipped_by_kind: skipped_by_kind.into_iter().filter_map(|(kind, count)| Some((name(kind)?, count))).collect(),
+            shards_listed: shards.map(|shards| shards.listed),
+            shards_missing: shards.map(|shards| shards.missing),
+        };
+        let label = format!("{} {}", job.spec.tag(), plan.label(index));
+        let name = if samples.contains_key(&label) { format!("{label} ({})", job.key.short()) } else { label };
+        samples.insert(name, counts);
+    }
+    Ok(samples)
 }
 
 fn run_record(

@@ -71,6 +71,28 @@ pub struct Provenance {
     pub command: String,
     /// Data set to the fingerprint of its samples.
     pub data: BTreeMap<String, String>,
+    /// Packed set to what of it was there and was good.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub samples: BTreeMap<String, SampleCounts>,
+}
+
+/// What of a data set was there, and what of that was good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SampleCounts {
+    /// Samples packed.
+    pub packed: u64,
+    /// Samples left out.
+    pub skipped: u64,
+    /// Samples left out, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped_by_kind: BTreeMap<String, u64>,
+    /// Shards listed, where there are shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards_listed: Option<u64>,
+    /// Shards listed that do not exist.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shards_missing: Option<u64>,
 }
 
 fn full_precision() -> Precision {

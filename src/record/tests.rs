@@ -102,6 +102,16 @@ pub(crate) fn provenance() -> Provenance {
         precision: Precision::F32,
         command: "scaledown run experiments/small/data.yaml".to_owned(),
         data: BTreeMap::from([("scenes".to_owned(), "11ee".to_owned())]),
+        samples: BTreeMap::from([(
+            "webdataset at 16 px".to_owned(),
+            SampleCounts {
+                packed: 90,
+                skipped: 10,
+                skipped_by_kind: BTreeMap::from([("undecodable".to_owned(), 10)]),
+                shards_listed: Some(10),
+                shards_missing: Some(1),
+            },
+        )]),
     }
 }
 

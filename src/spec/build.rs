@@ -188,11 +188,11 @@ impl<'b, 'a> Builder<'b, 'a> {
     fn resolve(&mut self, part: Part, node: Option<Node>) -> Option<u32> {
         // A scorer is an experiment of its own, read while this one is: what has been read so far moves along.
         let Loader { options, sources, diagnostics, scorers, scoring: _, written: _ } = &mut *self.loader;
-        let pool_size = options.pool_size;
+        let files = options.files;
         let scorer_span = node.as_ref().map(|n| place(n, &["quality", "by", "similarity", "scorer"]).span);
         let mut wanted = None;
         let known = std::mem::take(scorers);
-        let mut data = |_: &mut PartContext<'_>, spec: DataSpec, _: Option<&Node>| -> Result<DataPart, Vec<Problem>> {
+        let mut data = |context: &mut PartContext<'_>, spec: DataSpec, at: Option<&Node>| -> Result<DataPart, Vec<Problem>> {
             let mut scorer = |path: &str, seed: u64| match known.get(path) {
                 Some(config) => config.clone().map(|mut c| {
                     c.seed = seed;
@@ -203,9 +203,13 @@ impl<'b, 'a> Builder<'b, 'a> {
                     None
                 }
             };
-            super::resolve::data(spec, super::resolve::Outside { pool_size, scorer: &mut scorer })
+            let mut part = super::resolve::data(spec, super::resolve::Outside { files, scorer: &mut scorer })?;
+            for warning in part.warnings.drain(..) {
+                context.warn(Part::Data, at, warning);
+            }
+            Ok(part)
         };
-        let mut context = PartContext { sources, diagnostics, tree: self.tree, start: self.start };
+        let mut context = PartContext { sources, diagnostics, tree: self.tree, start: self.start, files };
         let id = resolve(part, node.clone(), &mut context, &mut data, &mut self.variants);
         *scorers = known;
         let (Some(path), Some(span)) = (wanted, scorer_span) else { return id };

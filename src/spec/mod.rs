@@ -15,6 +15,7 @@ mod build;
 mod check;
 mod compose;
 mod diagnostic;
+mod files;
 mod label;
 mod load;
 mod naming;
@@ -36,6 +37,7 @@ mod written;
 use std::path::Path;
 
 pub use diagnostic::{Code, Diagnostic, SpecErrors, SpecReport};
+pub use files::{FileFault, Files, FoundFiles, NoFiles};
 pub use load::{load, load_claims, load_str};
 pub use resolve::encoder_names;
 pub use scalar::{Count, FilePath, Interval, Quantity, Shards, Share};
@@ -45,7 +47,7 @@ pub use sweep::{ABSENT, Axis, AxisValue, SubGrid, Sweep};
 pub use valid::{Execution, Resolved, SectionIds, ValidSpec};
 pub use written::Written;
 
-use crate::run::{DataSource, DeviceKind, ModelConfig, Precision, StrategyConfig};
+use crate::run::{DeviceKind, ModelConfig, Precision, StrategyConfig};
 
 /// What loading an experiment must know from outside.
 pub struct LoadOptions<'a> {
@@ -61,12 +63,12 @@ pub struct LoadOptions<'a> {
     pub precision: Precision,
     /// Forward multiply-accumulates of one pair under a strategy, in units of 1e9; not a number where it is not known.
     pub cost: &'a dyn Fn(&ModelConfig, &StrategyConfig) -> f64,
-    /// Samples in a source, where a packed store knows.
-    pub pool_size: &'a dyn Fn(&DataSource) -> Option<u64>,
+    /// Whoever can read the data that the experiment names.
+    pub files: &'a dyn Files,
 }
 
 impl Default for LoadOptions<'_> {
-    /// The machine's files and environment, CPU, f32; no cost and no pool is known.
+    /// The machine's files and environment, CPU, f32; no cost and no data are known.
     fn default() -> Self {
         Self {
             set: Vec::new(),
@@ -75,7 +77,7 @@ impl Default for LoadOptions<'_> {
             device: DeviceKind::Cpu,
             precision: Precision::F32,
             cost: &|_, _| f64::NAN,
-            pool_size: &|_| None,
+            files: &NoFiles,
         }
     }
 }

@@ -125,14 +125,15 @@ impl<'a> Statement<'a> {
         let mut quiet = Diagnostics::default();
         let start = self.node.span;
         let tree = &self.points.resolved.tree;
-        let mut context = PartContext { sources: &loader.sources, diagnostics: &mut quiet, tree, start };
+        let files = loader.options.files;
+        let mut context = PartContext { sources: &loader.sources, diagnostics: &mut quiet, tree, start, files };
         let mut data = |_: &mut PartContext<'_>, spec: DataSpec, _: Option<&Node>| -> Result<_, Vec<Problem>> {
             let mut scorer = |path: &str, seed: u64| {
                 let mut config = loader.scorers.get(path)?.clone()?;
                 config.seed = seed;
                 Some(config)
             };
-            super::resolve::data(spec, Outside { pool_size: loader.options.pool_size, scorer: &mut scorer })
+            super::resolve::data(spec, Outside { files, scorer: &mut scorer })
         };
         let mut variants = Variants::default();
         resolve(self.part, Some(node), &mut context, &mut data, &mut variants)?;

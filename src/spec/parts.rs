@@ -8,6 +8,7 @@ use serde_yaml::Value as Yaml;
 
 use super::check::{self, Checker, Cursor, KeyPath};
 use super::diagnostic::{Code, Diagnostic, Diagnostics};
+use super::files::Files;
 use super::resolve::{self, Budget, DataPart, Problem, Warmup};
 use super::scalar::{Count, Quantity};
 use super::schema::Document;
@@ -119,6 +120,8 @@ pub(super) struct PartContext<'a> {
     /// The merged tree, for the place of what is not there.
     pub tree: &'a Node,
     pub start: Span,
+    /// Whoever can read the files that a section names.
+    pub files: &'a dyn Files,
 }
 
 impl PartContext<'_> {
@@ -153,7 +156,8 @@ impl PartContext<'_> {
             let list = Node { value: Tree::List(vec![item.clone()]), span: node.span };
             // Its problems were reported with the whole list.
             let mut quiet = Diagnostics::default();
-            let mut context = PartContext { sources: self.sources, diagnostics: &mut quiet, tree: self.tree, start: self.start };
+            let PartContext { sources, tree, start, files, .. } = *self;
+            let mut context = PartContext { sources, diagnostics: &mut quiet, tree, start, files };
             let read = context.typed::<Vec<EvalSpec>>(Part::Evaluate, Some(&list))?;
             Some((idx, read.into_iter().next()?))
         };
@@ -193,9 +197,9 @@ impl PartContext<'_> {
         self.diagnostics.error(diagnostic);
     }
 
-    /// The same for what may not have been meant.
-    fn warn(&mut self, part: Part, node: Option<&Node>, problem: Problem) {
-        let diagnostic = self.diagnostic(part, node, problem);
+    /// The same for what a person should know.
+    pub fn warn(&mut self, part: Part, node: Option<&Node>, warning: Problem) {
+        let diagnostic = self.diagnostic(part, node, warning);
         self.diagnostics.warn(diagnostic);
     }
 
@@ -258,7 +262,12 @@ pub(super) fn resolve(
         Part::Model => add!(model, context.typed(part, at), resolve::model),
         Part::Evaluate => {
             let (specs, is_complete) = context.evaluations(at);
-            add!(evaluate, Some(specs), resolve::evaluate);
+            let mut warnings = Vec::new();
+            let files = context.files;
+            add!(evaluate, Some(specs), |specs| resolve::evaluate(specs, files, &mut warnings));
+            for warning in warnings {
+                context.warn(part, at, warning);
+            }
             if !is_complete {
                 variants.evaluate.pop();
                 return None;

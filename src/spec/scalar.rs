@@ -215,7 +215,8 @@ impl Interval {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePath(pub String);
 
-/// Paths of shards, with brace ranges (`{00000..00006}`), alternatives (`{x,y}`) and `::` between patterns.
+/// Paths of shards, with brace ranges (`{00000..00006}`), alternatives (`{x,y}`) and `::` between patterns expanded; a path with
+/// `*`, `?` or `[..]`, and a folder, are looked up by who can read files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shards(pub Vec<String>);
 
@@ -312,7 +313,7 @@ scalar!(
     "shards",
     |t| super::brace::expand(t, super::brace::MAX_PATHS).map(Shards),
     json_schema!({
-        "description": "shard paths with brace ranges {00000..00009}, alternatives {x,y}, and :: between patterns",
+        "description": "shard paths with brace ranges {00000..00009}, alternatives {x,y}, wildcards (*, ?, [a-c]), folders, and :: between them",
         "type": "string", "minLength": 1, "x-scalar": "shards"
     })
 );

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
-use super::{LoadOptions, ValidSpec, load, load_claims, load_str, schema};
+use super::{FileFault, Files, FoundFiles, LoadOptions, NoFiles, ValidSpec, load, load_claims, load_str, schema};
 use crate::run::{
-    Augmentation, DataSource, DecayScale, EvalSource, ImageEncoderConfig, Keep, LossConfig, OptimizerConfig, Pooling, QualityBy,
-    RunConfig,
+    Augmentation, DataSource, DecayScale, EvalSource, EvalTask, ImageEncoderConfig, Keep, LossConfig, OptimizerConfig, Pooling,
+    QualityBy, RunConfig,
 };
 
 const SMALL: &str = "
@@ -216,16 +216,34 @@ fn a_scorer_is_a_run_of_its_own() {
     assert_eq!((scorer.seed, scorer.train.lr, scorer.train.steps, scorer.evaluate.len()), (3, 5e-4, 40, 0));
 }
 
+/// A disk on which every pool of shards has a thousand samples.
+struct AThousand;
+
+impl Files for AThousand {
+    fn shards(&self, path: &str) -> Result<Vec<String>, FileFault> {
+        NoFiles.shards(path)
+    }
+    fn pool(&self, source: &DataSource, _: f64) -> FoundFiles {
+        let samples = matches!(source, DataSource::Webdataset { .. }).then_some(1000);
+        FoundFiles { samples, ..FoundFiles::default() }
+    }
+    fn field(&self, _: &DataSource, _: &str) -> Option<FileFault> {
+        None
+    }
+    fn vocabulary(&self, _: &str) -> Option<FileFault> {
+        None
+    }
+    fn eval_set(&self, _: &EvalSource, _: EvalTask) -> FoundFiles {
+        FoundFiles::default()
+    }
+}
+
 #[test]
 fn epochs_of_a_pool_need_its_size() {
     let lines = "data: { train: { dataset: webdataset, shards: a.tar, size: null } }";
     assert!(errors(lines).contains("the size of the subset is not known"), "{}", errors(lines));
     let text = format!("experiment: t\nbase: small.yaml\n{lines}\n");
-    let options = LoadOptions {
-        read: &|_| Ok(SMALL.to_owned()),
-        pool_size: &|source| matches!(source, DataSource::Webdataset { .. }).then_some(1000),
-        ..LoadOptions::default()
-    };
+    let options = LoadOptions { read: &|_| Ok(SMALL.to_owned()), files: &AThousand, ..LoadOptions::default() };
     let spec = load_str(Path::new("e/main.yaml"), &text, &options).unwrap();
     assert_eq!(config_of(&spec).train.steps, 10);
 }

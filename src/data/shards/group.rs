@@ -15,6 +15,8 @@ use super::tar::Member;
 
 /// Suffixes of images, in the order of preference of `open_clip`.
 pub(crate) const IMAGE_SUFFIXES: [&str; 4] = ["jpg", "png", "jpeg", "webp"];
+/// Suffixes of what else a sample may hold.
+const TEXT_SUFFIXES: [&str; 3] = ["txt", "json", "cls"];
 
 /// One sample: its key and its members.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,18 @@ impl Group {
     pub fn member(&self, suffix: &str) -> Option<Range<usize>> {
         self.members.iter().find(|(known, _)| known == suffix).map(|(_, range)| range.clone())
     }
+
+    /// Suffixes of its members, in order.
+    pub fn suffixes(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|(suffix, _)| suffix.as_str())
+    }
+}
+
+/// Members that would be an image or a text of a sample but for a further dot in their name.
+pub(super) fn dotted(groups: &[Group]) -> u64 {
+    let known = || IMAGE_SUFFIXES.iter().chain(&TEXT_SUFFIXES);
+    let is_dotted = |suffix: &&str| suffix.rsplit_once('.').is_some_and(|(_, last)| known().any(|known| *known == last));
+    groups.iter().map(|group| group.suffixes().filter(is_dotted).count() as u64).sum()
 }
 
 /// Samples of a shard.
@@ -88,6 +102,13 @@ mod tests {
         let keys: Vec<&str> = groups.iter().map(|group| group.key.as_str()).collect();
         assert_eq!(keys, ["a", "b", "c"]);
         assert_eq!((groups[0].member("txt"), groups[1].member("txt"), groups[2].member("txt")), (Some(2..3), Some(4..5), None));
+    }
+
+    #[test]
+    fn names_with_a_further_dot_are_counted() {
+        let groups = grouped(&["1.5.jpg", "1.5.txt", "2.jpg", "2.left.png", "2.left.exr"]).unwrap();
+        assert_eq!((groups.len(), dotted(&groups)), (2, 3));
+        assert_eq!(groups[0].suffixes().collect::<Vec<_>>(), ["5.jpg", "5.txt"]);
     }
 
     #[test]

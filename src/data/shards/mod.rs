@@ -2,21 +2,24 @@
 //!
 //! Input: shard lists and shard files. Output: samples as ranges of a mapped file. Invariants: a shard is walked once, header by
 //! header, and every header is checked; members of one sample are joined by key wherever they lie in the shard; nothing is
-//! skipped without a word.
+//! skipped without a word; a shard that is named twice is refused, since its samples would count twice.
 //! Must not know: pixels, packs.
 
-mod expand;
 mod group;
+mod pattern;
 mod tar;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::error::SHOWN;
 use super::mapped::Mapped;
+use super::tally::Oddities;
 use super::{DataError, DataResult};
 
-pub use expand::expand_shards;
 pub(super) use group::{Group, IMAGE_SUFFIXES};
+pub use pattern::matching_shards;
 
 /// A mapped shard and its samples.
 pub(super) struct Shard {
@@ -24,6 +27,8 @@ pub(super) struct Shard {
     bytes: Mapped,
     /// Samples in the order of their first members.
     pub groups: Vec<Group>,
+    /// What was passed over.
+    pub oddities: Oddities,
     /// Things a person should know.
     pub warnings: Vec<String>,
 }
@@ -32,9 +37,10 @@ impl Shard {
     /// Maps a shard and walks its headers.
     pub fn open(path: &Path) -> DataResult<Self> {
         let bytes = Mapped::open(path)?;
-        let (members, has_end) = tar::members(path, &bytes)?;
+        let tar::Walked { members, mut oddities, has_end } = tar::walk(path, &bytes)?;
         let mut warnings = Vec::new();
         let groups = group::group(path, members)?;
+        oddities.dotted = group::dotted(&groups);
         if groups.is_empty() {
             warnings.push(format!("{}: empty shard", path.display()));
         } else if !has_end {
@@ -44,7 +50,7 @@ impl Shard {
                 bytes.len()
             ));
         }
-        Ok(Self { path: path.to_path_buf(), bytes, groups, warnings })
+        Ok(Self { path: path.to_path_buf(), bytes, groups, oddities, warnings })
     }
 
     /// The bytes of a sample's member with this suffix.
@@ -67,6 +73,8 @@ impl Shard {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PresentShards {
     pub paths: Vec<PathBuf>,
+    /// Gaps in numbered ranges, in the order listed.
+    pub missing: Vec<PathBuf>,
     pub warnings: Vec<String>,
 }
 
@@ -75,32 +83,46 @@ pub(super) struct PresentShards {
 /// A gap in a numbered range (`00003.tar` where `00002.tar` of the same folder is listed and exists) is accepted and reported,
 /// as is a shard without `_stats.json` beside one that has it (img2dataset writes it last).
 ///
-/// **Errors**: any other missing shard; all of them at once.
+/// **Errors**: any other missing shard; shards named twice, also under different paths; all of a kind at once.
 pub(super) fn present(shards: &[String]) -> DataResult<PresentShards> {
-    let listed: Vec<PathBuf> = shards.iter().map(PathBuf::from).collect();
-    let (paths, absent): (Vec<PathBuf>, Vec<PathBuf>) = listed.iter().cloned().partition(|path| path.exists());
+    let listed = shards.len() as u64;
+    let (mut paths, mut absent, mut twice) = (Vec::new(), Vec::new(), Vec::new());
+    let mut seen = HashSet::with_capacity(shards.len());
+    for path in shards.iter().map(PathBuf::from) {
+        match std::fs::metadata(&path) {
+            Ok(metadata) if seen.insert((metadata.dev(), metadata.ino())) => paths.push(path),
+            Ok(_) => twice.push(path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => absent.push(path),
+            Err(error) => return Err(DataError::io("open", &path, error)),
+        }
+    }
+    if !twice.is_empty() {
+        return Err(DataError::RepeatedShards { count: twice.len() as u64, first: first(twice) });
+    }
     let ranges: BTreeSet<(PathBuf, String, String)> = paths.iter().filter_map(|path| range_of(path)).collect();
     let is_gap = |path: &PathBuf| range_of(path).is_some_and(|range| ranges.contains(&range));
     let (gaps, missing): (Vec<PathBuf>, Vec<PathBuf>) = absent.into_iter().partition(is_gap);
     if !missing.is_empty() || paths.is_empty() {
-        return Err(DataError::MissingShards { missing: [missing, gaps].concat(), listed: listed.len() });
+        let count = (missing.len() + gaps.len()) as u64;
+        return Err(DataError::MissingShards { count, first: first([missing, gaps].concat()), listed, most: None });
     }
     let mut warnings = Vec::new();
     if let (Some(first), Some(last)) = (gaps.first(), gaps.last()) {
         let count = gaps.len();
-        warnings.push(format!(
-            "{count} of {} listed shards do not exist, from {} to {}",
-            listed.len(),
-            first.display(),
-            last.display()
-        ));
+        warnings.push(format!("{count} of {listed} listed shards do not exist, from {} to {}", first.display(), last.display()));
     }
     let has_stats = |path: &PathBuf| path.with_file_name(format!("{}_stats.json", stem(path))).exists();
     if paths.iter().any(has_stats) {
         let unfinished = paths.iter().filter(|path| !has_stats(path));
         warnings.extend(unfinished.map(|path| format!("{}: no `_stats.json` beside it: an unfinished download", path.display())));
     }
-    Ok(PresentShards { paths, warnings })
+    Ok(PresentShards { paths, missing: gaps, warnings })
+}
+
+/// As many of a list as an error shows.
+pub(super) fn first(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    paths.truncate(SHOWN);
+    paths
 }
 
 fn stem(path: &Path) -> String {
@@ -136,6 +158,19 @@ mod tests {
         let error = super::present(&list(&["00000.tar", "other.tar", "x/00001.tar"])).unwrap_err().to_string();
         assert!(error.starts_with("2 of 3 listed shards are missing:") && error.contains("other.tar"), "{error}");
         assert!(super::present(&list(&["00007.tar"])).is_err(), "a range of which nothing exists");
+    }
+
+    #[test]
+    fn a_shard_named_twice_is_refused_under_any_of_its_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let list = touch(dir.path(), &["00000.tar", "00001.tar"]);
+        std::os::unix::fs::symlink(dir.path().join("00001.tar"), dir.path().join("link.tar")).unwrap();
+        let mut around = list(&["00000.tar", "00001.tar"]);
+        around.push(dir.path().join("../").join(dir.path().file_name().unwrap()).join("00000.tar").to_string_lossy().into_owned());
+        for names in [list(&["00000.tar", "00001.tar", "00000.tar"]), list(&["00001.tar", "link.tar"]), around] {
+            let error = super::present(&names).unwrap_err().to_string();
+            assert!(error.starts_with("1 shards are named twice: ") && error.ends_with(names.last().unwrap()), "{error}");
+        }
     }
 
     #[test]

@@ -4,13 +4,18 @@
 //!
 //! **Source**: `open_clip`'s `tokenizer.py`; GPT-2's byte alphabet.
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
-use super::super::{DataError, DataResult};
+use super::super::{DataError, DataResult, open};
 use super::UNKNOWN;
 
+/// Most bytes of a vocabulary file that are read, and of its text (CLIP's has 1.4 and 3.2 MB).
+const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Longest word, bytes, that is merged without a queue.
+const SHORT: usize = 64;
 /// Suffix of the symbols that end a word.
 pub(super) const END_OF_WORD: &str = "</w>";
 /// Merges of CLIP's vocabulary: 49,408 less 2 x 256 bytes and 2 special tokens.
@@ -83,6 +88,17 @@ impl Bpe {
         let from = ids.len();
         let last = word.len().saturating_sub(1);
         ids.extend(word.bytes().enumerate().map(|(at, byte)| self.bytes[byte as usize][usize::from(at == last)]));
+        if word.len() > SHORT {
+            let merged = merge_long(&ids[from..], |pair| self.ranks.get(&pair).copied());
+            ids.truncate(from);
+            ids.extend(merged);
+            return;
+        }
+        self.merge_short(from, ids);
+    }
+
+    /// Merges pair by pair, each time over the whole word.
+    fn merge_short(&self, from: usize, ids: &mut Vec<u32>) {
         loop {
             let pairs = ids[from..].windows(2).filter_map(|pair| Some((*self.ranks.get(&(pair[0], pair[1]))?, pair[0], pair[1])));
             let Some(((_, whole), left, right)) = pairs.min() else { return };
@@ -111,6 +127,45 @@ pub(super) fn merge_pair(ids: &mut Vec<u32>, from: usize, left: u32, right: u32,
     ids.truncate(write);
 }
 
+/// The same as merging pair by pair over the whole word, in a time that grows with its length and not with its square: places of
+/// pairs wait in a queue by rank, and those of one rank are merged together from left to right before any that they make.
+fn merge_long(word: &[u32], rank: impl Fn((u32, u32)) -> Option<(u32, u32)>) -> Vec<u32> {
+    const NONE: usize = usize::MAX;
+    let mut ids: Vec<Option<u32>> = word.iter().copied().map(Some).collect();
+    let mut next: Vec<usize> = (1..=word.len()).map(|at| if at == word.len() { NONE } else { at }).collect();
+    let mut before: Vec<usize> = (0..word.len()).map(|at| at.wrapping_sub(1)).collect();
+    let pair_at = |ids: &[Option<u32>], next: &[usize], at: usize| Some((ids[at]?, ids[*next.get(at).filter(|n| **n != NONE)?]?));
+    let mut queue: BinaryHeap<Reverse<(u32, u32, u32, usize)>> = BinaryHeap::new();
+    let mut made: Vec<usize> = (0..word.len()).collect();
+    loop {
+        for at in made.drain(..) {
+            if let Some((left, right)) = pair_at(&ids, &next, at)
+                && let Some((rank, _)) = rank((left, right))
+            {
+                queue.push(Reverse((rank, left, right, at)));
+            }
+        }
+        let Some(&Reverse((lowest, left, right, _))) = queue.peek() else { break };
+        while let Some(&Reverse((other, _, _, at))) = queue.peek()
+            && other == lowest
+        {
+            queue.pop();
+            let Some((_, whole)) = rank((left, right)).filter(|_| pair_at(&ids, &next, at) == Some((left, right))) else {
+                continue;
+            };
+            let (second, previous) = (next[at], before[at]);
+            (ids[at], ids[second]) = (Some(whole), None);
+            next[at] = next[second];
+            if next[at] != NONE {
+                before[next[at]] = at;
+            }
+            made.push(at);
+            made.extend((previous != NONE).then_some(previous));
+        }
+    }
+    ids.into_iter().flatten().collect()
+}
+
 /// GPT-2's alphabet: the printable character that stands for each byte.
 pub(super) fn byte_alphabet() -> [char; 256] {
     let is_printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
@@ -124,9 +179,9 @@ pub(super) fn byte_alphabet() -> [char; 256] {
 /// CLIP's vocabulary from `bpe_simple_vocab_16e6.txt.gz` (or the same text unpacked): a header line, then merges, of which
 /// only as many as the vocabulary holds are taken. The single symbols are the printable bytes in order, then the others.
 pub(super) fn read_clip(path: &Path, vocab_size: u32) -> DataResult<Bpe> {
-    let file = std::fs::File::open(path).map_err(|e| DataError::io("open", path, e))?;
+    let file = open::regular(path)?.take(MAX_FILE_BYTES);
     let reader: Box<dyn BufRead> = if path.extension().is_some_and(|extension| extension == "gz") {
-        Box::new(BufReader::new(flate2::read::GzDecoder::new(file)))
+        Box::new(BufReader::new(flate2::read::GzDecoder::new(file).take(MAX_FILE_BYTES)))
     } else {
         Box::new(BufReader::new(file))
     };
@@ -184,6 +239,27 @@ mod tests {
         bpe.push_word("ababc", &mut ids);
         assert_eq!(ids, [513, 514]);
         assert_eq!(bpe.decode(&ids), "ababc");
+    }
+
+    #[test]
+    fn long_words_are_merged_as_short_ones_and_in_time() {
+        let merges = ["a b", "b a", "ab a", "a ba", "aba aba", "a a", "aa b", "b b", "aba b", "b c</w>", "ab ab", "abab abab"];
+        let bpe = Bpe::new(clip_symbols(), &merges.map(String::from), 600).unwrap();
+        let mut state = 9u32;
+        for length in (1..300).chain([70, 4000]) {
+            let letters = (0..length).map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                if state >> 30 == 0 { 'b' } else { 'a' }
+            });
+            let word = letters.collect::<String>() + "c";
+            let mut simple: Vec<u32> = word.bytes().map(|byte| bpe.bytes[byte as usize][usize::from(byte == b'c')]).collect();
+            let long = merge_long(&simple, |pair| bpe.ranks.get(&pair).copied());
+            bpe.merge_short(0, &mut simple);
+            assert_eq!(long, simple, "{word}");
+        }
+        let mut ids = Vec::new();
+        bpe.push_word(&"ab".repeat(1 << 17), &mut ids);
+        assert_eq!(bpe.decode(&ids).len(), 1 << 18);
     }
 
     #[test]

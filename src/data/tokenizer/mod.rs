@@ -17,6 +17,8 @@ mod bpe;
 mod bpe_trainer;
 mod clean;
 mod encoded;
+mod lengths;
+mod repair;
 mod unigram;
 mod unigram_trainer;
 
@@ -33,7 +35,10 @@ use super::{DataError, DataResult};
 
 pub use self::clean::clean;
 pub use self::encoded::{Encoded, EncodedCaptions};
+pub use self::lengths::{Lengths, equal_classes};
 
+/// Longest word, bytes, whose ids are remembered while a text is encoded.
+const MAX_CACHED_WORD: usize = 256;
 /// Name of the file in a tokenizer's folder.
 const FILE: &str = "tokenizer.json";
 /// Version of that file.
@@ -214,7 +219,9 @@ impl Tokenizer {
                 (Model::Bpe(bpe), _) => bpe.push_word(word, ids),
                 (Model::Unigram(unigram), _) => unigram.push_word(word, ids),
             }
-            cache.insert(word.to_owned(), ids[start..].to_vec());
+            if word.len() <= MAX_CACHED_WORD {
+                cache.insert(word.to_owned(), ids[start..].to_vec());
+            }
         };
         match &self.model {
             Model::Bpe(_) => clean::words(&text).for_each(|w| word(w, ids)),

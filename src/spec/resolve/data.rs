@@ -1,11 +1,12 @@
 //! `data:` to its config and, where it can be known, the size of the subset.
 
 use super::super::diagnostic::Code;
-use super::super::scalar::Count;
+use super::super::files::{FileFault, Files};
+use super::super::scalar::{Count, Share};
 use super::super::types::{
     DataSpec, KeepChoice, Named, QualityBySpec, QualitySpec, ScalarOr, SimilaritySpec, SourceSpec, TokenizerSpec,
 };
-use super::{Problem, size as in_memory};
+use super::{Problem, shards_of, size as in_memory};
 use crate::run::{Augmentation, DataConfig, DataSource, Keep, QualityBy, QualityConfig, RunConfig, TokenizerConfig};
 
 /// Data, resolved.
@@ -15,12 +16,14 @@ pub(in crate::spec) struct DataPart {
     pub config: DataConfig,
     /// Samples after size and quality; `None` where only the data itself can tell.
     pub subset: Option<u64>,
+    /// What a person should know of its files.
+    pub warnings: Vec<Problem>,
 }
 
 /// What resolving data must ask from outside.
 pub(in crate::spec) struct Outside<'a> {
-    /// Samples in a source, where a packed store knows.
-    pub pool_size: &'a dyn Fn(&DataSource) -> Option<u64>,
+    /// Whoever can read the files.
+    pub files: &'a dyn Files,
     /// The run that a scorer file states, at a seed; `None` where its problems were reported.
     pub scorer: &'a mut dyn FnMut(&str, u64) -> Option<RunConfig>,
 }
@@ -28,12 +31,18 @@ pub(in crate::spec) struct Outside<'a> {
 /// Resolves `data:`.
 pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<DataPart, Vec<Problem>> {
     let DataSpec { train, quality, tokenizer, pack_side } = spec;
-    let mut problems = Vec::new();
-    let (source, size) = source(train);
+    let (mut problems, mut warnings) = (Vec::new(), Vec::new());
+    let at_file = |fault| Problem::of_file(Code::Data, "data.train", fault);
+    let (source, size, max_missing) = source(train, outside.files).map_err(|fault| vec![at_file(fault)])?;
     let at_hand = match &source {
         DataSource::Declared { samples } => Some(*samples),
         DataSource::Scenes { .. } => None,
-        other => (outside.pool_size)(other),
+        other => {
+            let found = outside.files.pool(other, max_missing);
+            problems.extend(found.faults.into_iter().map(at_file));
+            warnings.extend(found.warnings.into_iter().map(at_file));
+            found.samples.filter(|samples| *samples > 0 || problems.is_empty())
+        }
     };
     if let (Some(size), Some(all)) = (size, at_hand)
         && size > all
@@ -50,6 +59,15 @@ pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<
     }
     let pool = size.or(at_hand);
     let tokenizer = tokenizer_config(tokenizer, &mut problems);
+    if let TokenizerConfig::ClipBpe { file } = &tokenizer {
+        let fault = outside.files.vocabulary(file);
+        problems.extend(fault.map(|fault| Problem::of_file(Code::Data, "data.tokenizer", fault)));
+    }
+    let fault = match quality.as_ref().and_then(|quality| quality.by.as_ref()) {
+        Some(QualityBySpec::Field(name)) if problems.is_empty() => outside.files.field(&source, name),
+        _ => None,
+    };
+    problems.extend(fault.map(|fault| Problem::of_file(Code::Data, "data.quality.by", fault)));
     let (quality, subset) = match quality.map(|q| quality_config(q, pool, &mut outside, &mut problems)) {
         Some(Some((quality, subset))) => (quality, subset),
         Some(None) => return Err(problems),
@@ -59,7 +77,7 @@ pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<
         return Err(problems);
     }
     let pack_side = pack_side.map(in_memory);
-    Ok(DataPart { config: DataConfig { source, size, quality, tokenizer, pack_side }, subset })
+    Ok(DataPart { config: DataConfig { source, size, quality, tokenizer, pack_side }, subset, warnings })
 }
 
 /// Image sizes that the side of a pack is at most, unless stated: four times the pixels.
@@ -91,16 +109,20 @@ pub(in crate::spec) fn pack_side(
     }
 }
 
-fn source(spec: SourceSpec) -> (DataSource, Option<u64>) {
+/// The source, its size where one is stated, and the share of its files that may be missing.
+fn source(spec: SourceSpec, files: &dyn Files) -> Result<(DataSource, Option<u64>, f64), FileFault> {
     let count = |size: Option<Count>| size.map(|s| s.0);
-    match spec {
-        SourceSpec::Scenes { size, world_seed } => (DataSource::Scenes { world_seed }, Some(size.0)),
-        SourceSpec::Webdataset { shards, size } => (DataSource::Webdataset { shards: shards.0 }, count(size)),
-        SourceSpec::Table { file, image_column, caption_column, size } => {
-            (DataSource::Table { file: file.0, image_column, caption_column }, count(size))
+    let share = |share: Option<Share>| share.map_or(SourceSpec::DEFAULT_MAX_MISSING, |s| s.0);
+    Ok(match spec {
+        SourceSpec::Scenes { size, world_seed } => (DataSource::Scenes { world_seed }, Some(size.0), 0.0),
+        SourceSpec::Webdataset { shards, size, max_missing } => {
+            (DataSource::Webdataset { shards: shards_of(files, shards)? }, count(size), share(max_missing))
         }
-        SourceSpec::Declared { samples, size } => (DataSource::Declared { samples: samples.0 }, count(size)),
-    }
+        SourceSpec::Table { file, image_column, caption_column, size, max_missing } => {
+            (DataSource::Table { file: file.0, image_column, caption_column }, count(size), share(max_missing))
+        }
+        SourceSpec::Declared { samples, size } => (DataSource::Declared { samples: samples.0 }, count(size), 0.0),
+    })
 }
 
 fn tokenizer_config(spec: Option<Named<TokenizerSpec>>, problems: &mut Vec<Problem>) -> TokenizerConfig {
@@ -183,11 +205,12 @@ fn quality_config(
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use super::super::super::files::NoFiles;
     use super::*;
 
     fn resolve(json: serde_json::Value) -> Result<DataPart, Vec<Problem>> {
         let spec: DataSpec = serde_json::from_value(json).unwrap();
-        data(spec, Outside { pool_size: &|_| None, scorer: &mut |_, _| None })
+        data(spec, Outside { files: &NoFiles, scorer: &mut |_, _| None })
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `evaluate:` to configs, and the metrics that they give.
 
 use super::super::diagnostic::{Code, nearest, quoted_list};
+use super::super::files::{FileFault, Files};
 use super::super::scalar::Count;
 use super::super::types::{EvalMap, EvalSpec, ScalarOr};
-use super::Problem;
+use super::{Problem, shards_of};
 use crate::run::{EvalConfig, EvalSet, EvalSource, EvalTask};
 
 const TASKS: [EvalTask; 4] = [EvalTask::Zeroshot, EvalTask::Retrieval, EvalTask::Fewshot, EvalTask::LinearProbe];
@@ -11,21 +12,31 @@ const TASKS: [EvalTask; 4] = [EvalTask::Zeroshot, EvalTask::Retrieval, EvalTask:
 /// Sets of the procedural world whose distribution differs from the training data's, as the `ImageNet` variants do.
 const SHIFTS: [&str; 6] = ["fresh", "sketch", "rendition", "hard", "viewpoint", "relabelled"];
 
+/// Name of the one set of an evaluation that states one place.
+const ALL: &str = "all";
+
 /// Images a set of the procedural world.
 const SCENES_SAMPLES: u64 = 2000;
 
 /// Resolves `evaluate:`; the seed of the procedural world is filled in where the data are known.
 ///
-/// Items come with their positions in the list.
-pub(in crate::spec) fn evaluate(specs: Vec<(usize, EvalSpec)>) -> Result<Vec<EvalConfig>, Vec<Problem>> {
+/// Items come with their positions in the list. What a person should know of their files goes to `warnings`.
+pub(in crate::spec) fn evaluate(
+    specs: Vec<(usize, EvalSpec)>,
+    files: &dyn Files,
+    warnings: &mut Vec<Problem>,
+) -> Result<Vec<EvalConfig>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut out: Vec<EvalConfig> = Vec::new();
     for (idx, spec) in specs {
         let path = format!("evaluate.{idx}");
         let config = match spec {
             ScalarOr::Scalar(name) => by_name(&path, &name),
-            ScalarOr::Map(map) => by_map(&path, map),
+            ScalarOr::Map(map) => by_map(&path, map, files),
         };
+        if let Ok(config) = &config {
+            look(config, &path, files, &mut problems, warnings);
+        }
         match config {
             Ok(config) if out.iter().any(|c| c.task == config.task && c.name == config.name) => {
                 let message = format!("evaluation `{}/{}` twice", config.task.name(), config.name);
@@ -52,6 +63,21 @@ fn by_name(path: &str, text: &str) -> Result<EvalConfig, Problem> {
     })
 }
 
+/// Asks for the files of every set.
+fn look(config: &EvalConfig, path: &str, files: &dyn Files, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
+    for set in &config.sets {
+        let found = files.eval_set(&set.source, config.task);
+        let at_file = |mut fault: FileFault| {
+            if fault.key == "folder" && set.name != ALL {
+                fault.key = format!("folders.{}", set.name);
+            }
+            Problem::of_file(Code::Evaluate, path, fault)
+        };
+        problems.extend(found.faults.into_iter().map(at_file));
+        warnings.extend(found.warnings.into_iter().map(at_file));
+    }
+}
+
 /// The sets of the procedural world under one of their two names.
 fn scenes(task: EvalTask, name: &str, samples: Option<Count>) -> Option<EvalConfig> {
     let samples = samples.map_or(SCENES_SAMPLES, |s| s.0);
@@ -67,7 +93,7 @@ fn scenes(task: EvalTask, name: &str, samples: Option<Count>) -> Option<EvalConf
     Some(EvalConfig { task, name: name.to_owned(), sets: variants.iter().map(set).collect() })
 }
 
-fn by_map(path: &str, map: EvalMap) -> Result<EvalConfig, Problem> {
+fn by_map(path: &str, map: EvalMap, files: &dyn Files) -> Result<EvalConfig, Problem> {
     let EvalMap {
         zeroshot,
         retrieval,
@@ -126,7 +152,7 @@ fn by_map(path: &str, map: EvalMap) -> Result<EvalConfig, Problem> {
     }
     let folder_set = |name: String, path: String| EvalSet { name, source: EvalSource::Folder { path, split: split.clone() } };
     let sets = match (folder, folders, shards) {
-        (Some(folder), ..) => vec![folder_set("all".to_owned(), folder.0)],
+        (Some(folder), ..) => vec![folder_set(ALL.to_owned(), folder.0)],
         (_, Some(folders), _) if folders.is_empty() => {
             return Err(problem("`folders`: found no folder, expected at least 1".to_owned()));
         }
@@ -134,12 +160,12 @@ fn by_map(path: &str, map: EvalMap) -> Result<EvalConfig, Problem> {
         (_, _, Some(shards)) => {
             let needed = |key: &str| problem(format!("missing key `{key}` of `{}/{name}`, which `shards` need", task.name()));
             let source = EvalSource::Shards {
-                shards: shards.0,
+                shards: shards_of(files, shards).map_err(|fault| Problem::of_file(Code::Evaluate, path, fault))?,
                 class_field: class_field.ok_or_else(|| needed("class_field"))?,
                 classnames: classnames.ok_or_else(|| needed("classnames"))?.0,
                 templates: templates.ok_or_else(|| needed("templates"))?.0,
             };
-            vec![EvalSet { name: "all".to_owned(), source }]
+            vec![EvalSet { name: ALL.to_owned(), source }]
         }
         (None, None, None) => return Err(problem("evaluation without sets".to_owned())),
     };
@@ -171,11 +197,12 @@ pub(in crate::spec) fn metrics(configs: &[EvalConfig]) -> Vec<String> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use super::super::super::files::NoFiles;
     use super::*;
 
     fn resolve(json: serde_json::Value) -> Result<Vec<EvalConfig>, Vec<Problem>> {
         let specs: Vec<EvalSpec> = serde_json::from_value(json).unwrap();
-        evaluate(specs.into_iter().enumerate().collect())
+        evaluate(specs.into_iter().enumerate().collect(), &NoFiles, &mut Vec::new())
     }
 
     #[test]

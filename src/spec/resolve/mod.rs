@@ -17,6 +17,8 @@ pub(super) use model::{SIGMOID_LOGIT_SCALE_INIT, model};
 pub(super) use train::{doubts, grad_clip, loss, optimizer, strategy, unusual_lr, weight_decay, whole_patches};
 
 use super::diagnostic::Code;
+use super::files::{FileFault, Files};
+use super::scalar::Shards;
 
 /// A problem of meaning, at a key path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,21 @@ impl Problem {
         self.hint = Some(hint.into());
         self
     }
+}
+
+impl Problem {
+    /// A fault of a file, under the path of the section that names it.
+    pub fn of_file(code: Code, section: &str, fault: FileFault) -> Self {
+        let FileFault { key, message, hint } = fault;
+        let path = format!("{section}.{key}");
+        Self { code, message: format!("`{path}`: {message}"), path, hint }
+    }
+}
+
+/// The shards that a list names, patterns and folders looked up.
+pub(super) fn shards_of(files: &dyn Files, shards: Shards) -> Result<Vec<String>, FileFault> {
+    let found: Result<Vec<Vec<String>>, FileFault> = shards.0.iter().map(|path| files.shards(path)).collect();
+    found.map(|found| found.concat())
 }
 
 /// A count as the size of something in memory.

@@ -36,10 +36,12 @@ pub enum SourceSpec {
     },
     /// Tar shards in the webdataset / img2dataset layout.
     Webdataset {
-        /// Paths of the shards.
+        /// Paths of the shards, patterns such as `train/*.tar`, or folders of tars.
         shards: Shards,
         /// Samples in the pool; all there are unless stated.
         size: Option<Count>,
+        /// Share of the listed shards that may be missing (gaps in their numbers); 10% unless stated.
+        max_missing: Option<Share>,
     },
     /// A CSV or TSV file of image paths and captions.
     Table {
@@ -51,6 +53,8 @@ pub enum SourceSpec {
         caption_column: String,
         /// Samples in the pool; all there are unless stated.
         size: Option<Count>,
+        /// Share of the rows whose image may be missing; 10% unless stated.
+        max_missing: Option<Share>,
     },
     /// A data set that is planned and costed but not at hand; `run` refuses it.
     Declared {
@@ -59,6 +63,12 @@ pub enum SourceSpec {
         /// Samples in the pool; all there are unless stated.
         size: Option<Count>,
     },
+}
+
+impl SourceSpec {
+    /// Share of the files that may be missing unless stated: a few shards of a large download fail as a rule, and more are a
+    /// mistake in a path.
+    pub const DEFAULT_MAX_MISSING: f64 = 0.1;
 }
 
 /// Which part of the pool is kept.

@@ -1,7 +1,10 @@
-//! Data end to end: files in, packs out, batches drawn.
+//! Data end to end: files in, packs out, batches drawn; what the program says of files that are not as they should be.
 //!
 //! Damage is made on purpose; the real sets lie in `../shared/data` and are skipped with a line where they are absent.
 #![expect(clippy::unwrap_used, reason = "tests")]
+
+mod clip_tokens;
+mod program;
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -10,8 +13,8 @@ use std::sync::Arc;
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use scaledown::data::scenes::{Variant, World};
 use scaledown::data::{
-    Augmenter, Batch, BatchSource, DataError, Frame, Pack, PackSummary, PackTask, SkipKind, Tokenizer, contact_sheet, count,
-    fingerprint, pack_eval, pack_training, prompt,
+    Augmenter, Batch, BatchSource, DataError, Frame, Oddities, Pack, PackSummary, PackTask, ShardCount, SkipKind, Tokenizer,
+    contact_sheet, count, fingerprint, matching_shards, pack_eval, pack_training, prompt,
 };
 use scaledown::run::{Augmentation, DataSource, EvalSource, TokenizerConfig};
 
@@ -71,7 +74,7 @@ fn mixed_shard(path: &Path) {
             ("001.txt", "  a “piñata” of größe 狗 \n".into()),
             ("001.json", json(r#"{"similarity": 0.25, "width": 28, "url": "x", "nsfw": null}"#)),
             ("002.JPEG", jpeg.clone()),
-            ("002.json", json(r#"{"caption": "from the metadata", "similarity": 0.5}"#)),
+            ("002.json", json(r#"{"caption": "from the metadata", "similarity": 0.5, "clip": NaN}"#)),
             ("__meta__.json", json("{}")),
             ("003.jpg", jpeg[..jpeg.len() / 2].to_vec()),
             ("003.txt", b"a broken picture".to_vec()),
@@ -84,6 +87,8 @@ fn mixed_shard(path: &Path) {
             ("008.jpg", jpeg.clone()),
             ("008.txt", b"broken metadata".to_vec()),
             ("008.json", json("{")),
+            ("010.jpg", jpeg.clone()),
+            ("010.json", json("[1]")),
             ("009.webp", encoded(RgbImage::from_pixel(64, 32, Rgb([9, 8, 7])), ImageFormat::WebP)),
             ("009.txt", b"a wide one".to_vec()),
         ],
@@ -96,21 +101,25 @@ fn good_samples_are_packed_and_bad_ones_counted_and_listed() {
     let shard = dir.path().join("0.tar");
     mixed_shard(&shard);
     let summary = pack(&webdataset(&[&shard]), 32, &dir.path().join("pack")).unwrap();
-    assert_eq!((summary.samples, summary.skips.total), (4, 6));
+    assert_eq!((summary.samples, summary.skips.total), (5, 6));
+    let Oddities { unread_metadata, numbers_not_finite, .. } = summary.oddities;
+    assert_eq!((unread_metadata, numbers_not_finite), (1, 1));
+    assert_eq!(summary.shards, Some(ShardCount { listed: 1, missing: 0 }));
     let kinds = [SkipKind::NoImage, SkipKind::NoCaption, SkipKind::BadCaption, SkipKind::BadMetadata, SkipKind::Undecodable];
     assert_eq!(summary.skips.by_kind, kinds.map(|kind| (kind, if kind == SkipKind::NoCaption { 2 } else { 1 })));
     let listed: Vec<&str> = summary.skips.listed.iter().map(|skip| skip.sample.rsplit(' ').next().unwrap()).collect();
-    assert_eq!(listed, ["003", "004", "005", "006", "007", "008"]);
+    assert_eq!(listed, ["003", "004", "005", "006", "007", "010"]);
 
     let pack = Pack::open(&dir.path().join("pack")).unwrap();
-    assert_eq!((pack.len(), pack.side(), pack.task(), pack.has_labels()), (4, 32, PackTask::Training, false));
-    let captions: Vec<&str> = (0..4).map(|sample| pack.caption(sample)).collect();
-    assert_eq!(captions, ["a first picture", "a “piñata” of größe 狗", "from the metadata", "a wide one"]);
+    assert_eq!((pack.len(), pack.side(), pack.task(), pack.has_labels()), (5, 32, PackTask::Training, false));
+    let captions: Vec<&str> = (0..5).map(|sample| pack.caption(sample)).collect();
+    let expected = ["a first picture", "a “piñata” of größe 狗", "from the metadata", "broken metadata", "a wide one"];
+    assert_eq!(captions, expected);
     assert_eq!(pack.field_names().collect::<Vec<_>>(), ["similarity", "width"]);
     assert_eq!([0, 1, 2, 3].map(|sample| pack.field(sample, "similarity")), [None, Some(0.25), Some(0.5), None]);
     assert_eq!((pack.field(1, "width"), pack.field(2, "width"), pack.field(1, "url")), (Some(28.0), None, None));
     assert_eq!(pack.image(1), [90; 32 * 32 * 3], "grey becomes RGB at any side");
-    assert_eq!(pack.image(3)[..3], [9, 8, 7]);
+    assert_eq!(pack.image(4)[..3], [9, 8, 7]);
     let error = pack.field_values("clip_score").unwrap_err().to_string();
     assert_eq!(error, "no numeric field `clip_score` in the metadata, expected one of `similarity`, `width`");
     assert_eq!(pack.skipped(), &summary.skips);
@@ -227,7 +236,9 @@ fn packing_gives_the_same_bytes_with_one_and_two_threads() {
     let dir = tempfile::tempdir().unwrap();
     let shard = dir.path().join("0.tar");
     mixed_shard(&shard);
-    let sources = [webdataset(&[&shard, &shard]), DataSource::Scenes { world_seed: 5 }];
+    let copy = dir.path().join("1.tar");
+    std::fs::copy(&shard, &copy).unwrap();
+    let sources = [webdataset(&[&shard, &copy]), DataSource::Scenes { world_seed: 5 }];
     for (number, source) in sources.iter().enumerate() {
         let size = if number == 1 { Some(700) } else { None };
         let packed = [1, 2, 2].map(|threads| {
@@ -338,9 +349,9 @@ fn a_damaged_pack_is_refused_with_the_file_at_fault() {
         std::fs::write(&path, bytes).unwrap();
     }
     let header = dir.path().join("pack.json");
-    let text = std::fs::read_to_string(&header).unwrap().replace("\"format\": 1", "\"format\": 99");
+    let text = std::fs::read_to_string(&header).unwrap().replace("\"format\": 2", "\"format\": 99");
     std::fs::write(&header, text).unwrap();
-    assert!(Pack::open(dir.path()).unwrap_err().to_string().contains("pack format Some(99), this program reads 1"));
+    assert!(Pack::open(dir.path()).unwrap_err().to_string().contains("pack format Some(99), this program reads 2"));
 }
 
 #[test]
@@ -542,8 +553,9 @@ fn real(set: &str) -> Option<PathBuf> {
 fn real_training_sets_pack_whole() {
     for (set, shards, samples, side) in [("emoji", 7, 6_121, 64), ("cifar10", 10, 10_000, 32), ("fashion-mnist", 4, 4_000, 28)] {
         let Some(root) = real(set) else { continue };
-        let list = format!("{}/train/{{00000..{:05}}}.tar", root.display(), shards - 1);
-        let source = DataSource::Webdataset { shards: scaledown::data::expand_shards(&list).unwrap() };
+        let listed = matching_shards(&format!("{}/train/*.tar", root.display())).unwrap();
+        assert_eq!(listed.len(), shards);
+        let source = DataSource::Webdataset { shards: listed };
         assert_eq!(count(&source).unwrap(), Some(samples));
         let dir = tempfile::tempdir().unwrap();
         let summary = pack(&source, side, dir.path()).unwrap();

@@ -1,0 +1,67 @@
+//! What the files that an experiment names turn out to be, asked of whoever can read them.
+//!
+//! Input: sources as they are stated. Output: counts, and faults by the key that states what is at fault; the place in the
+//! experiment file is found by who asks. Must not know: formats, disks.
+
+use crate::run::{DataSource, EvalSource, EvalTask};
+
+/// Something about a source, at one of its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFault {
+    /// Key of the source.
+    pub key: String,
+    /// What was found and expected.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// What a source turns out to be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FoundFiles {
+    /// Samples that it lists, where that is known.
+    pub samples: Option<u64>,
+    /// What stands in the way of using it.
+    pub faults: Vec<FileFault>,
+    /// What a person should know.
+    pub warnings: Vec<FileFault>,
+}
+
+/// Whoever can read files.
+pub trait Files {
+    /// The shards that a path names: itself, or what a pattern matches and a folder holds, sorted.
+    ///
+    /// # Errors
+    /// A pattern that matches nothing, a folder without shards.
+    fn shards(&self, path: &str) -> Result<Vec<String>, FileFault>;
+    /// A training source, of whose files this share may be missing.
+    fn pool(&self, source: &DataSource, max_missing: f64) -> FoundFiles;
+    /// Whether a training source has a numeric field.
+    fn field(&self, source: &DataSource, field: &str) -> Option<FileFault>;
+    /// Whether a vocabulary file can be read.
+    fn vocabulary(&self, file: &str) -> Option<FileFault>;
+    /// An evaluation source, for a task.
+    fn eval_set(&self, source: &EvalSource, task: EvalTask) -> FoundFiles;
+}
+
+/// No files at hand: nothing is known of any, and nothing is wrong with it. Patterns stay as they are written.
+#[derive(Debug, Clone, Copy)]
+pub struct NoFiles;
+
+impl Files for NoFiles {
+    fn shards(&self, path: &str) -> Result<Vec<String>, FileFault> {
+        Ok(vec![path.to_owned()])
+    }
+    fn pool(&self, _: &DataSource, _: f64) -> FoundFiles {
+        FoundFiles::default()
+    }
+    fn field(&self, _: &DataSource, _: &str) -> Option<FileFault> {
+        None
+    }
+    fn vocabulary(&self, _: &str) -> Option<FileFault> {
+        None
+    }
+    fn eval_set(&self, _: &EvalSource, _: EvalTask) -> FoundFiles {
+        FoundFiles::default()
+    }
+}

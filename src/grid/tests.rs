@@ -293,7 +293,7 @@ fn another_text_names_a_setting_where_stating_it_changes_nothing() {
     assert_eq!(table("train.optimizer", "adamw"), [1], "not where a constant differs");
     assert_eq!(table("train.optimizer", "name=adafactor,beta1=0.9"), [0, 3, 4], "stated, or the default");
     assert_eq!(table("train.optimizer.beta1", "0.9"), [0, 1, 3, 4]);
-    assert_eq!(table("train.weight_decay", "1e-4"), [0, 1, 2, 3], "null on the axis is the default too");
+    assert_eq!(table("train.weight_decay", "relative=1e-4"), [0, 1, 2, 3], "null on the axis is the default too");
     assert_eq!(table("train.budget", "epochs=1"), [0, 1, 2, 3, 4]);
     assert_eq!(table("train.budget.steps", "80"), [0, 1, 2, 3, 4]);
     assert_eq!(table("train.warmup", "4"), [0, 1, 2, 3, 4], "5 % of 80 steps");

@@ -131,7 +131,7 @@ impl<'a> Loader<'a> {
     /// Checks a merged tree: its form, its axes, all its points.
     fn draft(&mut self, composed: Composed, is_scorer: bool) -> Draft {
         let Composed { tree, start, overrides } = composed;
-        self.written.note(&tree, &self.sources);
+        self.written.note(&tree, &self.sources, self.options.files);
         let before = self.diagnostics.num_errors();
         let (sweep, exclude_spans) = sweep::read(&tree, &mut self.diagnostics);
         let is_sweep_broken = self.diagnostics.num_errors() > before;

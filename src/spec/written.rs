@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use super::brace;
+use super::files::Files;
 use super::source::Sources;
 use super::tree::{Node, Scalar, Tree};
 use crate::run::{DataConfig, DataSource, EvalConfig, EvalSource, QualityBy, QualityConfig, RunConfig, TokenizerConfig};
@@ -19,18 +20,18 @@ pub struct Written {
 
 impl Written {
     /// Notes every scalar of a tree as the path that it would be.
-    pub(super) fn note(&mut self, tree: &Node, sources: &Sources) {
-        self.descend(tree, sources, false);
+    pub(super) fn note(&mut self, tree: &Node, sources: &Sources, files: &dyn Files) {
+        self.descend(tree, (sources, files), false);
     }
 
-    fn descend(&mut self, node: &Node, sources: &Sources, is_shards: bool) {
+    fn descend(&mut self, node: &Node, (sources, files): (&Sources, &dyn Files), is_shards: bool) {
         match &node.value {
-            Tree::List(items) => items.iter().for_each(|item| self.descend(item, sources, is_shards)),
+            Tree::List(items) => items.iter().for_each(|item| self.descend(item, (sources, files), is_shards)),
             Tree::Map(entries) => {
                 for entry in entries {
                     // A key may be a whole axis path, and the values of an axis stand below it.
                     let is_shards = is_shards || entry.key.rsplit('.').next() == Some("shards");
-                    self.descend(&entry.value, sources, is_shards);
+                    self.descend(&entry.value, (sources, files), is_shards);
                 }
             }
             Tree::Scalar(Scalar { text, template, .. }) => {
@@ -38,7 +39,10 @@ impl Written {
                 let located = |part: &str| sources.join(node.span.file, part);
                 if is_shards {
                     let parts: Vec<String> = brace::split_patterns(text).map(located).collect();
-                    if let Ok(paths) = brace::expand(&parts.join("::"), brace::MAX_PATHS) {
+                    // Patterns and folders that cannot be looked up are problems where the section is resolved.
+                    let look_up = |paths: Vec<String>| paths.iter().map(|path| files.shards(path)).collect::<Result<Vec<_>, _>>().ok();
+                    if let Some(paths) = brace::expand(&parts.join("::"), brace::MAX_PATHS).ok().and_then(look_up) {
+                        let paths = paths.concat();
                         self.shards.entry(paths).or_insert_with(|| written.clone());
                     }
                 } else {

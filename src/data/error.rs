@@ -187,7 +187,7 @@ fn quoted(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// The first few paths; a list of thousands helps nobody.
+/// The first few paths, and how many more there are.
 fn list(paths: &[PathBuf]) -> String {
     let shown: Vec<String> = paths.iter().take(10).map(|path| path.display().to_string()).collect();
     let more = paths.len().saturating_sub(shown.len());

@@ -38,7 +38,6 @@ pub fn checks<D: Device>() -> Vec<(&'static str, StepCheck<D>)> {
         ("a held pool", a_held_pool_gives_the_same_bytes_as_written_images),
         ("places in a pool", a_place_beyond_a_held_pool_is_refused_before_the_device_sees_it),
         ("towers side by side", towers_side_by_side_give_the_bytes_of_towers_in_turn),
-        ("known losses", super::curves::one_batch_has_the_known_losses),
     ]
 }
 

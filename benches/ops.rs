@@ -11,7 +11,9 @@ use scaledown::run::Activation;
 use scaledown::trainer::ops::attention::{self, AttentionShape};
 use scaledown::trainer::ops::contrastive::{self, Contrastive};
 use scaledown::trainer::ops::linear::{self, Linear, LinearShape};
-use scaledown::trainer::ops::{AlignedFloats, Into, Layout, Scratch, Sequential, activation, instructions, layer_norm, normalize};
+use scaledown::trainer::ops::{
+    Accumulation, AlignedFloats, Scratch, Sequential, WeightLayout, activation, instructions, layer_norm, normalize,
+};
 
 /// Numbers in [-1, 1) that depend on the length alone.
 fn numbers(len: usize) -> Vec<f32> {
@@ -33,7 +35,7 @@ fn linear(c: &mut Criterion) {
     let mut group = group(c, "linear");
     let mut s = Scratch::new();
     for (rows, inputs, outputs) in [(256, 192, 576), (256, 192, 768), (256, 768, 192), (512, 64, 192), (512, 48, 144)] {
-        let shape = LinearShape { inputs, outputs, layout: Layout::OutIn };
+        let shape = LinearShape { inputs, outputs, layout: WeightLayout::OutIn };
         let (x, w, b) = (numbers(rows * inputs), numbers(inputs * outputs), numbers(outputs));
         let (mut y, mut dx) = (numbers(rows * outputs), numbers(rows * inputs));
         let (mut dw, mut db) = (numbers(inputs * outputs), numbers(outputs));
@@ -79,7 +81,7 @@ fn rows(c: &mut Criterion) {
     group.bench_function("layer_norm forward", |b| b.iter(|| layer_norm::forward(&x, &gain, &bias, &mut y, &mut mean, &mut rstd)));
     let (mut dx, mut dgain, mut dbias) = (x.clone(), vec![0.0; width], vec![0.0; width]);
     group.bench_function("layer_norm backward", |b| {
-        b.iter(|| layer_norm::backward(&x, &y, &gain, &mean, &rstd, &mut dx, Into::Overwrite, &mut dgain, &mut dbias));
+        b.iter(|| layer_norm::backward(&x, &y, &gain, &mean, &rstd, &mut dx, Accumulation::Overwrite, &mut dgain, &mut dbias));
     });
     let x = numbers(rows * 4 * width);
     let (mut y, upstream) = (x.clone(), vec![1.0; x.len()]);

@@ -16,6 +16,8 @@
 #[cfg(target_endian = "big")]
 compile_error!("files hold little-endian numbers, which are read and written as they lie in memory");
 
+pub mod machine;
+
 pub mod run;
 
 pub mod spec;

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use super::args::{Arithmetic, Device, Global};
 use crate::error::Error;
+use crate::machine;
 use crate::run::DeviceKind;
 use crate::trainer::backend::cuda::devices::{DeviceInfo, driver};
 use crate::trainer::backend::cuda::libraries::{Library, Place};
@@ -31,23 +32,18 @@ pub(super) fn run(global: &Global, out: &mut dyn Write) -> Result<(), Error> {
 
 /// Name of the CPU, as the system gives it.
 pub(super) fn cpu_model() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let line = info.lines().find(|line| line.starts_with("model name"));
-    line.and_then(|line| line.split(':').nth(1)).map_or_else(|| "unknown CPU".into(), |name| name.trim().to_string())
+    machine::cpu_model().unwrap_or_else(|| "unknown CPU".into())
 }
 
 /// The largest resident set of this process so far.
+#[expect(clippy::cast_precision_loss, reason = "a display value")]
 pub(super) fn peak_memory_mib() -> Option<f64> {
-    kibibytes("/proc/self/status", "VmHWM").map(|kib| kib / 1024.0)
+    machine::peak_memory_bytes().map(|bytes| bytes as f64 / f64::from(1 << 20))
 }
 
+#[expect(clippy::cast_precision_loss, reason = "a display value")]
 fn total_memory_gib() -> Option<f64> {
-    kibibytes("/proc/meminfo", "MemTotal").map(|kib| kib / 1024.0 / 1024.0)
-}
-
-fn kibibytes(file: &str, field: &str) -> Option<f64> {
-    let text = std::fs::read_to_string(file).ok()?;
-    text.lines().find(|line| line.starts_with(field))?.split_whitespace().nth(1)?.parse().ok()
+    machine::memory_bytes().map(|bytes| bytes as f64 / f64::from(1 << 30))
 }
 
 /// The widest instructions that the kernels use here.
@@ -56,6 +52,7 @@ fn vector_path() -> &'static str {
         "avx512+amx" => "AVX-512 kernels, matrix products on AMX tiles",
         "avx512" => "AVX-512 kernels",
         "avx2" => "AVX2 + FMA kernels",
+        "neon" => "NEON kernels",
         _ => "portable kernels",
     }
 }

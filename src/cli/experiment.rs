@@ -89,7 +89,12 @@ pub(super) struct Expanded {
 }
 
 /// Loads and expands an experiment, and says what is doubtful in it.
-pub(super) fn expanded(global: &Global, file: &Path, set: &[String], placement: (DeviceKind, Precision)) -> Result<Expanded, Error> {
+pub(super) fn expanded(
+    global: &Global,
+    file: &Path,
+    set: &[String],
+    placement: (DeviceKind, Precision),
+) -> Result<Expanded, Error> {
     let files = DiskFiles::new(&global.store);
     let spec = load_with(file, set, placement, &files)?;
     let (digests, fingerprints) = digests(&spec, &global.store.join("fingerprints.json"))?;

@@ -13,7 +13,7 @@ use crate::run::Precision;
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cuda::CudaDevice;
 use crate::trainer::backend::cuda::devices::{self, DeviceInfo, Driver};
-use crate::trainer::check::{self, Runner, curves, gradients, speed, steps};
+use crate::trainer::check::{self, Runner, curves, gradients, speed};
 use crate::trainer::ops::launch::Real;
 
 /// One check and how it ended.
@@ -74,7 +74,7 @@ pub(super) fn run(args: &GpuCheck, out: &mut dyn Write) -> Result<u8, Error> {
         }
     }
     if is_wanted(GpuCheckPart::Steps) {
-        for (name, check) in steps::checks() {
+        for (name, check) in check::whole_steps() {
             found.checks.push(outcome(name, || check(&|real, _| open(real)), out)?);
         }
         found.checks.push(outcome("loss curve in f32", || curves::follows_the_cpu(&|real, _| open(real), curves::STEPS), out)?);

@@ -36,7 +36,7 @@ pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // clap prints help and version to stdout, mistakes to stderr; a closed pipe is nobody's mistake.
+            // clap prints help and version to stdout, mistakes to stderr; a closed pipe is no error.
             let _ = error.print();
             return if error.use_stderr() { exit::USAGE } else { exit::OK };
         }

@@ -17,8 +17,7 @@ use super::job::{
 };
 use super::{Key, PlanError, canonical};
 use crate::run::{
-    DataConfig, DataSource, EvalConfig, EvalSource, EvalTask, Framing, QualityBy, QualityConfig, RunConfig, Source,
-    TokenizerConfig,
+    DataConfig, DataSource, EvalConfig, EvalSource, EvalTask, Framing, QualityBy, QualityConfig, RunConfig, Source, TokenizerConfig,
 };
 
 /// A run to be planned.

@@ -29,7 +29,7 @@ impl Bars {
 
     pub(super) fn show(&mut self, event: &Event, label: &str, board: &Board, now: Instant) {
         if let Some(line) = notice(event, label, self.verbosity, self.has_color) {
-            // The terminal is gone: nobody is there to be told.
+            // The terminal is gone, and with it the place for an error.
             let _ = self.all.println(line);
         }
         match event {

@@ -12,8 +12,7 @@ mod source;
 mod words;
 
 pub use config::{
-    Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, EvalConfig, EvalSet, EvalSource, EvalTask,
-    Framing,
+    Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, EvalConfig, EvalSet, EvalSource, EvalTask, Framing,
     ImageEncoderConfig, Keep, LossConfig, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig,
     SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig, kept_patches, whole_patches,
 };

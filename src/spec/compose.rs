@@ -1,10 +1,11 @@
 //! One tree from several texts: the file, its bases, `${ENV}` and `--set`.
 //!
 //! Input: a path and a way to read. Output: the merged tree, every node still knowing the text that it stands in. Bases are
-//! read first, so that a file speaks over its base and `--set` over both. The rules:
+//! read first, so that the keys of a file replace those of its base, and `--set` both. The rules:
 //!
 //! - maps merge key by key, lists are replaced, `null` removes a key;
-//! - a map that holds exactly one of several keys (`budget`, `keep`, `by`) is replaced, because two at once mean nothing;
+//! - a map that holds exactly one of several keys (`budget`, `keep`, `by`) is replaced as a whole, because two of
+//!   them at once are an error;
 //! - `sweep` is taken whole; `experiment`, `question`, `source`, `expected`, `tables` and `claims` are not inherited;
 //! - a path in a file is relative to that file.
 

@@ -40,7 +40,8 @@ impl Written {
                 if is_shards {
                     let parts: Vec<String> = brace::split_patterns(text).map(located).collect();
                     // Patterns and folders that cannot be looked up are problems where the section is resolved.
-                    let look_up = |paths: Vec<String>| paths.iter().map(|path| files.shards(path)).collect::<Result<Vec<_>, _>>().ok();
+                    let look_up =
+                        |paths: Vec<String>| paths.iter().map(|path| files.shards(path)).collect::<Result<Vec<_>, _>>().ok();
                     if let Some(paths) = brace::expand(&parts.join("::"), brace::MAX_PATHS).ok().and_then(look_up) {
                         let paths = paths.concat();
                         self.shards.entry(paths).or_insert_with(|| written.clone());

@@ -1,4 +1,4 @@
-//! Sweeping: what dead programs left behind, and on request finished jobs that nobody wants any more.
+//! Sweeping: what dead programs left behind, and on request finished jobs that the given plans do not name.
 
 use std::collections::HashSet;
 use std::fs;
@@ -68,7 +68,7 @@ impl Store {
                     let _ = fs::remove_file(&path);
                 }
             } else if let Some(lease) = Self::lease_of_out(name) {
-                // Leases are made before their folder and removed after it, so one without a lease is nobody's.
+                // Leases are made before their folder and removed after it, so one without a lease has no living holder.
                 if !self.running_dir().join(lease).exists() && path.exists() {
                     remove(&path, &mut swept.bytes)?;
                     swept.leftovers += 1;

@@ -1,11 +1,13 @@
 //! Who holds a lease: host, pid, start of the process, boot and pid namespace; and whether that process is still there.
 //!
-//! A pid alone says nothing: pids are used again. The start time tells one use from the next, the boot id tells this run of
-//! the machine from the last, the namespace tells containers on one machine apart.
+//! A pid does not name a process for good: the system gives pids out again. The start time tells one use from the next, the boot
+//! id tells this run of the machine from the last, the namespace tells containers on one machine apart. Where a system tells none of these (it is
+//! neither Linux nor macOS), a pid that was used again counts as the holder, and a boot is seen by the silence of a lease alone.
 
-use std::fs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::machine::{self, Process};
 
 /// A process (and a store handle in it) that may hold leases.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -14,7 +16,7 @@ pub struct Holder {
     pub host: String,
     /// Process id.
     pub pid: u32,
-    /// Start of the process in clock ticks since boot; 0 where the system does not tell.
+    /// Start of the process as [`Process::Started`] gives it; 0 where the system does not tell.
     pub start: u64,
     /// The first digits of the boot id and the pid namespace.
     pub boot: String,
@@ -30,21 +32,22 @@ impl Holder {
     pub fn this_process() -> Self {
         let pid = std::process::id();
         let handle = HANDLES.fetch_add(1, Ordering::Relaxed);
-        let (host, boot) = machine().clone();
-        Self { host, pid, start: start_of(pid).unwrap_or(0), boot, handle }
+        let (host, boot) = this_machine().clone();
+        let start = if let Process::Started(start) = machine::process(pid) { start } else { 0 };
+        Self { host, pid, start, boot, handle }
     }
 
     /// Whether the process runs on this machine, this boot, in this pid namespace, so that asking for its pid makes sense.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        let (host, boot) = machine();
+        let (host, boot) = this_machine();
         self.host == *host && self.boot == *boot
     }
 
     /// Whether this machine is the holder's, but booted since: then it is certainly gone.
     #[must_use]
     pub fn is_before_boot(&self) -> bool {
-        let (host, own) = machine();
+        let (host, own) = this_machine();
         let (boot_id, namespace) = self.boot.split_at(self.boot.len().min(8));
         let (own_id, own_namespace) = own.split_at(own.len().min(8));
         self.host == *host && namespace == own_namespace && boot_id != own_id
@@ -53,10 +56,10 @@ impl Holder {
     /// Whether a local holder's process is still there: the same pid with the same start, and no zombie.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        match (self.start, start_of(self.pid)) {
-            (0, _) => pid_exists(self.pid),
-            (start, Some(now)) => start == now,
-            (_, None) => false,
+        match machine::process(self.pid) {
+            Process::Gone => false,
+            Process::Started(now) => self.start == 0 || self.start == now,
+            Process::There => true,
         }
     }
 
@@ -81,7 +84,7 @@ impl Holder {
 }
 
 /// Host name, and boot with namespace, of this process.
-fn machine() -> &'static (String, String) {
+fn this_machine() -> &'static (String, String) {
     static MACHINE: OnceLock<(String, String)> = OnceLock::new();
     MACHINE.get_or_init(|| (host(), boot()))
 }
@@ -98,30 +101,8 @@ fn plain(c: char) -> char {
 
 /// Eight digits of the boot id, then the number of the pid namespace.
 fn boot() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let id: String = id.chars().filter(char::is_ascii_hexdigit).take(8).collect();
-    let namespace = fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    let namespace: String = namespace.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
-    format!("{id:0>8}{namespace}")
-}
-
-/// Start of a living process, from `/proc/PID/stat`; `None` where there is no such process (or it is a zombie) or no `/proc`.
-fn start_of(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in brackets may hold anything, brackets and spaces included: the last bracket ends it.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    // `state` is the third field of the line and the start the 22nd.
-    fields.nth(18)?.parse().ok()
-}
-
-fn pid_exists(pid: u32) -> bool {
-    let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return false };
-    // A process of another user refuses the question, and is there.
-    !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH))
+    let id: String = machine::boot_id().unwrap_or_default().chars().take(8).collect();
+    format!("{id:0>8}{}", machine::pid_namespace().unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod eval;
 pub mod model;
 pub mod ops;
 pub mod optim;
+pub mod params;
 pub mod program;
 pub mod step;
 pub mod strategy;

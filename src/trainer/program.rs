@@ -4,11 +4,10 @@
 //! from. Input: a model and a strategy (`model::build` makes programs). Invariant: a call reads only slots that are inputs or
 //! outputs of earlier calls. Must not know how a backend computes.
 
-use super::blocks::{Head, PatchEmbed, TokenEmbed, TransformerBlock};
-use super::ops::linear::LinearShape;
+pub use super::params::{Init, Matrix, ParamIdx, ParamList, ParamView};
 
-/// Index of a parameter view in [`Program::params`].
-pub type ParamIdx = usize;
+use super::blocks::{Head, PatchEmbed, TokenEmbed, TransformerBlock};
+
 /// Index of a slot in [`Program::slots`].
 pub type SlotIdx = usize;
 
@@ -40,71 +39,6 @@ pub struct Logits {
     pub bias: Option<ParamIdx>,
     /// Upper bound of the scale (the multiplier).
     pub scale_max: f64,
-}
-
-/// One named parameter inside the flat buffer.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ParamView {
-    /// `open_clip`'s name of it, such as `visual.transformer.resblocks.0.attn.in_proj_weight`.
-    pub name: String,
-    /// First element in the flat buffer.
-    pub offset: usize,
-    /// Shape as exported.
-    pub shape: Vec<usize>,
-    /// Shape that optimisers see: leading dims, rows, columns (q, k and v of an attention input are three matrices).
-    pub matrix: Matrix,
-    /// How it starts.
-    pub init: Init,
-    /// Whether weight decay applies (matrices do; norms, biases, positions and the scale do not).
-    pub decay: bool,
-    /// Set where the parameter is the weight of a linear map.
-    pub linear: Option<LinearShape>,
-}
-
-impl ParamView {
-    /// Elements.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-    /// Whether it has no element; a program never holds such a view.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Range in the flat buffer.
-    #[must_use]
-    pub fn range(&self) -> std::ops::Range<usize> {
-        self.offset..self.offset + self.len()
-    }
-}
-
-/// A parameter as a stack of matrices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Matrix {
-    /// Matrices in the stack.
-    pub count: usize,
-    /// Rows of each.
-    pub rows: usize,
-    /// Columns of each.
-    pub columns: usize,
-}
-
-/// How a parameter starts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Init {
-    /// Every element this value.
-    Constant(f32),
-    /// Gaussian with mean 0.
-    Normal {
-        /// Standard deviation.
-        std: f32,
-    },
-    /// Uniform in (-bound, bound).
-    Uniform {
-        /// Half width.
-        bound: f32,
-    },
 }
 
 /// Whose activations a slot or call belongs to.
@@ -284,32 +218,13 @@ impl Program {
 /// Collects views, slots and calls while a model is described.
 #[derive(Debug, Default)]
 pub struct ProgramBuilder {
-    params: Vec<ParamView>,
+    /// Views, in flat order.
+    pub params: ParamList,
     slots: Vec<Slot>,
     calls: Vec<Call>,
 }
 
 impl ProgramBuilder {
-    /// Adds a parameter view at the end of the flat buffer.
-    pub fn param(&mut self, name: String, shape: &[usize], matrix: Matrix, init: Init, decay: bool) -> ParamIdx {
-        let offset = self.params.last().map_or(0, |view| view.range().end);
-        self.params.push(ParamView { name, offset, shape: shape.to_vec(), matrix, init, decay, linear: None });
-        self.params.len() - 1
-    }
-    /// Adds a vector (norm gain, bias, position): no decay.
-    pub fn vector(&mut self, name: String, len: usize, init: Init) -> ParamIdx {
-        self.param(name, &[len], Matrix { count: 1, rows: 1, columns: len }, init, false)
-    }
-    /// Adds the weight of a linear map of the given exported shape.
-    pub fn linear(&mut self, name: String, shape: &[usize], stack: usize, linear: LinearShape, init: Init) -> ParamIdx {
-        let (rows, columns) = match linear.layout {
-            super::ops::Layout::OutIn => (linear.outputs, linear.inputs),
-            super::ops::Layout::InOut => (linear.inputs, linear.outputs),
-        };
-        let idx = self.param(name, shape, Matrix { count: stack, rows: rows / stack, columns }, init, true);
-        self.params[idx].linear = Some(linear);
-        idx
-    }
     /// Adds a slot.
     pub fn slot(&mut self, name: String, rows: usize, channels: usize, dtype: Dtype, kind: SlotKind) -> SlotIdx {
         self.slots.push(Slot { name, rows, channels, dtype, kind });
@@ -335,6 +250,14 @@ impl ProgramBuilder {
     #[must_use]
     pub fn finish(self, logits: Logits, embed_dim: usize) -> Program {
         let (Self { params, slots, calls }, Logits { log_scale, bias, scale_max }) = (self, logits);
-        Program { params, slots, calls, log_logit_scale: log_scale, logit_bias: bias, embed_dim, logit_scale_max: scale_max }
+        Program {
+            params: params.finish(),
+            slots,
+            calls,
+            log_logit_scale: log_scale,
+            logit_bias: bias,
+            embed_dim,
+            logit_scale_max: scale_max,
+        }
     }
 }

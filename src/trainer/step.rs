@@ -217,7 +217,8 @@ impl Training<'_> {
                 self = self.unmask(done)?;
             }
             self.advance(done)?;
-            // A backend that runs ahead is looked at when something depends on it, and now and then for whoever is watching.
+            // Reading the loss waits for a backend that runs ahead: only for a point of the curve, a checkpoint, and twice a second
+            // for the progress display.
             let is_looked_at = is_curve_point || is_due || !self.step.runs_ahead() || self.looked.elapsed() >= LOOK_EVERY;
             let mut unfit = if is_looked_at { self.look(done, is_curve_point)? } else { None };
             let command = if unfit.is_some() {

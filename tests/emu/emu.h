@@ -18,7 +18,7 @@
 #include <random>
 #include <utility>
 #include <vector>
-#ifndef __x86_64__
+#if !defined(__x86_64__) && !defined(__aarch64__)
 #include <ucontext.h>
 #endif
 
@@ -43,28 +43,68 @@ enum class State { run, block, warp, done };
 
 constexpr size_t stack_bytes = 128 << 10;
 
-#ifdef __x86_64__
+#if defined(__x86_64__) || defined(__aarch64__)
 // Saves the callee-saved registers and the stack pointer, and goes on with another stack.
+#ifdef __x86_64__
 asm(R"(
 .text
-.type emu_switch, @function
 emu_switch:
     pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15
     movq %rsp, (%rdi)
     movq %rsi, %rsp
     popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp
     ret
-.size emu_switch, .-emu_switch
 )");
-extern "C" void emu_switch(void** save, void* load) __attribute__((visibility("hidden")));
+#else
+asm(R"(
+.text
+.p2align 2
+emu_switch:
+    sub sp, sp, #160
+    stp x19, x20, [sp, #0]
+    stp x21, x22, [sp, #16]
+    stp x23, x24, [sp, #32]
+    stp x25, x26, [sp, #48]
+    stp x27, x28, [sp, #64]
+    stp x29, x30, [sp, #80]
+    stp d8, d9, [sp, #96]
+    stp d10, d11, [sp, #112]
+    stp d12, d13, [sp, #128]
+    stp d14, d15, [sp, #144]
+    mov x9, sp
+    str x9, [x0]
+    mov sp, x1
+    ldp x19, x20, [sp, #0]
+    ldp x21, x22, [sp, #16]
+    ldp x23, x24, [sp, #32]
+    ldp x25, x26, [sp, #48]
+    ldp x27, x28, [sp, #64]
+    ldp x29, x30, [sp, #80]
+    ldp d8, d9, [sp, #96]
+    ldp d10, d11, [sp, #112]
+    ldp d12, d13, [sp, #128]
+    ldp d14, d15, [sp, #144]
+    add sp, sp, #160
+    ret
+)");
+#endif
+// The label as it stands: Mach-O would put an underscore before it.
+extern "C" void emu_switch(void** save, void* load) asm("emu_switch") __attribute__((visibility("hidden")));
 typedef void* Context;
 inline void change(Context& from, Context& to) { emu_switch(&from, to); }
 inline void prepare(Context& context, char* stack, void (*start)()) {
+#ifdef __x86_64__
     // At `start` the stack looks as after a call: 8 below a multiple of 16.
     void** top = (void**)(((uintptr_t)stack + stack_bytes) & ~(uintptr_t)15);
     *--top = nullptr;
     *--top = (void*)start;
     for (int i = 0; i < 6; i++) *--top = nullptr;
+#else
+    // Twenty saved registers, of which x30 says where to go on.
+    void** top = (void**)(((uintptr_t)stack + stack_bytes) & ~(uintptr_t)15) - 20;
+    std::fill(top, top + 20, nullptr);
+    top[11] = (void*)start;
+#endif
     context = top;
 }
 #else

@@ -5,7 +5,7 @@
 
 use super::super::philox::Draws;
 use super::difficulty;
-use super::layout::{Layout, Object};
+use super::layout::{Object, SceneLayout};
 use super::vocabulary::{BACKGROUNDS, COLOURS, Kind, SHAPES};
 
 /// Templates of zero-shot prompts.
@@ -27,19 +27,19 @@ const VAGUE: [&str; 8] = [
 pub(super) const FORMS: u32 = 8;
 
 /// A caption in one of the forms, drawn.
-pub(super) fn caption(layout: &Layout, kind: Kind, draws: &mut Draws) -> String {
+pub(super) fn caption(layout: &SceneLayout, kind: Kind, draws: &mut Draws) -> String {
     let which = draws.below(FORMS);
     form(which, layout, kind, difficulty::SYNONYMS, draws)
 }
 
 /// Several captions of one scene in different forms, each with the background or the neighbour, without synonyms.
-pub(super) fn several(layout: &Layout, draws: &mut Draws) -> Vec<String> {
+pub(super) fn several(layout: &SceneLayout, draws: &mut Draws) -> Vec<String> {
     let first = draws.below(3);
     (0..3).map(|i| form(3 + (first + i) % 3, layout, layout.main.kind, 0.0, draws)).collect()
 }
 
 /// A caption in form `which`; `kind` is what the main object is said to be.
-fn form(which: u32, layout: &Layout, kind: Kind, synonyms: f32, draws: &mut Draws) -> String {
+fn form(which: u32, layout: &SceneLayout, kind: Kind, synonyms: f32, draws: &mut Draws) -> String {
     let name = kind.said(synonyms, draws);
     let background = BACKGROUNDS[layout.background];
     let neighbour = layout.distractors.first().map(neighbour);
@@ -70,7 +70,7 @@ fn form(which: u32, layout: &Layout, kind: Kind, synonyms: f32, draws: &mut Draw
 }
 
 /// A caption that says little.
-pub(super) fn vague(layout: &Layout, draws: &mut Draws) -> String {
+pub(super) fn vague(layout: &SceneLayout, draws: &mut Draws) -> String {
     match draws.below(4) {
         0 => format!("something {}", BACKGROUNDS[layout.background]),
         _ => VAGUE[draws.below(VAGUE.len() as u32) as usize].to_owned(),

@@ -5,7 +5,7 @@
 
 use super::super::philox::Draws;
 use super::faults::Fault;
-use super::layout::{Layout, Style};
+use super::layout::{SceneLayout, Style};
 
 /// Cells of the noise grid along a side.
 const NOISE_CELLS: usize = 48;
@@ -15,7 +15,7 @@ const TILES: usize = 16;
 const NOISE_DRAWS: u32 = 8 << 10;
 
 /// Finishes an image in place.
-pub(super) fn finish(pixels: &mut [u8], side: usize, layout: &Layout, fault: Fault, strength: f32, paint: Draws) {
+pub(super) fn finish(pixels: &mut [u8], side: usize, layout: &SceneLayout, fault: Fault, strength: f32, paint: Draws) {
     if layout.style == Style::Photo {
         light(pixels, side, layout);
     }
@@ -33,7 +33,7 @@ pub(super) fn finish(pixels: &mut [u8], side: usize, layout: &Layout, fault: Fau
 }
 
 /// Brightness with a linear gradient across the image.
-fn light(pixels: &mut [u8], side: usize, layout: &Layout) {
+fn light(pixels: &mut [u8], side: usize, layout: &SceneLayout) {
     let (x_slope, y_slope) = layout.light;
     let scale = 1.0 / side as f32;
     for (y, row) in pixels.chunks_exact_mut(side * 3).enumerate() {

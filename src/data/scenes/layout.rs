@@ -1,7 +1,7 @@
 //! What stands where in one scene.
 //!
-//! Input: a class and draws. Output: a [`Layout`] in units of the image's side. Invariant: a pure function of the draws; no pixel
-//! is known here, so a scene is the same at every resolution.
+//! Input: a class and draws. Output: a [`SceneLayout`] in units of the image's side. Invariant: a pure function of the draws; no
+//! pixel is known here, so a scene is the same at every resolution.
 
 use super::super::philox::Draws;
 use super::difficulty as knobs;
@@ -37,7 +37,7 @@ pub(super) enum Style {
 
 /// A whole scene.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Layout {
+pub(super) struct SceneLayout {
     pub main: Object,
     pub distractors: Vec<Object>,
     pub background: usize,
@@ -51,7 +51,7 @@ pub(super) struct Layout {
     pub contrast: f32,
 }
 
-impl Layout {
+impl SceneLayout {
     /// The scene of a class as training shows it.
     pub fn training(kind: Kind, draws: &mut Draws) -> Self {
         let main = Object {

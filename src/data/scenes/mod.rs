@@ -27,7 +27,7 @@ use super::pack_writer::{PackedSample, Picture};
 use super::philox::{Draws, Philox, Stream};
 
 use faults::Fault;
-use layout::Layout;
+use layout::SceneLayout;
 use vocabulary::{Classes, Kind};
 
 /// Version of the world: part of every fingerprint. Raised whenever a scene's bytes or captions change.
@@ -125,7 +125,7 @@ pub struct Scene {
     pub quality: f64,
     fault: Fault,
     strength: f32,
-    layout: Layout,
+    layout: SceneLayout,
     paint: Draws,
 }
 
@@ -188,16 +188,16 @@ impl World {
         let draws = self.philox.at(i, variant.stream());
         let class = (i % self.classes.len() as u64) as u32;
         let kind: Kind = self.classes.kind(class as usize);
-        let layout = Layout::evaluation(kind, variant, &mut draws.clone().from_draw(LAYOUT_DRAWS));
+        let layout = SceneLayout::evaluation(kind, variant, &mut draws.clone().from_draw(LAYOUT_DRAWS));
         let captions = captions::several(&layout, &mut draws.clone().from_draw(CAPTION_DRAWS));
         let paint = draws.from_draw(PAINT_DRAWS);
         Scene { label: class, captions, quality: 1.0, fault: Fault::None, strength: 0.0, layout, paint }
     }
 
-    fn training_layout(&self, draws: &Draws) -> (u32, Layout) {
+    fn training_layout(&self, draws: &Draws) -> (u32, SceneLayout) {
         let mut draws = draws.clone().from_draw(LAYOUT_DRAWS);
         let class = self.classes.draw(&mut draws);
-        (class as u32, Layout::training(self.classes.kind(class), &mut draws))
+        (class as u32, SceneLayout::training(self.classes.kind(class), &mut draws))
     }
 }
 

@@ -6,7 +6,7 @@
 use tiny_skia::{Color, FillRule, LineJoin, Mask, Paint, Path, PathBuilder, Pixmap, Rect, Stroke, Transform};
 
 use super::super::philox::Draws;
-use super::layout::{Layout, Object, Style};
+use super::layout::{Object, SceneLayout, Style};
 use super::shapes::{fill_rule, filling, outline, placed};
 use super::vocabulary::Rgb;
 
@@ -16,7 +16,7 @@ const PAPER: Rgb = [196.0, 186.0, 168.0];
 const BAR: Rgb = [112.0, 104.0, 100.0];
 
 /// RGB pixels of a layout. **Shapes**: \[S, S, 3\].
-pub(super) fn paint(layout: &Layout, mut draws: Draws, side: usize) -> Vec<u8> {
+pub(super) fn paint(layout: &SceneLayout, mut draws: Draws, side: usize) -> Vec<u8> {
     let mut canvas = Canvas::new(side);
     match layout.style {
         Style::Photo => {

@@ -2,8 +2,8 @@
 //!
 //! Only the tokens that pooling reads are normed: one for a class token or the end of text, all for the mean.
 
-use super::super::ops::{Into, layer_norm, linear, linear::LinearShape, normalize};
-use super::super::program::ParamIdx;
+use super::super::ops::{Accumulation, layer_norm, linear, linear::LinearShape, normalize};
+use super::super::params::ParamIdx;
 use super::{Backward, Forward, GradLane, Params, Workspace};
 
 /// Which tokens become the feature.
@@ -103,7 +103,7 @@ impl Head {
             let grad_x = &mut chunk.grad_input[read.clone()];
             let gain = params.view(self.gain);
             let (mean, rstd) = (&mean[stats.clone()], &rstd[stats]);
-            layer_norm::backward(&x[read], grad_normed, gain, mean, rstd, grad_x, Into::Add, grad_gain, grad_bias);
+            layer_norm::backward(&x[read], grad_normed, gain, mean, rstd, grad_x, Accumulation::Add, grad_gain, grad_bias);
         }
     }
 }

@@ -17,7 +17,7 @@ pub use transformer::{BlockShape, TransformerBlock};
 
 use super::ops::Scratch;
 use super::ops::linear::Linear;
-use super::program::{ParamIdx, ParamView};
+use super::params::{ParamIdx, ParamView};
 
 /// The parameters of a program with the packed forms of its linear weights.
 #[derive(Clone, Copy)]
@@ -50,7 +50,7 @@ impl<'a> Params<'a> {
 pub struct GradLane<'a> {
     /// Views of the program.
     pub views: &'a [ParamView],
-    /// The lane's flat buffer; holds rubbish where nothing was written yet.
+    /// The lane's flat buffer; where this batch has not written yet, it holds what an earlier one left.
     pub flat: &'a mut [f32],
     /// Whether this is the lane's first chunk, which overwrites instead of adding.
     pub first: bool,

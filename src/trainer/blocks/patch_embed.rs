@@ -3,8 +3,8 @@
 //! The patches are cut and normalised from uint8 in one pass, forward and again in backward: cheaper than keeping them.
 
 use super::super::ops::patchify::{self, PatchShape};
-use super::super::ops::{Into, elementwise, layer_norm, linear};
-use super::super::program::ParamIdx;
+use super::super::ops::{Accumulation, elementwise, layer_norm, linear};
+use super::super::params::ParamIdx;
 use super::{Backward, Forward, GradLane, Input, Params, Workspace};
 
 /// A patch embedding and where its parameters are.
@@ -107,7 +107,7 @@ impl PatchEmbed {
             let [embedded, mean, rstd] = &mut *chunk.saved else { unreachable!("a norm has three saved slots") };
             let (grad_gain, grad_bias) = grads.pair_zeroed(gain, bias);
             let (grad_y, gain) = (&*chunk.grad_output, params.view(gain));
-            layer_norm::backward(embedded, grad_y, gain, mean, rstd, grad_tokens, Into::Overwrite, grad_gain, grad_bias);
+            layer_norm::backward(embedded, grad_y, gain, mean, rstd, grad_tokens, Accumulation::Overwrite, grad_gain, grad_bias);
         } else {
             grad_tokens.copy_from_slice(chunk.grad_output);
         }

@@ -3,7 +3,7 @@
 //! Its backward runs over the whole batch in sample order, not by lanes: the table is large and each sample touches a few rows.
 
 use super::super::ops::embedding;
-use super::super::program::{ParamIdx, ParamView};
+use super::super::params::{ParamIdx, ParamView};
 use super::{Forward, Input, Params};
 
 /// A token embedding and where its parameters are.

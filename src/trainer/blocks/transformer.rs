@@ -4,9 +4,9 @@
 //! both norms and the attention's log-sum-exp. Recomputed in backward: both norms' outputs, the activation, the attention
 //! weights.
 
-use super::super::ops::{Into, Layout, attention::AttentionShape, linear::LinearShape};
+use super::super::ops::{Accumulation, WeightLayout, attention::AttentionShape, linear::LinearShape};
 use super::super::ops::{activation, attention, elementwise, layer_norm, linear};
-use super::super::program::{Init, ParamIdx, ProgramBuilder};
+use super::super::params::{Init, ParamIdx, ParamList};
 use super::{Backward, Forward, GradLane, Params, Workspace};
 use crate::run::Activation;
 
@@ -60,28 +60,28 @@ pub struct TransformerBlock {
 
 impl TransformerBlock {
     /// Adds the block's parameters under `prefix` (`open_clip` names).
-    pub fn describe(builder: &mut ProgramBuilder, prefix: &str, shape: BlockShape) -> Self {
+    pub fn describe(params: &mut ParamList, prefix: &str, shape: BlockShape) -> Self {
         let width = shape.width;
         let (zero, one) = (Init::Constant(0.0), Init::Constant(1.0));
-        let norm = |builder: &mut ProgramBuilder, name: &str| {
-            let gain = builder.vector(format!("{prefix}.{name}.weight"), width, one);
-            (gain, builder.vector(format!("{prefix}.{name}.bias"), width, zero))
+        let norm = |params: &mut ParamList, name: &str| {
+            let gain = params.vector(format!("{prefix}.{name}.weight"), width, one);
+            (gain, params.vector(format!("{prefix}.{name}.bias"), width, zero))
         };
-        let map = |builder: &mut ProgramBuilder, names: (&str, &str), stack: usize, dims: (usize, usize), init: (Init, Init)| {
+        let map = |params: &mut ParamList, names: (&str, &str), stack: usize, dims: (usize, usize), init: (Init, Init)| {
             let (inputs, outputs) = dims;
-            let linear = LinearShape { inputs, outputs, layout: Layout::OutIn };
-            let weight = builder.linear(format!("{prefix}.{}", names.0), &[outputs, inputs], stack, linear, init.0);
-            (weight, builder.vector(format!("{prefix}.{}", names.1), outputs, init.1))
+            let linear = LinearShape { inputs, outputs, layout: WeightLayout::OutIn };
+            let weight = params.linear(format!("{prefix}.{}", names.0), &[outputs, inputs], stack, linear, init.0);
+            (weight, params.vector(format!("{prefix}.{}", names.1), outputs, init.1))
         };
         let hidden = shape.mlp_width;
         Self {
             shape,
-            norm1: norm(builder, "ln_1"),
-            qkv: map(builder, ("attn.in_proj_weight", "attn.in_proj_bias"), 3, (width, 3 * width), (shape.qkv, zero)),
-            out: map(builder, ("attn.out_proj.weight", "attn.out_proj.bias"), 1, (width, width), (shape.out, zero)),
-            norm2: norm(builder, "ln_2"),
-            fc1: map(builder, ("mlp.c_fc.weight", "mlp.c_fc.bias"), 1, (width, hidden), (shape.fc1, shape.fc1_bias)),
-            fc2: map(builder, ("mlp.c_proj.weight", "mlp.c_proj.bias"), 1, (hidden, width), (shape.fc2, shape.fc2_bias)),
+            norm1: norm(params, "ln_1"),
+            qkv: map(params, ("attn.in_proj_weight", "attn.in_proj_bias"), 3, (width, 3 * width), (shape.qkv, zero)),
+            out: map(params, ("attn.out_proj.weight", "attn.out_proj.bias"), 1, (width, width), (shape.out, zero)),
+            norm2: norm(params, "ln_2"),
+            fc1: map(params, ("mlp.c_fc.weight", "mlp.c_fc.bias"), 1, (width, hidden), (shape.fc1, shape.fc1_bias)),
+            fc2: map(params, ("mlp.c_proj.weight", "mlp.c_proj.bias"), 1, (hidden, width), (shape.fc2, shape.fc2_bias)),
         }
     }
 
@@ -164,7 +164,7 @@ impl TransformerBlock {
         linear::backward_input(&params.linear(self.fc1.0), rows, grad_wide, grad_normed, ops);
         weight_grad(params, grads, self.fc1, rows, normed, grad_wide, ops);
         let (grad_gain, grad_bias) = grads.pair_zeroed(self.norm2.0, self.norm2.1);
-        layer_norm::backward(middle, grad_normed, gain, mean2, rstd2, grad, Into::Add, grad_gain, grad_bias);
+        layer_norm::backward(middle, grad_normed, gain, mean2, rstd2, grad, Accumulation::Add, grad_gain, grad_bias);
         // Attention half: middle = x + out(attention(qkv(norm1(x)))).
         linear::backward_input(&params.linear(self.out.0), rows, grad, grad_normed, ops);
         weight_grad(params, grads, self.out, rows, attended, grad, ops);
@@ -180,7 +180,7 @@ impl TransformerBlock {
         weight_grad(params, grads, self.qkv, rows, normed, grad_qkv, ops);
         linear::backward_input(&params.linear(self.qkv.0), rows, grad_qkv, grad_normed, ops);
         let (grad_gain, grad_bias) = grads.pair_zeroed(self.norm1.0, self.norm1.1);
-        layer_norm::backward(x, grad_normed, gain, mean1, rstd1, grad, Into::Add, grad_gain, grad_bias);
+        layer_norm::backward(x, grad_normed, gain, mean1, rstd1, grad, Accumulation::Add, grad_gain, grad_bias);
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct Cut<'a> {
 
 /// What the host decides about a step.
 #[derive(Clone, Copy)]
-pub(super) struct Step {
+pub(super) struct FlatStep {
     pub loss: f32,
     pub lr: f32,
     pub keep: f32,
@@ -128,7 +128,7 @@ impl<'a> Device<'a> {
         Self { bench, method, views, len, second_len, buffers, scratch, norm_scratch, clip }
     }
 
-    fn step(&mut self, done: u64, step: &Step, grads: &[f32]) {
+    fn step(&mut self, done: u64, step: &FlatStep, grads: &[f32]) {
         let mut controls = [0.0; control::LEN];
         controls[control::LR] = step.lr;
         controls[control::KEEP] = step.keep;
@@ -197,7 +197,7 @@ pub(super) fn check_steps(method: &dyn Method, views: &[FlatView], real: Real, o
     let ranges: Vec<_> = views.iter().map(range).collect();
     // The second step is under the limit of the norm.
     for (done, (size, lr)) in (0_u64..).zip([(1.0, 0.01), (2e-3, 0.02), (3.0, 0.005)]) {
-        let step = Step { loss: 2.0, lr, keep: 1.0 - lr / 2.0, size };
+        let step = FlatStep { loss: 2.0, lr, keep: 1.0 - lr / 2.0, size };
         let grads = gradient(views, len, done, step.size);
         device.step(done, &step, &grads);
 
@@ -237,7 +237,7 @@ pub(super) fn check_steps(method: &dyn Method, views: &[FlatView], real: Real, o
 /// A loss or a gradient that is not finite stops all change for good, and the first such step is kept in the report.
 pub(super) fn check_unfit(method: &dyn Method, views: &[FlatView], real: Real) {
     let len = flat_len(views);
-    let fit = Step { loss: 2.0, lr: 0.01, keep: 0.9, size: 1.0 };
+    let fit = FlatStep { loss: 2.0, lr: 0.01, keep: 0.9, size: 1.0 };
     for is_loss in [true, false] {
         let params = spread(views, len, &random(1, len));
         let mut device = Device::new(real, 0, method, views, &params, true);
@@ -250,7 +250,7 @@ pub(super) fn check_unfit(method: &dyn Method, views: &[FlatView], real: Real) {
         if !is_loss {
             grads[views[1].offset] = f32::NEG_INFINITY;
         }
-        device.step(1, &Step { loss, ..fit }, &grads);
+        device.step(1, &FlatStep { loss, ..fit }, &grads);
         assert!(device.state().bits() == good, "an unfit step changes nothing");
         let first = device.report();
         assert_eq!(first[report::UNFIT..=report::UNFIT_STEP], [1.0, (FIRST_STEP + 1) as f32]);
@@ -258,7 +258,7 @@ pub(super) fn check_unfit(method: &dyn Method, views: &[FlatView], real: Real) {
         assert_eq!(first[report::UNFIT_NORM].is_finite(), is_loss);
 
         // Once more unfit, then fit again.
-        device.step(2, &Step { loss: f32::INFINITY, ..fit }, &gradient(views, len, 2, 1.0));
+        device.step(2, &FlatStep { loss: f32::INFINITY, ..fit }, &gradient(views, len, 2, 1.0));
         device.step(3, &fit, &gradient(views, len, 3, 1.0));
         assert!(device.state().bits() == good, "nor does any step after it");
         let bits = |report: &[f32]| report[report::UNFIT..].iter().map(|value| value.to_bits()).collect::<Vec<_>>();

@@ -1,6 +1,6 @@
 //! `kernels/layer_norm.cu` against the CPU rows.
 
-use crate::trainer::ops::Into;
+use crate::trainer::ops::Accumulation;
 use crate::trainer::ops::launch::{Real, View};
 use crate::trainer::ops::layer_norm::cuda::{Backward, Forward, Recompute, RowPick};
 use crate::trainer::ops::layer_norm::{self, cuda};
@@ -107,7 +107,7 @@ struct Asked {
     real: Real,
     grad_real: Real,
     rows_per_grad: usize,
-    mode: Into,
+    mode: Accumulation,
     with_copies: bool,
     order: u32,
     skipped: usize,
@@ -116,7 +116,7 @@ struct Asked {
 /// Gradients agree with the cpu.
 pub(super) fn gradients_agree_with_the_cpu() {
     let asked = |real, order| {
-        let mode = if order == 0 { Into::Overwrite } else { Into::Add };
+        let mode = if order == 0 { Accumulation::Overwrite } else { Accumulation::Add };
         Asked { real, grad_real: real, rows_per_grad: 1, mode, with_copies: order != 1, order, skipped: 0 }
     };
     for real in REALS {
@@ -157,7 +157,7 @@ fn check_backward(case: &Case, asked: Asked) {
     let start = [random(5, case.x.len()), random(6, width), random(7, width)];
     let mut bench = Bench::new(real, order);
     let [grad_x, grad_gain, grad_bias] = [0, 1, 2].map(|i| bench.floats(&start[i]));
-    let accumulate = mode == Into::Add;
+    let accumulate = mode == Accumulation::Add;
     let mut grads = start;
     if !accumulate {
         grads[1].fill(0.0);
@@ -224,7 +224,7 @@ pub(super) fn the_repeated_output_has_the_bits_of_forward_and_the_gradient_may_r
             mean,
             rstd,
             grad_x: grad_view,
-            mode: Into::Overwrite,
+            mode: Accumulation::Overwrite,
             grad_x_real: None,
             normed: Some(normed),
             grad_gain,
@@ -235,7 +235,7 @@ pub(super) fn the_repeated_output_has_the_bits_of_forward_and_the_gradient_may_r
         assert_eq!(bench.read_reals(normed, rows * width), bench.read_reals(y, rows * width), "width {width}");
         let (mut dx, mut dgain, mut dbias) = (vec![0.0; rows * width], vec![0.0; width], vec![0.0; width]);
         let (gain, mean, rstd) = (&case.gain, &case.mean, &case.rstd);
-        layer_norm::backward(&case.x, &grad, gain, mean, rstd, &mut dx, Into::Overwrite, &mut dgain, &mut dbias);
+        layer_norm::backward(&case.x, &grad, gain, mean, rstd, &mut dx, Accumulation::Overwrite, &mut dgain, &mut dbias);
         assert_near(&format!("{width} in place"), &bench.read_floats(grad_view, rows * width), &dx, 1e-5);
     }
 }

@@ -1,6 +1,6 @@
 //! Checks that a device computes what the CPU does: every kernel against the CPU's rows, whole steps against the CPU backend.
 //!
-//! Input: a way to open devices. Output: nothing, or a panic that says which element of what is off; the asserts are the point.
+//! Input: a way to open devices. Output: nothing, or a panic that says which element of what is off.
 //! The same checks run in tests on the emulator and by `gpu-check` on a GPU, from the binary alone. Invariant: shapes are tiny
 //! and awkward (1, primes, no multiples of a tile). Must not know which device it is.
 
@@ -22,6 +22,8 @@ pub mod speed;
 pub mod steps;
 
 pub use lab::{Runner, on_device};
+
+use super::backend::cuda::device::Device;
 
 /// A check of kernels, made on the device of [`on_device`].
 pub type KernelCheck = fn();
@@ -66,4 +68,12 @@ checks! {
         crops_have_the_bytes_of_the_augmenter,
         patch_rows_become_tokens_with_their_positions,
         token_gradients_go_to_rows_class_and_positions;
+}
+
+/// All checks of whole steps, by name.
+#[must_use]
+pub fn whole_steps<D: Device>() -> Vec<(&'static str, steps::StepCheck<D>)> {
+    let mut checks = steps::checks();
+    checks.push(("known losses", curves::one_batch_has_the_known_losses));
+    checks
 }

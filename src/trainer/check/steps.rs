@@ -39,7 +39,6 @@ pub fn checks<D: Device>() -> Vec<(&'static str, StepCheck<D>)> {
         ("places in a pool", a_place_beyond_a_held_pool_is_refused_before_the_device_sees_it),
         ("a pool of larger pictures", a_pool_of_larger_pictures_is_cropped_as_the_host_does),
         ("towers side by side", towers_side_by_side_give_the_bytes_of_towers_in_turn),
-        ("known losses", super::curves::one_batch_has_the_known_losses),
     ]
 }
 

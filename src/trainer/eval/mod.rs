@@ -14,7 +14,7 @@ use super::TrainerError;
 use super::backend::{self, Placement, Step};
 use super::model::build;
 use super::ops::linear::{self, Linear, LinearShape};
-use super::ops::{AlignedFloats, Layout, Scratch};
+use super::ops::{AlignedFloats, Scratch, WeightLayout};
 use super::program::Program;
 use crate::data::{Pack, Tokenizer};
 use crate::run::{EvalTask, ModelConfig};
@@ -146,7 +146,7 @@ pub fn measure(
 /// Calls `visit(row, similarities)` for every query row against all keys, a slab at a time.
 fn for_each_similarity_row(queries: &[f32], keys: &[f32], embed_dim: usize, mut visit: impl FnMut(usize, &[f32])) {
     let num_keys = keys.len() / embed_dim;
-    let shape = LinearShape { inputs: embed_dim, outputs: num_keys, layout: Layout::OutIn };
+    let shape = LinearShape { inputs: embed_dim, outputs: num_keys, layout: WeightLayout::OutIn };
     let mut packed = AlignedFloats::zeros(linear::packed_len(&shape));
     linear::pack(&shape, keys, &mut packed);
     let keys = Linear { shape, weight: keys, packed: &packed };

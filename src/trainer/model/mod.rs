@@ -31,12 +31,12 @@ pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program
     let scalar = Matrix { count: 1, rows: 1, columns: 1 };
     #[expect(clippy::cast_possible_truncation, reason = "a learnt parameter starts as f32")]
     let start = Init::Constant(model.logit_scale_init.ln() as f32);
-    let log_logit_scale = builder.param("logit_scale".into(), &[], scalar, start, false);
+    let log_logit_scale = builder.params.param("logit_scale".into(), &[], scalar, start, false);
     let logit_bias = match loss {
         LossConfig::Contrastive => None,
         #[expect(clippy::cast_possible_truncation, reason = "a learnt parameter starts as f32")]
         LossConfig::Sigmoid { logit_bias_init } => {
-            Some(builder.param("logit_bias".into(), &[], scalar, Init::Constant(logit_bias_init as f32), false))
+            Some(builder.params.param("logit_bias".into(), &[], scalar, Init::Constant(logit_bias_init as f32), false))
         }
     };
     let image = builder.slot("image.pixels".into(), model.image_size * model.image_size, 3, Dtype::U8, SlotKind::Input);

@@ -1,7 +1,7 @@
 //! The text transformer: token embedding, causal blocks, head at the end-of-text token.
 
 use super::super::blocks::{Head, HeadPooling, TokenEmbed, TransformerBlock};
-use super::super::ops::{Layout, linear::LinearShape};
+use super::super::ops::{WeightLayout, linear::LinearShape};
 use super::super::program::{Block, Init, Matrix, ProgramBuilder, SlotIdx, Tower};
 use super::vit::inverse_root;
 use crate::run::ModelConfig;
@@ -11,20 +11,23 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, ids: S
     let text = &model.text_encoder;
     let (width, tokens) = (text.width, text.context_length);
     let matrix = Matrix { count: 1, rows: text.vocab_size, columns: width };
-    let table = builder.param("token_embedding.weight".into(), &[text.vocab_size, width], matrix, Init::Normal { std: 0.02 }, true);
+    let table =
+        builder.params.param("token_embedding.weight".into(), &[text.vocab_size, width], matrix, Init::Normal { std: 0.02 }, true);
     let matrix = Matrix { count: 1, rows: tokens, columns: width };
-    let positions = builder.param("positional_embedding".into(), &[tokens, width], matrix, Init::Normal { std: 0.01 }, false);
+    let positions =
+        builder.params.param("positional_embedding".into(), &[tokens, width], matrix, Init::Normal { std: 0.01 }, false);
     let embed = TokenEmbed { vocab_size: text.vocab_size, tokens, width, table, positions };
     let mut x = builder.call("text.embed".into(), Tower::Text, Block::TokenEmbed(embed), ids, tokens, width);
     for layer in 0..text.layers {
-        let block = TransformerBlock::describe(builder, &format!("transformer.resblocks.{layer}"), super::text_block(model));
+        let block =
+            TransformerBlock::describe(&mut builder.params, &format!("transformer.resblocks.{layer}"), super::text_block(model));
         x = builder.call(format!("text.block{layer}"), Tower::Text, Block::Transformer(block), x, tokens, width);
     }
-    let gain = builder.vector("ln_final.weight".into(), width, Init::Constant(1.0));
-    let bias = builder.vector("ln_final.bias".into(), width, Init::Constant(0.0));
-    let shape = LinearShape { inputs: width, outputs: model.embed_dim, layout: Layout::InOut };
+    let gain = builder.params.vector("ln_final.weight".into(), width, Init::Constant(1.0));
+    let bias = builder.params.vector("ln_final.bias".into(), width, Init::Constant(0.0));
+    let shape = LinearShape { inputs: width, outputs: model.embed_dim, layout: WeightLayout::InOut };
     let init = Init::Normal { std: inverse_root(width) };
-    let project = builder.linear("text_projection".into(), &[width, model.embed_dim], 1, shape, init);
+    let project = builder.params.linear("text_projection".into(), &[width, model.embed_dim], 1, shape, init);
     let head = Head { tokens, width, embed_dim: model.embed_dim, pooling: HeadPooling::EndOfText, gain, bias, project };
     builder.call("text.head".into(), Tower::Text, Block::Head(head), x, 1, model.embed_dim);
 }

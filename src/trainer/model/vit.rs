@@ -1,7 +1,7 @@
 //! The vision transformer: patch embedding, transformer blocks, head.
 
 use super::super::blocks::{Head, HeadPooling, PatchEmbed, TransformerBlock};
-use super::super::ops::{Layout, linear::LinearShape, patchify::PatchShape};
+use super::super::ops::{WeightLayout, linear::LinearShape, patchify::PatchShape};
 use super::super::program::{Block, Init, Matrix, ProgramBuilder, SlotIdx, Tower};
 use crate::run::{ModelConfig, Pooling, VitConfig};
 
@@ -17,7 +17,7 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &
     let mut x = builder.call("image.embed".into(), Tower::Image, Block::PatchEmbed(embed), pixels, tokens, width);
     for layer in 0..vit.layers {
         let block = TransformerBlock::describe(
-            builder,
+            &mut builder.params,
             &format!("visual.transformer.resblocks.{layer}"),
             super::vision_block(model, vit, tokens),
         );
@@ -25,10 +25,10 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &
     }
     let pooling = if class_token { HeadPooling::First } else { HeadPooling::Mean };
     let std = inverse_root(width);
-    let gain = builder.vector("visual.ln_post.weight".into(), width, Init::Constant(1.0));
-    let bias = builder.vector("visual.ln_post.bias".into(), width, Init::Constant(0.0));
-    let shape = LinearShape { inputs: width, outputs: model.embed_dim, layout: Layout::InOut };
-    let project = builder.linear("visual.proj".into(), &[width, model.embed_dim], 1, shape, Init::Normal { std });
+    let gain = builder.params.vector("visual.ln_post.weight".into(), width, Init::Constant(1.0));
+    let bias = builder.params.vector("visual.ln_post.bias".into(), width, Init::Constant(0.0));
+    let shape = LinearShape { inputs: width, outputs: model.embed_dim, layout: WeightLayout::InOut };
+    let project = builder.params.linear("visual.proj".into(), &[width, model.embed_dim], 1, shape, Init::Normal { std });
     let head = Head { tokens, width, embed_dim: model.embed_dim, pooling, gain, bias, project };
     builder.call("image.head".into(), Tower::Image, Block::Head(head), x, 1, model.embed_dim);
 }
@@ -37,18 +37,18 @@ fn patch_embed(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &VitConfi
     let (width, patch) = (vit.width, vit.patch_size);
     let pixels = 3 * patch * patch;
     let std = inverse_root(width);
-    let class_token =
-        (vit.pooling == Pooling::ClassToken).then(|| builder.vector("visual.class_embedding".into(), width, Init::Normal { std }));
+    let class_token = (vit.pooling == Pooling::ClassToken)
+        .then(|| builder.params.vector("visual.class_embedding".into(), width, Init::Normal { std }));
     let rows = patches + usize::from(class_token.is_some());
     let matrix = Matrix { count: 1, rows, columns: width };
-    let positions = builder.param("visual.positional_embedding".into(), &[rows, width], matrix, Init::Normal { std }, false);
+    let positions = builder.params.param("visual.positional_embedding".into(), &[rows, width], matrix, Init::Normal { std }, false);
     // PyTorch's convolution default, kaiming_uniform(a = sqrt 5), is uniform within 1 / sqrt(fan_in).
     let init = Init::Uniform { bound: inverse_root(pixels) };
-    let shape = LinearShape { inputs: pixels, outputs: width, layout: Layout::OutIn };
-    let weight = builder.linear("visual.conv1.weight".into(), &[width, 3, patch, patch], 1, shape, init);
+    let shape = LinearShape { inputs: pixels, outputs: width, layout: WeightLayout::OutIn };
+    let weight = builder.params.linear("visual.conv1.weight".into(), &[width, 3, patch, patch], 1, shape, init);
     let norm = vit.pre_norm.then(|| {
-        let gain = builder.vector("visual.ln_pre.weight".into(), width, Init::Constant(1.0));
-        (gain, builder.vector("visual.ln_pre.bias".into(), width, Init::Constant(0.0)))
+        let gain = builder.params.vector("visual.ln_pre.weight".into(), width, Init::Constant(1.0));
+        (gain, builder.params.vector("visual.ln_pre.bias".into(), width, Init::Constant(0.0)))
     });
     #[expect(clippy::cast_possible_truncation, reason = "pixel statistics are used in f32")]
     let narrow = |values: [f64; 3]| values.map(|value| value as f32);

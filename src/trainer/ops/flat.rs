@@ -4,7 +4,7 @@
 //! the padding between views is zero and stays zero. Learning rate and the like come to a step in eight floats (`controls`), and
 //! what became of it leaves in eight more (`report`). Must not know: a program, a schedule.
 
-use super::adafactor::FactorView;
+use super::factor_view::FactorView;
 use super::launch::{Arg, View};
 
 /// Views start at multiples of this many floats.

@@ -16,6 +16,7 @@ pub mod attention;
 pub mod contrastive;
 pub mod elementwise;
 pub mod embedding;
+mod factor_view;
 pub mod flat;
 pub mod launch;
 pub mod layer_norm;
@@ -30,7 +31,8 @@ mod testing;
 
 pub use scratch::{AlignedFloats, Scratch};
 
-/// The instructions that this process computes with: `avx512+amx`, `avx512`, `avx2` or `portable`.
+/// The instructions that this process computes with: `avx512+amx`, `avx512` or `avx2` on x86, `neon` on 64-bit
+/// Arm, else `portable`.
 #[must_use]
 pub fn instructions() -> &'static str {
     simd::path().name()
@@ -38,7 +40,7 @@ pub fn instructions() -> &'static str {
 
 /// How a weight matrix lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub enum WeightLayout {
     /// `[outputs, inputs]`: y = x Wᵀ, as PyTorch's `Linear`.
     OutIn,
     /// `[inputs, outputs]`: y = x W, as CLIP's projections.
@@ -47,7 +49,7 @@ pub enum Layout {
 
 /// What happens to the previous contents of a gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Into {
+pub enum Accumulation {
     /// They are replaced.
     Overwrite,
     /// The gradient is added to them.

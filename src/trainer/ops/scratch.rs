@@ -1,4 +1,4 @@
-//! Temporary memory of one thread, which grows to the largest request and is then reused for ever; aligned memory to keep.
+//! Temporary memory of one thread, which grows to the largest request and is kept for the next ones; aligned memory to keep.
 
 /// One cache line, so that every slice handed out starts on one.
 #[derive(Clone, Copy)]

@@ -27,6 +27,8 @@ pub(super) struct Core {
     /// Saved slots by slot index; only those of kind `Saved` ever grow.
     pub saved: Vec<Vec<f32>>,
     pub batch: StepBatch,
+    /// Where an activation is copied to be read, kept for the next one.
+    pub read: Vec<f32>,
     pub pool: rayon::ThreadPool,
     pub workspaces: Workspaces,
     packed: AlignedFloats,
@@ -80,6 +82,7 @@ impl Core {
             lane_started: vec![false; settings.lanes.max(1)],
             saved: program.slots.iter().map(|_| Vec::new()).collect(),
             batch: StepBatch::default(),
+            read: Vec::new(),
             pool,
             workspaces: Workspaces::default(),
             packed: AlignedFloats::zeros(packed_len),

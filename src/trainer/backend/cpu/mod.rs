@@ -110,7 +110,7 @@ impl CpuStep {
         let parts = parts(batch.samples, chunks);
         if let [whole] = parts.as_slice() {
             let (image, text) = self.record(whole)?;
-            let ((grad_image, grad_text), out) = loss(&self.core.borrow(), tape::view(&image), tape::view(&text));
+            let ((grad_image, grad_text), out) = loss(&self.core.borrow(), &tape::values(&image), &tape::values(&text));
             self.go_back(whole, (image, text), &grad_image, &grad_text)?;
             return Ok(out);
         }
@@ -132,7 +132,7 @@ impl CpuStep {
     /// Features of a part of the loaded batch, without a tape.
     fn encode(&self, tower: Tower, part: Range<usize>) -> Result<Vec<f32>, TrainerError> {
         let rows = tape::run_tower::<NoneTape>(&self.core, tower, part)?;
-        Ok(tape::view(&rows).to_vec())
+        Ok(tape::values(&rows))
     }
 
     /// Features of a part of the loaded batch, with the tapes that lead back from them.

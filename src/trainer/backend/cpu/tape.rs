@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use dfdx::shapes::HasShape;
-use dfdx::tensor::{Cpu, Merge, NoneTape, OwnedTape, PutTape, SplitTape, Tape, Tensor, ZerosTensor};
+use dfdx::tensor::{Cpu, CpuError, Merge, NoneTape, OwnedTape, PutTape, SplitTape, Tape, Tensor, TensorFromVec, ZerosTensor};
 use dfdx::tensor_ops::Backward as _;
 use rayon::prelude::*;
 
@@ -25,25 +25,26 @@ pub(super) type Rows<T> = Tensor<(usize, usize), f32, Cpu, T>;
 /// An activation with the tape that leads back from it.
 pub(super) type Taped = Rows<OwnedTape<f32, Cpu>>;
 
-/// The elements of an activation.
-pub(super) fn view<T>(tensor: &Rows<T>) -> &[f32] {
+/// Copies the elements of an activation into a buffer, which takes its length: dfdx lends no slice of a tensor's elements.
+fn read_into<T>(tensor: &Rows<T>, values: &mut Vec<f32>) {
     let (rows, channels) = *tensor.shape();
-    if rows * channels == 0 {
-        return &[];
-    }
-    // SAFETY: every activation is made by `zeros` below, hence contiguous with rows * channels elements from [0, 0] on, and the
-    // returned slice borrows the tensor.
-    unsafe { std::slice::from_raw_parts(&raw const tensor[[0, 0]], rows * channels) }
+    values.resize(rows * channels, 0.0);
+    tensor.copy_into(values);
 }
 
-/// The elements of an activation that nobody else holds.
-fn view_mut(tensor: &mut Rows<NoneTape>) -> &mut [f32] {
-    let (rows, channels) = *tensor.shape();
-    if rows * channels == 0 {
-        return &mut [];
-    }
-    // SAFETY: as in `view`; the tensor was just made, so indexing it mutably does not copy its storage.
-    unsafe { std::slice::from_raw_parts_mut(&raw mut tensor[[0, 0]], rows * channels) }
+/// The elements of an activation.
+pub(super) fn values<T>(tensor: &Rows<T>) -> Vec<f32> {
+    let mut values = Vec::new();
+    read_into(tensor, &mut values);
+    values
+}
+
+/// `len` zeros, or the error of dfdx where there is no memory for them.
+fn zeros(len: usize) -> Result<Vec<f32>, CpuError> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).map_err(|_| CpuError::OutOfMemory)?;
+    values.resize(len, 0.0);
+    Ok(values)
 }
 
 /// Runs one encoder on a part of the loaded batch, from its inputs to normalised features [samples, E].
@@ -55,9 +56,11 @@ pub(super) fn run_tower<T: Tape<f32, Cpu>>(
     let program = core.borrow().program.clone();
     let device = Cpu::default();
     let mut x: Option<Rows<T>> = None;
+    // What `x` holds, for the next call to read.
+    let mut x_values = std::mem::take(&mut core.borrow_mut().read);
     for (idx, call) in program.calls.iter().enumerate().filter(|(_, call)| call.tower == tower) {
         let slot = &program.slots[call.output];
-        let mut y: Rows<NoneTape> = device.try_zeros_like(&(part.len() * slot.rows, slot.channels))?;
+        let mut y = zeros(part.len() * slot.len_per_sample())?;
         let (x_rows, mut tape) = match x.take() {
             None => (None, T::default()),
             Some(x) => {
@@ -65,13 +68,19 @@ pub(super) fn run_tower<T: Tape<f32, Cpu>>(
                 (Some(x), tape)
             }
         };
-        forward_call(&mut core.borrow_mut(), call, &part, x_rows.as_ref().map(view), view_mut(&mut y));
+        forward_call(&mut core.borrow_mut(), call, &part, x_rows.is_some().then_some(&x_values), &mut y);
+        x_values.clone_from(&y);
+        let y: Rows<NoneTape> = device.try_tensor_from_vec(y, (part.len() * slot.rows, slot.channels))?;
         if T::OWNS_TAPE {
             let (core, program, part, out) = (core.clone(), program.clone(), part.clone(), y.ghost());
             tape.add_backward_op(move |grads| {
                 let mut grad_y = std::mem::take::<Vec<f32>>(grads.get_or_alloc_mut(&out)?);
                 let call = &program.calls[idx];
                 let mut core = core.borrow_mut();
+                let mut values = std::mem::take(&mut core.read);
+                if let Some(x) = &x_rows {
+                    read_into(x, &mut values);
+                }
                 match (&call.block, &x_rows) {
                     (Block::TokenEmbed(embed), _) => {
                         let per_sample = embed.tokens;
@@ -80,20 +89,22 @@ pub(super) fn run_tower<T: Tape<f32, Cpu>>(
                         embed.backward(&program.params, ids, &grad_y, &mut core.gradient);
                     }
                     (Block::Transformer(_), Some(x)) => {
-                        backward_call(&mut core, call, &part, Some(view(x)), &mut grad_y, &mut []);
+                        backward_call(&mut core, call, &part, Some(&values), &mut grad_y, &mut []);
                         **grads.get_or_alloc_mut(x)? = grad_y;
                     }
                     (Block::PatchEmbed(_) | Block::Head(_), Some(x)) => {
                         let grad_x: &mut Vec<f32> = grads.get_or_alloc_mut(x)?;
-                        backward_call(&mut core, call, &part, Some(view(x)), &mut grad_y, grad_x);
+                        backward_call(&mut core, call, &part, Some(&values), &mut grad_y, grad_x);
                     }
                     (_, None) => backward_call(&mut core, call, &part, None, &mut grad_y, &mut []),
                 }
+                core.read = values;
                 Ok(())
             });
         }
         x = Some(y.put_tape(tape));
     }
+    core.borrow_mut().read = x_values;
     Ok(x.expect("a tower has at least one call"))
 }
 

@@ -86,7 +86,7 @@ struct Use {
 enum Within {
     /// By one branch, at these of its nodes.
     Branch { branch: usize, first: usize, last: usize },
-    /// By several, or before and after it: as good as at every node.
+    /// By several, or before and after it: taken as used at every node.
     Everywhere,
 }
 

@@ -200,7 +200,7 @@ struct Program(sys::nvrtcProgram);
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // SAFETY: made by `create_program` and destroyed only here; a failure has nobody to go to.
+        // SAFETY: made by `create_program` and destroyed only here; a drop returns no error.
         let _ = unsafe { result::destroy_program(self.0) };
     }
 }

@@ -8,19 +8,19 @@
 //!
 //! Invariants: device memory is freed with the device, after all work; no call here panics without CUDA. Must not know a program.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use cudarc::driver::sys::{CUgraphInstantiate_flags, CUresult, CUstreamCaptureMode};
-use cudarc::driver::{CudaContext, CudaEvent, CudaGraph, CudaStream, DriverError, result};
+use cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use cudarc::driver::{CudaContext, CudaEvent, CudaGraph, CudaStream, result};
 
 use super::cache::Cache;
 use super::device::{Address, Device};
 use super::devices::driver;
 use super::kernels::{Kernels, failed};
+use super::lane::{Lane, Memory};
 use super::libraries::Library;
-use super::products::{Products, WORKSPACE_BYTES};
-use super::replay::{Step, resolve};
+use super::products::Products;
+use super::replay::{ResolvedNode, resolve};
 use super::ring::Ring;
 use super::tune::Tuner;
 use crate::run::Precision;
@@ -42,28 +42,19 @@ pub struct CudaDevice {
     context: Arc<CudaContext>,
 }
 
-/// What a branch runs on.
-pub(super) struct Lane {
-    pub(super) stream: Arc<CudaStream>,
-    /// For products, [`WORKSPACE_BYTES`].
-    pub(super) workspace: Address,
-    /// Recorded at the end of a branch.
-    join: CudaEvent,
-}
-
 /// Sections ready to run on the device that prepared them.
-pub struct Recording {
+pub struct PreparedSections {
     /// Absent where nodes are run one by one. Dropped before the steps, which keep its kernels loaded.
     graph: Option<CudaGraph>,
     /// Sections, branches, nodes.
-    sections: Vec<Vec<Vec<Step>>>,
+    sections: Vec<Vec<Vec<ResolvedNode>>>,
 }
 
 // SAFETY: the driver and cuBLASLt may be called from any thread that has bound the context, which every method of `CudaDevice`
 // does first; a graph has one owner and is launched and destroyed through it alone, never from two threads at once.
 unsafe impl Send for CudaDevice {}
 // SAFETY: as above.
-unsafe impl Send for Recording {}
+unsafe impl Send for PreparedSections {}
 
 /// How recordings run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +93,7 @@ impl CudaDevice {
         let cache = Cache::of_user();
         let kernels = Kernels::new(&context, real, cache.clone())?;
         let ring = Ring::new(&stream).map_err(failed("making buffers for copies"))?;
-        let mut memory = Memory { stream: stream.clone(), allocations: HashMap::new() };
+        let mut memory = Memory::new(stream.clone());
         let lanes = vec![Lane::new(stream, &context, &mut memory)?];
         let tuner = Tuner::from_environment(&context, &cache).map_err(failed("reading the device's properties"))?;
         let products = Products::new(precision, tuner)?;
@@ -131,7 +122,7 @@ impl CudaDevice {
     }
 
     /// Starts the sections one after another; what is later on the device's own stream comes after all of them.
-    fn start(&self, sections: &[Vec<Vec<Step>>]) -> Result<(), TrainerError> {
+    fn start(&self, sections: &[Vec<Vec<ResolvedNode>>]) -> Result<(), TrainerError> {
         for (section_idx, branches) in sections.iter().enumerate() {
             let others = &self.lanes[1..branches.len().max(1)];
             if !others.is_empty() {
@@ -149,14 +140,14 @@ impl CudaDevice {
                 }
             }
             for lane in others {
-                lane.join.record(&lane.stream).and_then(|()| self.stream().wait(&lane.join)).map_err(failed("joining"))?;
+                lane.rejoin(self.stream()).map_err(failed("joining"))?;
             }
         }
         Ok(())
     }
 
     /// Sections as one graph. The capture is relaxed: other threads, and this one, may allocate meanwhile.
-    fn capture(&self, sections: &[Vec<Vec<Step>>]) -> Result<CudaGraph, TrainerError> {
+    fn capture(&self, sections: &[Vec<Vec<ResolvedNode>>]) -> Result<CudaGraph, TrainerError> {
         let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
         self.stream().begin_capture(mode).map_err(failed("beginning a capture"))?;
         let started = self.start(sections);
@@ -172,7 +163,7 @@ impl CudaDevice {
 }
 
 impl Device for CudaDevice {
-    type Graph = Recording;
+    type Graph = PreparedSections;
 
     fn real(&self) -> Real {
         self.kernels.real()
@@ -188,7 +179,7 @@ impl Device for CudaDevice {
     }
 
     fn free(&mut self, address: Address) {
-        // Where the device no longer answers, its memory is gone anyway.
+        // Where the device no longer answers, the driver frees its memory with the context.
         let _ = self.bind().and_then(|()| self.wait("waiting before memory is freed"));
         self.memory.free(address);
     }
@@ -208,7 +199,7 @@ impl Device for CudaDevice {
         self.stream().synchronize().map_err(failed)
     }
 
-    fn prepare(&mut self, sections: &[Section], addresses: &[Address]) -> Result<Recording, TrainerError> {
+    fn prepare(&mut self, sections: &[Section], addresses: &[Address]) -> Result<PreparedSections, TrainerError> {
         self.bind()?;
         let branches = sections.iter().map(|section| section.branches.len()).max().unwrap_or(0);
         while self.lanes.len() < branches {
@@ -228,10 +219,10 @@ impl Device for CudaDevice {
             Replay::Graph if !is_empty => Some(self.capture(&resolved)?),
             Replay::Graph | Replay::Eager | Replay::Checked => None,
         };
-        Ok(Recording { graph, sections: resolved })
+        Ok(PreparedSections { graph, sections: resolved })
     }
 
-    fn run(&mut self, recording: &Recording) -> Result<(), TrainerError> {
+    fn run(&mut self, recording: &PreparedSections) -> Result<(), TrainerError> {
         self.bind()?;
         match &recording.graph {
             Some(graph) => graph.launch().map_err(failed("starting a graph, or work before")),
@@ -249,62 +240,6 @@ impl Drop for CudaDevice {
         // Work under way uses what the fields free, also in a branch that a failure kept from joining. Binds the context, too.
         for lane in &self.lanes {
             let _ = lane.stream.synchronize();
-        }
-    }
-}
-
-impl Lane {
-    fn new(stream: Arc<CudaStream>, context: &Arc<CudaContext>, memory: &mut Memory) -> Result<Self, TrainerError> {
-        let join = context.new_event(None).map_err(failed("making an event"))?;
-        Ok(Self { stream, workspace: memory.allocate(WORKSPACE_BYTES)?, join })
-    }
-}
-
-/// Device memory, freed on drop.
-struct Memory {
-    stream: Arc<CudaStream>,
-    /// Bytes by address.
-    allocations: HashMap<u64, usize>,
-}
-
-impl Memory {
-    /// The driver aligns to this; smaller pieces would cost as much.
-    const LEAST_BYTES: usize = 256;
-
-    /// Zeroed memory; the context is bound.
-    fn allocate(&mut self, bytes: usize) -> Result<Address, TrainerError> {
-        let bytes = bytes.max(Self::LEAST_BYTES);
-        // SAFETY: the context is bound; the memory is zeroed in stream order before anything on the stream reads it.
-        let address = unsafe { result::malloc_sync(bytes) }.map_err(|error| self.refusal(bytes, error))?;
-        self.allocations.insert(address, bytes);
-        // SAFETY: just allocated with this size.
-        unsafe { result::memset_d8_async(address, 0, bytes, self.stream.cu_stream()) }.map_err(failed("zeroing memory"))?;
-        Ok(Address(address))
-    }
-
-    fn refusal(&self, bytes: usize, error: DriverError) -> TrainerError {
-        if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
-            return failed("allocating memory")(error);
-        }
-        let held = self.allocations.values().sum::<usize>() as u64;
-        let available = result::mem_get_info().ok().map(|(free, _)| free as u64);
-        TrainerError::DeviceMemory { asked: bytes as u64, held, available, planned: None }
-    }
-
-    fn free(&mut self, address: Address) {
-        if self.allocations.remove(&address.0).is_some() {
-            // SAFETY: allocated here and freed once, after the work on the stream.
-            let _ = unsafe { result::free_sync(address.0) };
-        }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        let _ = self.stream.synchronize();
-        for address in self.allocations.keys() {
-            // SAFETY: allocated here and freed once, after all work; a failure has nobody to go to.
-            let _ = unsafe { result::free_sync(*address) };
         }
     }
 }

@@ -10,12 +10,12 @@ const FLOATS: usize = 64;
 
 /// Where each parameter view lies in the padded buffers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layout {
+pub struct PaddedLayout {
     views: Vec<(usize, usize)>,
     len: usize,
 }
 
-impl Layout {
+impl PaddedLayout {
     /// The layout of a program's parameters, in their order.
     #[must_use]
     pub fn new(program: &Program) -> Self {
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn views_are_aligned_and_come_back() {
-        let layout = Layout::of_lengths([1, 64, 65, 3]);
+        let layout = PaddedLayout::of_lengths([1, 64, 65, 3]);
         assert_eq!((0..4).map(|view| layout.offset(view)).collect::<Vec<_>>(), [0, 64, 128, 256]);
         assert_eq!((layout.len(), layout.dense_len()), (320, 133));
         let dense: Vec<f32> = (0_u8..133).map(f32::from).collect();

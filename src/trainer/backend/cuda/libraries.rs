@@ -50,6 +50,9 @@ impl Library {
     /// How to get it.
     #[must_use]
     pub fn hint(self) -> &'static str {
+        if cfg!(target_os = "macos") {
+            return "there is no CUDA for macOS: use `--device cpu`";
+        }
         match self {
             Self::Driver => {
                 "install the driver of your GPU (https://www.nvidia.com/drivers), 580 or newer for CUDA 13; or use `--device cpu`"
@@ -198,17 +201,25 @@ fn open_file(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// What toolkits call machines of this kind: servers, then small boards.
+const TARGETS: &[&str] = if cfg!(target_arch = "aarch64") { &["sbsa-linux", "aarch64-linux"] } else { &["x86_64-linux"] };
+/// Where Debian and its kin put the libraries of machines of this kind.
+const SYSTEM: &str = if cfg!(target_arch = "aarch64") { "usr/lib/aarch64-linux-gnu" } else { "usr/lib/x86_64-linux-gnu" };
+
 /// Folders that toolkits, drivers and wheels put libraries into, in the order to look.
 fn folders(env: &dyn Fn(&str) -> Option<OsString>, root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let toolkit = |home: &Path| [home.join("lib64"), home.join("targets/x86_64-linux/lib"), home.join("lib")];
+    let toolkit = |home: &Path| {
+        let targets = TARGETS.iter().map(|target| home.join("targets").join(target).join("lib"));
+        [home.join("lib64")].into_iter().chain(targets).chain([home.join("lib")]).collect::<Vec<_>>()
+    };
     for name in ["CUDA_HOME", "CUDA_PATH"] {
         found.extend(env(name).filter(|value| !value.is_empty()).into_iter().flat_map(|home| toolkit(Path::new(&home))));
     }
     let local = root.join("usr/local");
     found.extend(entries(&local, "cuda").iter().rev().flat_map(|home| toolkit(home)));
     // Drivers of WSL and of containers.
-    found.extend(["usr/lib/wsl/lib", "usr/local/nvidia/lib64", "usr/lib/x86_64-linux-gnu"].map(|folder| root.join(folder)));
+    found.extend(["usr/lib/wsl/lib", "usr/local/nvidia/lib64", SYSTEM].map(|folder| root.join(folder)));
     for packages in python_packages(env, root) {
         found.extend(["nvidia/cu13/lib", "nvidia/cuda_nvrtc/lib", "nvidia/cublas/lib"].map(|folder| packages.join(folder)));
     }
@@ -266,7 +277,7 @@ mod tests {
         let make = |folder: &str| std::fs::create_dir_all(root.path().join(folder)).map(|()| root.path().join(folder));
         let system = make("usr/local/lib/python3.12/dist-packages/nvidia/cublas/lib")?;
         let active = make("venv/lib/python3.11/site-packages/nvidia/cu13/lib")?;
-        let (old, new) = (make("usr/local/cuda-12.4/lib64")?, make("usr/local/cuda-13.0/targets/x86_64-linux/lib")?);
+        let (old, new) = (make("usr/local/cuda-12.4/lib64")?, make(&format!("usr/local/cuda-13.0/targets/{}/lib", TARGETS[0]))?);
         let home = make("opt/cuda/lib64")?;
         let env = |name: &str| match name {
             "CUDA_HOME" => Some(root.path().join("opt/cuda").into_os_string()),

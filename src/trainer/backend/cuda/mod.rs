@@ -15,6 +15,7 @@ pub mod device;
 pub mod devices;
 pub mod driver;
 mod kernels;
+mod lane;
 pub mod layout;
 pub mod libraries;
 mod optimizer;

@@ -3,7 +3,7 @@
 //! Input: a program, the layout of its parameters, a training config. Output: the device's work list, and before each step the
 //! controls that its kernels read. Must not know a device or a recording.
 
-use super::layout::Layout;
+use super::layout::PaddedLayout;
 use super::record::Update;
 use crate::run::{OptimizerConfig, TrainConfig};
 use crate::trainer::ops::adafactor::FactorView;
@@ -12,15 +12,15 @@ use crate::trainer::ops::{adafactor, adamw};
 use crate::trainer::program::Program;
 
 /// What the optimiser of a session needs from the host.
-pub(super) struct Optimizer {
+pub(super) struct CudaOptimizer {
     pub(super) train: TrainConfig,
     pub(super) views: Vec<FlatView>,
     /// Where each view's second moment lies.
-    pub(super) second: Layout,
+    pub(super) second: PaddedLayout,
 }
 
-impl Optimizer {
-    pub(super) fn new(program: &Program, layout: &Layout, train: &TrainConfig) -> Self {
+impl CudaOptimizer {
+    pub(super) fn new(program: &Program, layout: &PaddedLayout, train: &TrainConfig) -> Self {
         let view = |(idx, view): (usize, &crate::trainer::program::ParamView)| FlatView {
             offset: layout.offset(idx),
             matrix: FactorView { leading: view.matrix.count, rows: view.matrix.rows, cols: view.matrix.columns },
@@ -29,7 +29,7 @@ impl Optimizer {
         let views: Vec<FlatView> = program.params.iter().enumerate().map(view).collect();
         let second = match train.optimizer {
             OptimizerConfig::Adamw { .. } => layout.clone(),
-            OptimizerConfig::Adafactor { .. } => Layout::of_lengths(views.iter().map(|view| view.matrix.second_len())),
+            OptimizerConfig::Adafactor { .. } => PaddedLayout::of_lengths(views.iter().map(|view| view.matrix.second_len())),
         };
         Self { train: train.clone(), views, second }
     }

@@ -1,8 +1,8 @@
 //! Matrix products through cuBLASLt.
 //!
-//! Input: [`Product`]s and addresses. Output: work on the stream of a [`Lane`]. A row-major matrix is a column-major one transposed, so
-//! out = a b is asked for as outᵀ = bᵀ aᵀ: our b is the library's A, our a its B, and a bias over our columns is its bias over
-//! rows. Descriptors and the algorithm are made once a distinct shape.
+//! Input: [`Product`]s and addresses. Output: work on the stream of a [`Lane`]. A row-major matrix is a column-major one
+//! transposed, so out = a b is asked for as outᵀ = bᵀ aᵀ: our b is the library's A, our a its B, and a bias over our columns is its
+//! bias over rows. Descriptors and the algorithm are made once a distinct shape.
 //!
 //! Invariants: f32 products are never rounded to TF32 unless the precision says so; sums are f32; the same shape uses the same
 //! algorithm, and partial sums of a split inner dimension are added in a step of their own in f32 (never in place, where blocks
@@ -16,16 +16,13 @@ use cudarc::cublaslt::sys::{self, cublasComputeType_t as Compute, cublasLtMatmul
 use cudarc::cublaslt::sys::{cublasLtMatmulPreferenceAttributes_t as Preference, cudaDataType as DataType};
 
 use super::device::Address;
-use super::driver::Lane;
+use super::lane::{Lane, WORKSPACE_BYTES};
 use super::libraries::Library;
 use super::shape::{Operands, Shape};
 use super::tune::Tuner;
 use crate::run::Precision;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::launch::{Product, Real};
-
-/// Memory that algorithms may use between their steps, for each product that runs at a time: NVIDIA's advice for Hopper.
-pub(super) const WORKSPACE_BYTES: usize = 32 << 20;
 
 /// Algorithms that the heuristic is asked for; the first is used unless they are timed.
 const CANDIDATES: usize = 8;
@@ -43,9 +40,9 @@ pub(super) struct Products {
 struct Plan {
     shape: Shape,
     desc: Desc,
-    a: Layout,
-    b: Layout,
-    out: Layout,
+    a: MatrixLayout,
+    b: MatrixLayout,
+    out: MatrixLayout,
     /// Best guess first; at least one.
     candidates: Vec<sys::cublasLtMatmulAlgo_t>,
     is_rehearsed: bool,
@@ -195,9 +192,9 @@ impl Plan {
             // The heuristic reads the pointer's alignment.
             desc.set(DescAttribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias.0)?;
         }
-        let a = Layout::new(shape.factors, a_rows, a_columns)?;
-        let b = Layout::new(shape.factors, b_rows, b_columns)?;
-        let out = Layout::new(shape.out, shape.n, shape.m)?;
+        let a = MatrixLayout::new(shape.factors, a_rows, a_columns)?;
+        let b = MatrixLayout::new(shape.factors, b_rows, b_columns)?;
+        let out = MatrixLayout::new(shape.out, shape.n, shape.m)?;
         let mut plan = Self { shape, desc, a, b, out, candidates: Vec::new(), is_rehearsed: false };
         plan.candidates = plan.ask(handle)?;
         Ok(plan)
@@ -261,7 +258,7 @@ fn failed(operation: &str) -> impl Fn(CublasError) -> TrainerError + use<> {
 
 struct Handle(sys::cublasLtHandle_t);
 struct Desc(sys::cublasLtMatmulDesc_t);
-struct Layout(sys::cublasLtMatrixLayout_t);
+struct MatrixLayout(sys::cublasLtMatrixLayout_t);
 struct Preferences(sys::cublasLtMatmulPreference_t);
 
 impl Desc {
@@ -278,7 +275,7 @@ impl Preferences {
     }
 }
 
-impl Layout {
+impl MatrixLayout {
     /// A dense column-major matrix.
     fn new(real: Real, rows: usize, columns: usize) -> Result<Self, CublasError> {
         let element = match real {
@@ -294,10 +291,10 @@ macro_rules! destroyed {
     ($($type:ident by $destroy:ident),*) => {$(
         impl Drop for $type {
             fn drop(&mut self) {
-                // SAFETY: made by the library and destroyed only here; a failure has nobody to go to.
+                // SAFETY: made by the library and destroyed only here; a drop returns no error.
                 let _ = unsafe { result::$destroy(self.0) };
             }
         }
     )*};
 }
-destroyed!(Handle by destroy_handle, Desc by destroy_matmul_desc, Layout by destroy_matrix_layout, Preferences by destroy_matmul_pref);
+destroyed!(Handle by destroy_handle, Desc by destroy_matmul_desc, MatrixLayout by destroy_matrix_layout, Preferences by destroy_matmul_pref);

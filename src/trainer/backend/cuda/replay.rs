@@ -1,22 +1,22 @@
 //! Nodes made concrete: functions, addresses and plans in place of names, views and shapes.
 //!
-//! Input: nodes and addresses. Output: [`Step`]s that only need a stream. Invariants: a step reads nothing of the host but what it
-//! holds, so it can be captured; steps allocate nothing. Must not know how steps are run: one by one or as a graph.
+//! Input: nodes and addresses. Output: [`ResolvedNode`]s that only need a stream. Invariants: a node reads nothing of the host but
+//! what it holds, so it can be captured; nodes allocate nothing. Must not know how they are run: one by one or as a graph.
 
 use std::ffi::c_void;
 
 use cudarc::driver::{CudaFunction, DriverError, result, sys};
 
 use super::device::Address;
-use super::driver::Lane;
 use super::kernels::{Kernels, failed};
+use super::lane::Lane;
 use super::products::Products;
 use super::shape::Operands;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::launch::{Arg, Node, Product, View};
 
 /// A node made concrete.
-pub(super) enum Step {
+pub(super) enum ResolvedNode {
     /// A kernel; arguments in 8 bytes each, of which a kernel reads as many as its type has.
     Launch { name: &'static str, function: CudaFunction, grid: [u32; 3], threads: u32, shared_bytes: u32, args: Vec<u64> },
     /// A product by its plan.
@@ -33,11 +33,11 @@ pub(super) fn resolve(
     addresses: &[Address],
     kernels: &mut Kernels,
     products: &mut Products,
-) -> Result<Vec<Step>, TrainerError> {
+) -> Result<Vec<ResolvedNode>, TrainerError> {
     let mut steps = Vec::with_capacity(nodes.len());
     for node in nodes {
         match node {
-            Node::Launch(launch) => steps.push(Step::Launch {
+            Node::Launch(launch) => steps.push(ResolvedNode::Launch {
                 name: launch.kernel,
                 function: kernels.function(launch)?,
                 grid: launch.grid,
@@ -48,20 +48,20 @@ pub(super) fn resolve(
             Node::Product(product) if product.m == 0 || product.n == 0 => {}
             Node::Product(product) => {
                 let operands = operands(addresses, product);
-                steps.push(Step::Product { plan: products.plan(product, &operands)?, operands });
+                steps.push(ResolvedNode::Product { plan: products.plan(product, &operands)?, operands });
             }
             // An empty fill or copy is an error of the driver inside a capture.
             Node::Zero { bytes: 0, .. } | Node::Copy { bytes: 0, .. } => {}
-            Node::Zero { view, bytes } => steps.push(Step::Zero { address: address(addresses, *view), bytes: *bytes }),
+            Node::Zero { view, bytes } => steps.push(ResolvedNode::Zero { address: address(addresses, *view), bytes: *bytes }),
             Node::Copy { from, to, bytes } => {
-                steps.push(Step::Copy { from: address(addresses, *from), to: address(addresses, *to), bytes: *bytes });
+                steps.push(ResolvedNode::Copy { from: address(addresses, *from), to: address(addresses, *to), bytes: *bytes });
             }
         }
     }
     Ok(steps)
 }
 
-impl Step {
+impl ResolvedNode {
     /// Starts the step on the stream of a lane, whose context is bound; also inside a capture.
     pub(super) fn start(&self, lane: &Lane, products: &Products) -> Result<(), TrainerError> {
         match self {

@@ -61,7 +61,7 @@ impl Drop for Ring {
         // Freeing memory that a copy reads would tear it.
         let _ = self.stream.synchronize();
         for slot in &self.slots {
-            // SAFETY: allocated by `new`, freed once; a failure has nobody to go to.
+            // SAFETY: allocated by `new`, freed once; a drop returns no error.
             let _ = unsafe { result::free_host(slot.host.cast()) };
         }
     }

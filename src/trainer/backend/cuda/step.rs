@@ -1,16 +1,17 @@
 //! A program prepared for a device: parameters and optimiser state there, recordings made on first use and replayed.
 //!
 //! Generic over [`Device`], so that the whole of it runs in tests without a GPU. A step is: the host writes the batch and eight
-//! numbers, the device replays one recording. Nothing is read back but on [`Step::found`]; a step whose loss or gradient norm is
-//! not finite, and every step after it, changes nothing on the device, so the host may look late.
+//! numbers, the device replays one recording. Nothing is read back but on [`Step::found`]. A step whose loss or gradient norm is
+//! not finite changes no parameter, nor does any step after it, and the device keeps the number of the first such step: asked any
+//! number of steps later, `found` names it, and the parameters are those before it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::buffers::{Arena, Buffers, Life};
 use super::device::{Address, Device};
-use super::layout::Layout;
-use super::optimizer::Optimizer;
+use super::layout::PaddedLayout;
+use super::optimizer::CudaOptimizer;
 use super::record::{self, Batch, Encode, Images, Masking, Pool, Recording, Session, StepShape, Training};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
@@ -28,12 +29,12 @@ const CONTROL_BYTES: usize = 4 * control::LEN + 8;
 pub struct CudaStep<D: Device> {
     device: D,
     program: Arc<Program>,
-    layout: Layout,
+    layout: PaddedLayout,
     real: Real,
     session: Session,
     /// Address of every session buffer.
     kept: Vec<Address>,
-    optimizer: Option<Optimizer>,
+    optimizer: Option<CudaOptimizer>,
     mask_key: Option<[u32; 2]>,
     towers: Towers,
     pool: Option<Pool>,
@@ -81,7 +82,7 @@ struct Prepared<G> {
 }
 
 /// The kept buffers of a program in a compute type.
-fn session(layout: &Layout, real: Real, optimizer: Option<&Optimizer>) -> Session {
+fn session(layout: &PaddedLayout, real: Real, optimizer: Option<&CudaOptimizer>) -> Session {
     let mut buffers = Buffers::default();
     let mut add = |name: &str, bytes: usize| buffers.add(name, bytes, Life::Kept);
     let flat = 4 * layout.len();
@@ -105,8 +106,8 @@ fn session(layout: &Layout, real: Real, optimizer: Option<&Optimizer>) -> Sessio
 /// Bytes of device memory that a training step of a program plans for: kept buffers and the arena of its recording.
 #[must_use]
 pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> u64 {
-    let layout = Layout::new(program);
-    let optimizer = Optimizer::new(program, &layout, train);
+    let layout = PaddedLayout::new(program);
+    let optimizer = CudaOptimizer::new(program, &layout, train);
     let session = session(&layout, real, Some(&optimizer));
     let count = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
     let shape = StepShape {
@@ -157,9 +158,9 @@ impl<D: Device> CudaStep<D> {
         train: Option<&TrainConfig>,
         mask_key: Option<[u32; 2]>,
     ) -> Result<Self, TrainerError> {
-        let layout = Layout::new(&program);
+        let layout = PaddedLayout::new(&program);
         let real = device.real();
-        let optimizer = train.map(|train| Optimizer::new(&program, &layout, train));
+        let optimizer = train.map(|train| CudaOptimizer::new(&program, &layout, train));
         let session = session(&layout, real, optimizer.as_ref());
         let kept = (session.buffers.all().iter()).map(|buffer| device.allocate(buffer.bytes)).collect::<Result<Vec<_>, _>>()?;
         let mut step = Self {
@@ -251,15 +252,8 @@ impl<D: Device> CudaStep<D> {
             return Ok(());
         }
         let optimizer = self.optimizer.as_ref().ok_or(TrainerError::NoOptimizer)?;
-        let (recording, batch) = record::training_step(
-            &self.program,
-            &self.layout,
-            &self.session,
-            self.real,
-            &shape,
-            self.pool,
-            &optimizer.update(),
-        );
+        let (recording, batch) =
+            record::training_step(&self.program, &self.layout, &self.session, self.real, &shape, self.pool, &optimizer.update());
         let plans = parts(shape.samples, shape.chunks).iter().map(|_| TokenPlan::default()).collect();
         let train = optimizer.train.clone();
         let prepared = self.prepare(&recording, batch, plans);
@@ -318,7 +312,7 @@ impl<D: Device> CudaStep<D> {
         read_floats(&mut self.device, from, samples * self.program.embed_dim)
     }
 
-    fn read_padded(&mut self, view: View, layout: &Layout) -> Result<Vec<f32>, TrainerError> {
+    fn read_padded(&mut self, view: View, layout: &PaddedLayout) -> Result<Vec<f32>, TrainerError> {
         let address = self.address(view);
         let padded = read_floats(&mut self.device, address, layout.len())?;
         Ok(layout.strip(&padded))
@@ -522,8 +516,8 @@ mod tests {
     /// How often each kernel runs, and how many nodes at least run one after another.
     fn nodes(real: Real, side_by_side: bool) -> (BTreeMap<&'static str, usize>, usize) {
         let (program, config) = (build(&model(Pooling::Mean), 0.0), train(ADAMW, 0.0));
-        let layout = Layout::new(&program);
-        let optimizer = Optimizer::new(&program, &layout, &config);
+        let layout = PaddedLayout::new(&program);
+        let optimizer = CudaOptimizer::new(&program, &layout, &config);
         let session = session(&layout, real, Some(&optimizer));
         let shape = StepShape {
             samples: 8,

@@ -2,7 +2,7 @@
 //!
 //! Input: candidates and a way to run one. Output: the one to use. Off by default: times differ from run to run, and another
 //! algorithm means other bytes. Invariant: a choice is kept on disk with the kernels, by device, library and shape, and the first
-//! one kept is the one that everybody uses from then on. Must not know matrices.
+//! one kept is used by every process from then on. Must not know matrices.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -6,10 +6,22 @@ use std::ops::Range;
 use super::super::Scratch;
 use super::super::product::pack::transpose;
 use super::super::product::tile::{Seed, Tile};
-use super::super::simd::{for_vectors, math};
+use super::super::simd::{dispatch, for_vectors, math};
 use super::AttentionShape;
-use super::cpu::Saved;
 use super::plan::{Plan, Rows, as_b, product};
+
+/// What backward reads.
+#[derive(Clone, Copy)]
+pub(super) struct Saved<'a> {
+    pub qkv: &'a [f32],
+    pub out: &'a [f32],
+    pub grad_out: &'a [f32],
+    pub lse: &'a [f32],
+}
+
+dispatch! {
+    pub(super) fn backward(a: &AttentionShape, saved: Saved, grad_qkv: &mut [f32], scratch: &mut Scratch) = backward_on;
+}
 
 /// Temporary matrices of one head.
 struct Room<'a> {
@@ -59,7 +71,7 @@ struct Head<'a> {
 }
 
 #[inline(always)]
-pub(super) fn backward_on<S: Tile>(s: S, a: &AttentionShape, saved: Saved, grad_qkv: &mut [f32], scratch: &mut Scratch) {
+fn backward_on<S: Tile>(s: S, a: &AttentionShape, saved: Saved, grad_qkv: &mut [f32], scratch: &mut Scratch) {
     let p = Plan::new::<S>(a);
     let mut room = Room::new(&p, scratch);
     let several = p.tokens > p.block;

@@ -1,7 +1,7 @@
 //! Attention head by head, in blocks of queries whose scores stay in L1 or L2.
 //!
 //! Forward computes the scores transposed, `[keys][queries]`: then maxima and sums of the softmax run down the rows without
-//! a horizontal step, and the probabilities are already what the micro-kernel reads as A of `p v`. Backward computes them as
+//! a horizontal step, and the probabilities are already what the micro-kernel reads as A of `p v`. `backward` computes them as
 //! `[queries][keys]`, which serves `pᵀ do` and `dsᵀ q`; only `ds k` needs a transpose.
 //!
 //! Scores are kept times log2(e) / sqrt(D), so that the exponential is a power of 2. Under a causal mask tiles above the
@@ -16,27 +16,13 @@ use super::super::product::pack::transpose;
 use super::super::product::tile::{Seed, Tile};
 use super::super::simd::{dispatch, for_vectors, math};
 use super::AttentionShape;
-use super::backward::backward_on;
 use super::plan::{Plan, Rows, as_b, product};
 
 /// A score that no maximum takes.
 const HIDDEN: f32 = -1e30;
 
-/// What backward reads.
-#[derive(Clone, Copy)]
-pub(super) struct Saved<'a> {
-    pub qkv: &'a [f32],
-    pub out: &'a [f32],
-    pub grad_out: &'a [f32],
-    pub lse: &'a [f32],
-}
-
 dispatch! {
     pub(super) fn forward(a: &AttentionShape, qkv: &[f32], out: &mut [f32], lse: &mut [f32], scratch: &mut Scratch) = forward_on;
-}
-
-dispatch! {
-    pub(super) fn backward(a: &AttentionShape, saved: Saved, grad_qkv: &mut [f32], scratch: &mut Scratch) = backward_on;
 }
 
 #[inline(always)]

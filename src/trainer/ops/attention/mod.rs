@@ -56,8 +56,8 @@ pub fn backward(
 ) {
     a.check(qkv, out, lse);
     a.check(grad_qkv, grad_out, lse);
-    let saved = cpu::Saved { qkv, out, grad_out, lse };
-    cpu::backward(a, saved, grad_qkv, s);
+    let saved = backward::Saved { qkv, out, grad_out, lse };
+    backward::backward(a, saved, grad_qkv, s);
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Layer norm on vectors, a row at a time: statistics in two passes over a row that is in L1.
 
 use super::super::simd::{Simd, dispatch, for_vectors};
-use super::{EPS, Into};
+use super::{Accumulation, EPS};
 
 /// Gain and bias.
 #[derive(Clone, Copy)]
@@ -42,7 +42,7 @@ dispatch! {
         saved: Saved,
         grad_y: &[f32],
         grad_x: &mut [f32],
-        mode: Into,
+        mode: Accumulation,
         grad_gain: &mut [f32],
         grad_bias: &mut [f32],
     ) = backward_on;
@@ -114,7 +114,7 @@ fn backward_on<S: Simd>(
     saved: Saved,
     grad_y: &[f32],
     grad_x: &mut [f32],
-    mode: Into,
+    mode: Accumulation,
     grad_gain: &mut [f32],
     grad_bias: &mut [f32],
 ) {
@@ -139,8 +139,8 @@ fn backward_on<S: Simd>(
             let h = s.mul(s.sub(at.load(x), mean), rstd);
             let centred = s.neg_mul_add(h, sum_h, s.sub(s.mul(at.load(dy), at.load(gain)), sum));
             at.store(dx, match mode {
-                Into::Overwrite => s.mul(rstd, centred),
-                Into::Add => s.mul_add(rstd, centred, at.load(dx)),
+                Accumulation::Overwrite => s.mul(rstd, centred),
+                Accumulation::Add => s.mul_add(rstd, centred, at.load(dx)),
             });
         });
     }

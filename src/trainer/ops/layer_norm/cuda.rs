@@ -1,7 +1,7 @@
 //! Launches of `kernels/layer_norm.cu`.
 
 use super::super::launch::{Arg, Launch, Module, Node, PartSums, Real, View, blocks, pack};
-use super::{EPS, Into};
+use super::{Accumulation, EPS};
 
 /// The kernels.
 pub const MODULE: Module = Module::new("layer_norm", include_str!("../../../../kernels/layer_norm.cu"));
@@ -138,7 +138,7 @@ pub struct Backward {
     /// f32, rows as in x. May be `grad_y` where that is f32, no row is picked and `rows_per_grad` is 1.
     pub grad_x: View,
     /// Whether `grad_x` is added to or overwritten.
-    pub mode: Into,
+    pub mode: Accumulation,
     /// real, rows as in x: a copy of the rows of `grad_x` after the update.
     pub grad_x_real: Option<View>,
     /// real `[rows, C]`: y again, for the weight gradient that follows.
@@ -182,12 +182,12 @@ pub fn backward(at: &Backward, scratch: View) -> [Node; 2] {
     views.extend([grad_x_real, normed].into_iter().flatten().map(|view| (view, 4)));
     // Rows that are not picked keep what they held.
     let write = if pick.is_some() { Arg::InOut } else { Arg::Out };
-    let write_x = if mode == Into::Add { Arg::InOut } else { write };
+    let write_x = if mode == Accumulation::Add { Arg::InOut } else { write };
     let mut args = vec![Arg::In(at.x)];
     args.extend(pick_args(pick));
     args.extend([Arg::In(grad_y), is_real(grad_y_real), Arg::count(at.rows_per_grad), Arg::In(at.gain)]);
     args.extend([normed.map_or(Arg::Null, |_| Arg::In(at.bias)), Arg::In(at.mean), Arg::In(at.rstd)]);
-    args.extend([write_x(grad_x), Arg::U32((mode == Into::Add).into()), grad_x_real.map_or(Arg::Null, write)]);
+    args.extend([write_x(grad_x), Arg::U32((mode == Accumulation::Add).into()), grad_x_real.map_or(Arg::Null, write)]);
     args.extend([Arg::maybe_out(normed), Arg::Out(scratch)]);
     args.extend([rows, width, pack(width, &views)].map(Arg::count));
     let rows = launch(kernel, num_blocks as u32, args);

@@ -6,7 +6,7 @@
 mod cpu;
 pub mod cuda;
 
-use super::Into;
+use super::Accumulation;
 use cpu::{Affine, Saved, Statistics};
 
 /// Added to the variance.
@@ -45,7 +45,7 @@ pub fn backward(
     mean: &[f32],
     rstd: &[f32],
     grad_x: &mut [f32],
-    mode: Into,
+    mode: Accumulation,
     grad_gain: &mut [f32],
     grad_bias: &mut [f32],
 ) {
@@ -122,7 +122,7 @@ mod tests {
                 assert!(y == again, "{}", what("recomputed y differs"));
 
                 let (mut found_dx, mut found_gain, mut found_bias) = (vec![f32::NAN; x.len()], vec![0.0; width], vec![0.0; width]);
-                for (mode, times) in [(Into::Overwrite, 1.0), (Into::Add, 2.0)] {
+                for (mode, times) in [(Accumulation::Overwrite, 1.0), (Accumulation::Add, 2.0)] {
                     backward(&x, &dy, &gain, &mean, &rstd, &mut found_dx, mode, &mut found_gain, &mut found_bias);
                     let scaled = |v: &[f64]| v.iter().map(|v| v * times).collect::<Vec<_>>();
                     assert_close(&what("dx"), &found_dx, &scaled(&dx), SUM);

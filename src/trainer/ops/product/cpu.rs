@@ -1,7 +1,7 @@
 //! The order in which tiles are computed, and the two ways a product is called: with B packed before, or with nothing packed.
 
 use super::super::Scratch;
-use super::super::simd::{self, Path, dispatch};
+use super::super::simd::{self, SimdPath, dispatch};
 #[cfg(target_arch = "x86_64")]
 use super::amx;
 use super::pack::{Packed, a_len, b_len, pack_a, pack_b};
@@ -11,6 +11,7 @@ use super::{Dims, Mat, Start, Target};
 /// Floats of A that are packed at a time: a quarter of a 1 MiB L2.
 const A_FLOATS: usize = 64 * 1024;
 /// Steps of the inner dimension between two visits of C, when both operands are packed on the fly.
+#[cfg(target_arch = "x86_64")]
 const K_BLOCK: usize = 512;
 
 /// The tiles of this CPU, where it has them. The number of rows of A never decides whether they are used, so that it does not
@@ -18,7 +19,7 @@ const K_BLOCK: usize = 512;
 #[cfg(target_arch = "x86_64")]
 fn tile_engine() -> Option<amx::Engine> {
     match simd::path() {
-        Path::Avx512(vectors, Some(amx)) => Some(amx::Engine { amx, vectors }),
+        SimdPath::Avx512(vectors, Some(amx)) => Some(amx::Engine { amx, vectors }),
         _ => None,
     }
 }
@@ -30,6 +31,7 @@ fn packed_engine(n: usize, k: usize) -> Option<amx::Engine> {
 }
 
 /// Floats of a packed B; 0 on the path that does not pack.
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only the paths of x86 pack"))]
 pub(crate) fn packed_len(n: usize, k: usize) -> usize {
     #[cfg(target_arch = "x86_64")]
     if packed_engine(n, k).is_some() {
@@ -37,10 +39,10 @@ pub(crate) fn packed_len(n: usize, k: usize) -> usize {
     }
     match simd::path() {
         #[cfg(target_arch = "x86_64")]
-        Path::Avx512(..) => b_len::<simd::Avx512>(n, k),
+        SimdPath::Avx512(..) => b_len::<simd::Avx512>(n, k),
         #[cfg(target_arch = "x86_64")]
-        Path::Avx2(_) => b_len::<simd::Avx2>(n, k),
-        Path::Portable(_) => 0,
+        SimdPath::Avx2(_) => b_len::<simd::Avx2>(n, k),
+        SimdPath::Portable(_) => 0,
     }
 }
 
@@ -103,6 +105,7 @@ fn packed_on<S: Tile>(s: S, dims: Dims, a: Mat, packed: &[f32], start: Start, c:
 }
 
 /// C from A and B as they are.
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables, reason = "only the paths of x86 pack, into scratch"))]
 pub(crate) fn multiply(dims: Dims, a: Mat, b: Mat, start: Start, c: Target, scratch: &mut Scratch) {
     assert!(a.covers(dims.m, dims.k) && b.covers(dims.k, dims.n), "product out of bounds");
     assert!(c.covers(dims) && start.covers(dims.n), "product out of bounds");
@@ -112,17 +115,19 @@ pub(crate) fn multiply(dims: Dims, a: Mat, b: Mat, start: Start, c: Target, scra
         return unsafe { amx::multiply(engine, dims, a, b, start, c, scratch) };
     }
     match simd::path() {
-        Path::Portable(_) => by_matrixmultiply(dims, a, b, start, c),
+        SimdPath::Portable(_) => by_matrixmultiply(dims, a, b, start, c),
         #[cfg(target_arch = "x86_64")]
         _ => on_path(dims, a, b, start, c, scratch),
     }
 }
 
+#[cfg(target_arch = "x86_64")]
 dispatch! {
     fn on_path(dims: Dims, a: Mat, b: Mat, start: Start, c: Target, scratch: &mut Scratch) = on;
 }
 
 /// Both operands are packed on the fly, `K_BLOCK` steps at a time: all of A, then B panel by panel.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn on<S: Tile>(s: S, dims: Dims, a: Mat, b: Mat, start: Start, c: Target, scratch: &mut Scratch) {
     let Dims { m, n, k } = dims;
@@ -194,6 +199,7 @@ impl Start<'_> {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn seed_at(self, column: usize) -> Seed {
         self.seed().at(column)
     }

@@ -11,7 +11,8 @@
 //! neither on how rows are cut nor on blocking, and a second product continues the first if that had a multiple of 32 steps.
 //! Whether a product goes to tiles depends on its columns, and with a packed B on its inner dimension, never on its rows.
 //!
-//! The portable path is the `matrixmultiply` crate, which promises nothing of this; there the bits depend on the shape of each call.
+//! Elsewhere products are those of the `matrixmultiply` crate (NEON kernels on Arm), which promises nothing of this; there the
+//! bits depend on the shape of each call.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;

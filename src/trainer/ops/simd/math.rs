@@ -43,7 +43,7 @@ pub(crate) fn log2<S: Simd>(s: S, x: S::V) -> S::V {
 /// 1 / (1 + e^-x), relative error at most 1e-6 for |x| < 80.
 #[inline(always)]
 pub(crate) fn logistic<S: Simd>(s: S, x: S::V) -> S::V {
-    // Beyond 126 the power is cut: 1 / (1 + 2^126) is as good as 0.
+    // Beyond 126 the power is cut: 1 / (1 + 2^126) is below every normal f32.
     let power = s.min(s.splat(126.0), s.mul(x, s.splat(-LOG2_E)));
     s.div(s.splat(1.0), s.add(s.splat(1.0), exp2(s, power)))
 }

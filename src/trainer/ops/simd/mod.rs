@@ -1,12 +1,23 @@
-//! Vectors of f32 on whatever the CPU offers: AVX-512, AVX2 + FMA, or plain arrays that the compiler vectorises.
+//! Vectors of f32 on whatever the CPU offers: AVX-512, AVX2 + FMA, or plain arrays that the compiler vectorises (on Arm: NEON).
 //!
 //! Owns the choice of a path, made once per process, and the [`Simd`] trait that row kernels are written against once. A value
 //! of a path's type is the proof that this CPU has its instructions, so arithmetic on vectors is safe; loads and stores are
 //! checked against their slice (the check is the loop's own condition and disappears).
 //!
 //! Invariant: one path gives the same bits from call to call. Paths differ from each other by rounding: sums are made by as
-//! many partial sums as there are lanes, and the portable path has no fused multiply-add.
+//! many partial sums as there are lanes, and the portable path has no fused multiply-add on x86.
 
+/// Methods of a path on vectors in registers, made of instructions that touch no memory.
+#[cfg(target_arch = "x86_64")]
+macro_rules! on_registers {
+    ($(fn $name:ident($self:ident $(, $arg:ident: $ty:ty)*) -> $ret:ty $body:block)*) => {$(
+        #[inline(always)]
+        fn $name($self $(, $arg: $ty)*) -> $ret {
+            // SAFETY: `self` exists only where `detect` found the instructions, and they touch no memory.
+            unsafe { $body }
+        }
+    )*};
+}
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
@@ -100,7 +111,7 @@ pub(crate) trait Simd: Copy {
     #[inline(always)]
     fn part(self, i: usize, lanes: usize) -> Part<Self> {
         debug_assert!(lanes < Self::LANES);
-        Part { mask: self.mask(lanes), s: self, i, end: i + lanes }
+        Part { mask: self.mask(lanes), s: self, i, end: i.checked_add(lanes).expect("a row ends within memory") }
     }
 }
 
@@ -202,7 +213,7 @@ pub(crate) use for_vectors;
 
 /// The instructions that this process computes with.
 #[derive(Clone, Copy)]
-pub(crate) enum Path {
+pub(crate) enum SimdPath {
     /// Vectors of 16; tiles for products, where the CPU has them.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512, Option<Amx>),
@@ -213,42 +224,44 @@ pub(crate) enum Path {
     Portable(Portable),
 }
 
-impl Path {
+impl SimdPath {
     /// What this CPU has, the best first.
-    fn detected() -> impl Iterator<Item = Path> {
+    fn detected() -> impl Iterator<Item = SimdPath> {
         #[cfg(target_arch = "x86_64")]
         let vectors = {
             let avx512 = Avx512::detect();
-            let amx = avx512.and_then(|s| Amx::detect().map(|amx| Path::Avx512(s, Some(amx))));
-            [amx, avx512.map(|s| Path::Avx512(s, None)), Avx2::detect().map(Path::Avx2)]
+            let amx = avx512.and_then(|s| Amx::detect().map(|amx| SimdPath::Avx512(s, Some(amx))));
+            [amx, avx512.map(|s| SimdPath::Avx512(s, None)), Avx2::detect().map(SimdPath::Avx2)]
         };
         #[cfg(not(target_arch = "x86_64"))]
-        let vectors = [];
-        vectors.into_iter().flatten().chain([Path::Portable(Portable)])
+        let vectors: [Option<SimdPath>; 0] = [];
+        vectors.into_iter().flatten().chain([SimdPath::Portable(Portable)])
     }
 
     /// Name for people.
     pub(crate) fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512(_, Some(_)) => "avx512+amx",
+            SimdPath::Avx512(_, Some(_)) => "avx512+amx",
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512(_, None) => "avx512",
+            SimdPath::Avx512(_, None) => "avx512",
             #[cfg(target_arch = "x86_64")]
-            Path::Avx2(_) => "avx2",
-            Path::Portable(_) => "portable",
+            SimdPath::Avx2(_) => "avx2",
+            // The arrays are NEON registers there: every 64-bit Arm CPU has them.
+            SimdPath::Portable(_) if cfg!(target_arch = "aarch64") => "neon",
+            SimdPath::Portable(_) => "portable",
         }
     }
 }
 
 /// The best path of this CPU.
-pub(crate) fn path() -> Path {
+pub(crate) fn path() -> SimdPath {
     #[cfg(test)]
     if let Some(path) = tests::FORCED.get() {
         return path;
     }
-    static BEST: OnceLock<Path> = OnceLock::new();
-    *BEST.get_or_init(|| Path::detected().next().expect("the portable path is everywhere"))
+    static BEST: OnceLock<SimdPath> = OnceLock::new();
+    *BEST.get_or_init(|| SimdPath::detected().next().expect("the portable path is everywhere"))
 }
 
 /// Compiles a kernel that is generic over [`Simd`] once for each path, and defines a function that calls the right one.
@@ -270,11 +283,11 @@ macro_rules! dispatch {
             match simd::path() {
                 // SAFETY: the token is only made where the CPU has these features.
                 #[cfg(target_arch = "x86_64")]
-                simd::Path::Avx512(s, _) => unsafe { avx512(s, $($arg),*) },
+                simd::SimdPath::Avx512(s, _) => unsafe { avx512(s, $($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                simd::Path::Avx2(s) => unsafe { avx2(s, $($arg),*) },
-                simd::Path::Portable(s) => $kernel(s, $($arg),*),
+                simd::SimdPath::Avx2(s) => unsafe { avx2(s, $($arg),*) },
+                simd::SimdPath::Portable(s) => $kernel(s, $($arg),*),
             }
         }
     };
@@ -289,16 +302,32 @@ pub(crate) mod tests {
 
     thread_local! {
         /// The path that this thread's tests compute with, instead of the best.
-        pub(super) static FORCED: Cell<Option<Path>> = const { Cell::new(None) };
+        pub(super) static FORCED: Cell<Option<SimdPath>> = const { Cell::new(None) };
     }
 
     /// Calls `test` once for every path that this CPU has.
     pub(crate) fn on_every_path(mut test: impl FnMut(&str)) {
-        for path in Path::detected() {
+        for path in SimdPath::detected() {
             FORCED.set(Some(path));
             test(path.name());
         }
         FORCED.set(None);
+    }
+
+    #[test]
+    fn paths_of_this_architecture_run_or_are_named() {
+        let found: Vec<&str> = SimdPath::detected().map(SimdPath::name).collect();
+        let all: &[&str] = if cfg!(target_arch = "x86_64") {
+            &["avx512+amx", "avx512", "avx2", "portable"]
+        } else if cfg!(target_arch = "aarch64") {
+            &["neon"]
+        } else {
+            &["portable"]
+        };
+        assert!(found.iter().all(|name| all.contains(name)) && found.last() == all.last(), "{found:?}");
+        for missing in all.iter().filter(|name| !found.contains(name)) {
+            println!("skipped: kernels for {missing}: this CPU has no such instructions");
+        }
     }
 
     fn twice_and_total<S: Simd>(s: S, x: &[f32], y: &mut [f32]) -> f32 {

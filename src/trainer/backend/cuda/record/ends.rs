@@ -1,11 +1,11 @@
 //! The ends of a tower as nodes: patch embedding, token embedding, head.
 
-use super::step::{Inputs, Pixels};
+use super::part::{Features, Inputs, Pixels};
 use super::transformer::STREAM;
 use super::{Out, Recorder, StreamGrad};
 use crate::trainer::blocks::{Head, HeadPooling, PatchEmbed, TokenEmbed};
 use crate::trainer::ops::launch::{Node, View};
-use crate::trainer::ops::{Into, embedding, layer_norm, normalize, patchify};
+use crate::trainer::ops::{Accumulation, embedding, layer_norm, normalize, patchify};
 
 /// What a patch embedding keeps.
 #[derive(Debug, Clone, Copy)]
@@ -27,15 +27,6 @@ pub(in super::super) struct HeadSaved {
     pooled: View,
     feature: View,
     norm: View,
-}
-
-/// Features of a part of a batch: f32, and the copy that the loss multiplies.
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Features {
-    /// f32 [samples, E].
-    pub floats: View,
-    /// Compute type [samples, E].
-    pub reals: View,
 }
 
 impl Recorder<'_> {
@@ -98,7 +89,7 @@ impl Recorder<'_> {
                 mean,
                 rstd,
                 grad_x: grad_tokens,
-                mode: Into::Overwrite,
+                mode: Accumulation::Overwrite,
                 grad_x_real: None,
                 normed: None,
                 grad_gain: self.grad(gain),
@@ -209,7 +200,7 @@ impl Recorder<'_> {
             mean: saved.mean,
             rstd: saved.rstd,
             grad_x: grad.floats,
-            mode: Into::Overwrite,
+            mode: Accumulation::Overwrite,
             grad_x_real: grad.copy(),
             normed: None,
             grad_gain: self.grad(block.gain),

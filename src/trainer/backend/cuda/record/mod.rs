@@ -6,6 +6,7 @@
 //! device.
 
 mod ends;
+mod part;
 mod step;
 mod tower;
 mod transformer;
@@ -13,10 +14,10 @@ mod transformer;
 pub use step::{Batch, Encode, Images, Masking, Pool, StepShape, Update, encode, refresh, runs_side_by_side, training_step};
 
 use super::buffers::{Arena, Buffers, Life, plan};
-use super::layout::Layout;
+use super::layout::PaddedLayout;
 use crate::trainer::ops::launch::{Factor, Node, Product, Real, Section, View};
 use crate::trainer::ops::linear::LinearShape;
-use crate::trainer::ops::{Layout as WeightLayout, elementwise, layer_norm};
+use crate::trainer::ops::{WeightLayout, elementwise, layer_norm};
 use crate::trainer::program::{ParamIdx, Program};
 
 /// A step, or a part of one, ready to be given to a device.
@@ -65,7 +66,7 @@ pub struct Training {
 /// Collects nodes and buffers while a step is described.
 pub(super) struct Recorder<'a> {
     pub program: &'a Program,
-    pub layout: &'a Layout,
+    pub layout: &'a PaddedLayout,
     pub session: &'a Session,
     pub real: Real,
     pub buffers: Buffers,
@@ -86,7 +87,7 @@ pub(super) struct Aside {
 }
 
 impl<'a> Recorder<'a> {
-    pub fn new(program: &'a Program, layout: &'a Layout, session: &'a Session, real: Real) -> Self {
+    pub fn new(program: &'a Program, layout: &'a PaddedLayout, session: &'a Session, real: Real) -> Self {
         let sections = vec![Section { branches: vec![Vec::new()] }];
         Self { program, layout, session, real, buffers: session.buffers.clone(), sections, branch: 0, aside: None }
     }

@@ -1,8 +1,8 @@
 //! Whole recordings: a training step, the encoders alone, the shadow of the parameters.
 
 use super::super::buffers::{ALIGNMENT, Life};
-use super::super::layout::Layout;
-use super::ends::Features;
+use super::super::layout::PaddedLayout;
+use super::part::{Features, Inputs, Pixels};
 use super::tower::CallSaved;
 use super::{Recorder, Recording, Session, Training};
 use crate::run::OptimizerConfig;
@@ -92,25 +92,6 @@ pub struct Pool {
     pub unit: usize,
 }
 
-/// Where the pixels of a part are.
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Pixels {
-    pub bytes: View,
-    pub index: Option<View>,
-}
-
-/// What a part of a batch reads.
-#[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Inputs {
-    pub samples: usize,
-    /// Absent where texts alone are encoded.
-    pub pixels: Option<Pixels>,
-    pub keep: Option<View>,
-    pub tokens: View,
-    pub ends: View,
-    pub token_plan: View,
-}
-
 /// What an optimiser needs beside the session's buffers.
 #[derive(Debug, Clone, Copy)]
 pub struct Update<'a> {
@@ -138,7 +119,7 @@ pub fn runs_side_by_side(program: &Program, samples: usize, chunks: usize) -> bo
 #[must_use]
 pub fn training_step(
     program: &Program,
-    layout: &Layout,
+    layout: &PaddedLayout,
     session: &Session,
     real: Real,
     shape: &StepShape,
@@ -155,7 +136,7 @@ pub fn training_step(
 
 /// Records one encoder on `samples` samples.
 #[must_use]
-pub fn encode(program: &Program, layout: &Layout, session: &Session, real: Real, tower: Tower, samples: usize) -> Encode {
+pub fn encode(program: &Program, layout: &PaddedLayout, session: &Session, real: Real, tower: Tower, samples: usize) -> Encode {
     let mut recorder = Recorder::new(program, layout, session, real);
     let shape = StepShape {
         samples,
@@ -186,7 +167,7 @@ pub struct Encode {
 
 /// Records the copy of all parameters into the compute type; `None` where that is f32.
 #[must_use]
-pub fn refresh(program: &Program, layout: &Layout, session: &Session, real: Real) -> Option<Recording> {
+pub fn refresh(program: &Program, layout: &PaddedLayout, session: &Session, real: Real) -> Option<Recording> {
     let mut recorder = Recorder::new(program, layout, session, real);
     if real == Real::F32 {
         return None;

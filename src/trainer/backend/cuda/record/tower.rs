@@ -1,7 +1,7 @@
 //! A whole encoder as nodes: its calls forward, then back.
 
-use super::ends::{Features, HeadSaved, PatchSaved};
-use super::step::Inputs;
+use super::ends::{HeadSaved, PatchSaved};
+use super::part::{Features, Inputs};
 use super::transformer::{STREAM, Saved};
 use super::{Aside, Recorder, StreamGrad};
 use crate::trainer::ops::launch::View;

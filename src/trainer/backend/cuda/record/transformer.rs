@@ -2,7 +2,7 @@
 
 use super::{Out, Recorder, StreamGrad};
 use crate::trainer::blocks::TransformerBlock;
-use crate::trainer::ops::{Into, activation, attention, layer_norm};
+use crate::trainer::ops::{Accumulation, activation, attention, layer_norm};
 
 use crate::trainer::ops::launch::{Real, View};
 
@@ -139,7 +139,7 @@ impl Recorder<'_> {
             mean,
             rstd,
             grad_x: grad.floats,
-            mode: Into::Add,
+            mode: Accumulation::Add,
             grad_x_real: grad.copy(),
             normed: Some(normed),
             grad_gain: self.grad(norm.0),

@@ -246,7 +246,7 @@ evaluate:
         Some("scorer.yaml") => Ok(scorer.clone()),
         _ => Err(std::io::Error::from(std::io::ErrorKind::NotFound)),
     };
-    let options = LoadOptions { cost: &|_, _| 0.5, read: &read, pool_size: &|_| Some(8000), ..LoadOptions::default() };
+    let options = LoadOptions { cost: &|_, _| 0.5, read: &read, ..LoadOptions::default() };
     let spec = load_str(Path::new("t.yaml"), &text, &options).unwrap_or_else(|e| panic!("{text}\n{e}"));
     expand(&spec, &Digests::default()).config(0)
 }

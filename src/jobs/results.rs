@@ -143,7 +143,7 @@ mod tests {
         let ids: Vec<&str> = runs.iter().map(|run| run.run_id.as_str()).collect();
         let points = vec![point(&[("data.train.size", "8")], &ids)];
         let statements = serde_json::json!({ "tables": [{ "name": "t", "rows": ["data.train.size"], "values": ["zeroshot/scenes.acc1"] }], "claims": [] });
-        Records { provenance: provenance(), runs, points, statements }
+        Records { provenance: provenance(), runs, axes: vec!["data.train.size".to_owned()], points, statements }
     }
 
     fn waiting(run_id: &str) -> RunRecord {

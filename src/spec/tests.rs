@@ -159,7 +159,7 @@ fn only_runs_that_crop_are_packed_larger_and_the_rest_share_one_pack() {
                 { name: flip, augmentation: { name: crop_flip, min_area: 90% } }] } }\n";
     let sides = |set: &[&str]| -> Vec<Option<usize>> {
         let spec = load_files(&[("e/main.yaml", text)], set, &[]).unwrap();
-        let expansion = crate::grid::expand(&spec);
+        let expansion = crate::grid::expand(&spec, &crate::grid::Digests::default());
         (0..3).map(|run| expansion.config(run).data.pack_side).collect()
     };
     assert_eq!(sides(&[]), [None, Some(53), Some(39)]);
@@ -520,13 +520,6 @@ fn lanes_that_nobody_stated_are_never_more_than_a_batch() {
     }
     assert!(errors("train: { batch_size: 5, lanes: 6 }").contains("`train.lanes`: 6 lanes are more than a batch of 5"));
     assert_eq!(run("train: { batch_size: 5, lanes: 3 }").train.lanes, 3);
-}
-
-/// Warnings of a small experiment with these lines added.
-fn warnings(lines: &str) -> Vec<String> {
-    let text = format!("experiment: t\nbase: small.yaml\n{lines}");
-    let spec = load_files(&[("e/main.yaml", &text)], &[], &[]).unwrap_or_else(|e| panic!("{lines}\n{e}"));
-    spec.warnings.iter().map(|warning| warning.render(&spec.sources)).collect()
 }
 
 #[test]

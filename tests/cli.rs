@@ -212,7 +212,7 @@ fn plan_warns_of_hidden_runs_counts_in_the_singular_and_prints_configurations() 
     assert_eq!(one[0]["config"]["train"]["optimizer"]["adafactor"]["beta1"].as_f64(), Some(0.9));
     // The id is the digest of what is printed.
     let config = serde_yaml::with::singleton_map_recursive::deserialize(one[0]["config"].clone())?;
-    assert_eq!(scaledown::grid::run_id(&config).to_string(), id);
+    assert_eq!(scaledown::grid::run_id(&config, &scaledown::grid::Digests::default()).to_string(), id);
     assert_eq!(place.scaledown(&["plan", "small.yaml", "--resolved=zz"])?.status.code(), Some(2));
     let dot = String::from_utf8(place.scaledown(&["plan", "small.yaml", "--format", "dot"])?.stdout)?;
     assert!(dot.contains("train.lr=2e-3 seed=1"), "{dot}");

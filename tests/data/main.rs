@@ -202,7 +202,7 @@ fn batches_crop_whole_pictures() {
     write_tar(&shard, &members);
     pack_training(&webdataset(&[&shard]), None, Frame::whole(32), dir.path(), &|_, _| {}).unwrap();
     let pack = Arc::new(Pack::open(dir.path()).unwrap());
-    let tokenizer = Tokenizer::train(&TokenizerConfig::Bpe { vocab_size: 300 }, ["wide"]).unwrap();
+    let tokenizer = Tokenizer::train(&TokenizerConfig::Bpe { vocab_size: 300 }, ["wide"].into_iter()).unwrap();
     let encoded = Arc::new(tokenizer.encode_all(&["wide"; 8], 4));
     let subset: Vec<u32> = (0..8).collect();
     let crop = Augmentation::CropFlip { min_area: 0.2, flip: 0.0 };
@@ -244,7 +244,7 @@ fn packing_gives_the_same_bytes_with_one_and_two_threads() {
         let packed = [1, 2, 2].map(|threads| {
             let out = tempfile::tempdir().unwrap();
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| pack_training(source, size, 28, out.path(), &|_, _| {})).unwrap();
+            pool.install(|| pack_training(source, size, Frame::centre(28), out.path(), &|_, _| {})).unwrap();
             files(out.path())
         });
         assert_eq!(packed[0], packed[1]);

@@ -300,15 +300,14 @@ fn a_run_that_diverges_is_a_row_and_no_failure() -> Outcome {
 }
 
 #[test]
-fn data_that_cannot_be_read_is_a_failed_run_with_its_reason() -> Outcome {
+fn data_that_cannot_be_read_are_refused_at_their_key_before_any_work() -> Outcome {
     let place =
         Place::new(&SMALL.replace("{ dataset: scenes, size: 200 }", "{ dataset: webdataset, shards: broken.tar, size: 100 }"))?;
     std::fs::write(place.path().join("broken.tar"), [b'x'; 700])?;
     let run = place.scaledown(&["run", "small.yaml", "-q"])?;
-    assert_eq!(run.status.code(), Some(4), "{}", text(&run.stderr));
-    assert!(text(&run.stderr).contains("broken.tar"), "{}", text(&run.stderr));
-    let runs = std::fs::read_to_string(place.path().join("results/small/runs.csv"))?;
-    assert_eq!(runs.matches(",failed,").count(), 4, "{runs}");
+    assert_eq!(run.status.code(), Some(3), "{}", text(&run.stderr));
+    assert!(text(&run.stderr).contains("small.yaml:3:41: `data.train.shards`: broken.tar: not a tar"), "{}", text(&run.stderr));
+    assert!(!place.path().join("results").exists());
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::data;
 use crate::error::Error;
 use crate::grid::{self, Digests, Expansion, expand};
 use crate::jobs::{ReportInputs, Statements};
-use crate::plan::{self, Plan, PlanRun, PlannedRun, ReportInput};
+use crate::plan::{self, JobSpec, Plan, PlanRun, PlannedRun, ReportInput};
 use crate::record::{self, PointView, Provenance};
 use crate::run::{DataSource, DeviceKind, EvalSource, Precision, RunConfig, Source};
 use crate::spec::{self, Files, LoadOptions, ValidSpec, Written};
@@ -200,6 +200,7 @@ impl Loaded {
             axes: self.expansion.axes().into_iter().map(str::to_owned).collect(),
             points: self.points(),
             configs: self.configs(),
+            labels: self.labels(),
             statements: Statements { tables: spec.tables.clone(), claims: spec.claims.clone() },
             results: self.results(global),
         }
@@ -207,7 +208,23 @@ impl Loaded {
 
     /// The config of every run, in plan order, with paths as the user wrote them: the form that stands in records.
     pub fn configs(&self) -> Vec<RunConfig> {
-        (0..self.expansion.runs().len()).map(|run| self.spec().written.config(&self.expansion.config(run))).collect()
+        (0..self.expansion.runs().len()).map(|run| self.written_config(run)).collect()
+    }
+
+    /// The config of one of them.
+    pub fn written_config(&self, run: usize) -> RunConfig {
+        self.spec().written.config(&self.expansion.config(run))
+    }
+
+    /// What each job of the plan is called, sources by their paths as the user wrote them.
+    fn labels(&self) -> Vec<String> {
+        let written = &self.spec().written;
+        let label = |index: usize| match &self.plan.job(index).spec {
+            JobSpec::Dataset(spec) => plan::pool_label(spec, &written.data(&spec.source)),
+            JobSpec::EvalSet(spec) => plan::set_label(spec, &written.eval(&spec.source)),
+            _ => self.plan.label(index),
+        };
+        (0..self.plan.len()).map(label).collect()
     }
 
     /// The only run whose id begins with this text.

@@ -303,9 +303,9 @@ mod tests {
         assert_eq!(refused(&jpeg), "an image of 30000 x 30000 pixels, expected 1 to 178956970");
         let mut webp = file(RgbImage::new(16, 16), ImageFormat::WebP);
         let size = webp.windows(4).position(|four| four == b"VP8L").unwrap() + 9;
-        let bits = u32::from_le_bytes(webp[size..size + 4].try_into().unwrap()) & !0x0fff_ffff | 16_383 | 16_383 << 14;
+        let bits = u32::from_le_bytes(webp[size..size + 4].try_into().unwrap()) & !0x0fff_ffff | 16_382 | 16_382 << 14;
         webp[size..size + 4].copy_from_slice(&bits.to_le_bytes());
-        assert_eq!(refused(&webp), "an image of 16384 x 16384 pixels, expected 1 to 178956970");
+        assert_eq!(refused(&webp), "an image of 16383 x 16383 pixels, expected 1 to 178956970");
     }
 
     #[test]

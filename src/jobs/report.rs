@@ -30,6 +30,8 @@ pub struct ReportInputs {
     pub points: Vec<PointView>,
     /// The config of each run of the plan, in its order.
     pub configs: Vec<RunConfig>,
+    /// What each job of the plan is called where a source is named by its paths as written.
+    pub labels: Vec<String>,
     /// What is asked of the records.
     pub statements: Statements,
     /// The experiment's results folder.
@@ -98,12 +100,12 @@ pub(super) fn assemble(
     let runs = runs.map(|(run, config)| run_record(run, config, plan, store, missing)).collect::<Result<_, _>>()?;
     let statements = serde_json::to_value(&inputs.statements).expect("statements are plain structs with text keys");
     let ReportInputs { provenance, axes, points, .. } = inputs.clone();
-    let provenance = Provenance { samples: samples(plan, store)?, ..provenance };
+    let provenance = Provenance { samples: samples(&inputs.labels, plan, store)?, ..provenance };
     Ok(Records { provenance, runs, axes, points, statements })
 }
 
 /// What of every packed set was there and was good; sets of one label are told apart by their keys.
-fn samples(plan: &Plan, store: &Store) -> Result<BTreeMap<String, SampleCounts>, JobError> {
+fn samples(labels: &[String], plan: &Plan, store: &Store) -> Result<BTreeMap<String, SampleCounts>, JobError> {
     let mut samples = BTreeMap::new();
     for (index, job) in plan.jobs().enumerate() {
         let is_pack = matches!(job.spec, JobSpec::Dataset(_) | JobSpec::EvalSet(_));
@@ -119,7 +121,7 @@ fn samples(plan: &Plan, store: &Store) -> Result<BTreeMap<String, SampleCounts>,
             shards_listed: shards.map(|shards| shards.listed),
             shards_missing: shards.map(|shards| shards.missing),
         };
-        let label = format!("{} {}", job.spec.tag(), plan.label(index));
+        let label = format!("{} {}", job.spec.tag(), labels[index]);
         let name = if samples.contains_key(&label) { format!("{label} ({})", job.key.short()) } else { label };
         samples.insert(name, counts);
     }

@@ -28,6 +28,17 @@ struct Keyed<'a, S> {
     spec: S,
 }
 
+impl DatasetSpec {
+    /// Identity of its samples, in order: captions, labels, fields and what is left out. Packs of other sides and framings have
+    /// the same, so that an index means the same sample in all of them.
+    #[must_use]
+    pub fn samples(&self) -> Key {
+        let mut bytes = Vec::with_capacity(256);
+        write_samples(self, &mut bytes);
+        Key::of(&bytes)
+    }
+}
+
 /// Appends the canonical form of `spec`.
 pub(super) fn write(spec: &JobSpec, out: &mut Vec<u8>) {
     match spec {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
+use super::job::{DatasetSpec, EvalSetSpec};
 use super::{JobSpec, Key};
 use crate::run::{DataSource, DeviceKind, EvalSource, JobKind, Keep, TokenizerConfig};
 
@@ -187,12 +188,8 @@ impl Plan {
             None => format!("{prefix}{}", job.key.short()),
         };
         match &job.spec {
-            JobSpec::Dataset(spec) => {
-                let size = spec.size.map_or(String::new(), |size| format!(" {size}"));
-                let framing = if spec.framing.is_centre() { "" } else { "whole " };
-                format!("{}{size} {framing}at {} px", data_name(&spec.source), spec.image_size)
-            }
-            JobSpec::EvalSet(spec) => format!("{} at {} px", eval_name(&spec.source), spec.image_size),
+            JobSpec::Dataset(spec) => pool_label(spec, &spec.source),
+            JobSpec::EvalSet(spec) => set_label(spec, &spec.source),
             JobSpec::Tokenizer(spec) => match &spec.config {
                 TokenizerConfig::Bpe { vocab_size } => format!("bpe {vocab_size}"),
                 TokenizerConfig::Unigram { vocab_size } => format!("unigram {vocab_size}"),
@@ -212,6 +209,20 @@ impl Plan {
             JobSpec::Report(spec) => spec.experiment.clone(),
         }
     }
+}
+
+/// What a person calls a packed pool whose source is named so.
+#[must_use]
+pub fn pool_label(spec: &DatasetSpec, source: &DataSource) -> String {
+    let size = spec.size.map_or(String::new(), |size| format!(" {size}"));
+    let framing = if spec.framing.is_centre() { "" } else { "whole " };
+    format!("{}{size} {framing}at {} px", data_name(source), spec.image_size)
+}
+
+/// What a person calls a packed evaluation set whose source is named so.
+#[must_use]
+pub fn set_label(spec: &EvalSetSpec, source: &EvalSource) -> String {
+    format!("{} at {} px", eval_name(source), spec.image_size)
 }
 
 fn data_name(source: &DataSource) -> String {

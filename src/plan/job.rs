@@ -201,17 +201,6 @@ pub struct ReportSpec {
     pub runs: Key,
 }
 
-impl DatasetSpec {
-    /// Identity of its samples, in order: captions, labels, fields and what is left out. Packs of other sides and framings have
-    /// the same, so that an index means the same sample in all of them.
-    #[must_use]
-    pub fn samples(&self) -> Key {
-        let mut bytes = Vec::with_capacity(256);
-        super::canonical::write_samples(self, &mut bytes);
-        Key::of(&bytes)
-    }
-}
-
 // One version a kind, in its key: raised whenever the same spec would give other bytes.
 impl DatasetSpec {
     /// Version of the code that packs a pool.

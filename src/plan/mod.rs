@@ -22,7 +22,7 @@ mod tests;
 
 pub use build::{FingerprintError, PlannedRun, ReportInput, build, datasets};
 pub use explain::{FieldDiff, difference, expanded, explain, nearest};
-pub use graph::{Job, Plan, PlanRun, ResourceClass};
+pub use graph::{Job, Plan, PlanRun, ResourceClass, pool_label, set_label};
 pub use job::{
     DatasetSpec, EvalSetSpec, EvaluateSpec, JobSpec, NamedSet, ReportSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec,
     TokenizerSpec, TrainSpec,

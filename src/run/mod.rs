@@ -6,16 +6,18 @@
 //! key version.
 
 mod config;
+mod evaluation;
 mod event;
 mod record;
 mod source;
 mod words;
 
 pub use config::{
-    Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, EvalConfig, EvalSet, EvalSource, EvalTask, Framing,
-    ImageEncoderConfig, Keep, LossConfig, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig,
-    SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig, kept_patches, whole_patches,
+    Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, Framing, ImageEncoderConfig, Keep, LossConfig,
+    ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig,
+    TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig, kept_patches, whole_patches,
 };
+pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask};
 pub use event::{Event, JobKind};
 pub use record::{CurvePoint, RunRecord, RunStatus};
 pub use source::Source;

@@ -37,7 +37,10 @@ fn ids_of_hard_strings_are_open_clips() {
             format!("{text:?}: {:?}, open_clip reads {:?}", tokenizer.decode(&tokenizer.ids(text)), tokenizer.decode(ids))
         })
         .collect();
-    assert!(wrong.is_empty(), "{} of {} differ:\n{}", wrong.len(), texts.len(), wrong.join("\n"));
+    // A lone U+0345 is the one known difference (see `clean`): Python's `regex` takes it for a case of iota.
+    let (known, unknown): (Vec<&String>, Vec<&String>) = wrong.iter().partition(|line| line.starts_with("\"\\u{345} "));
+    assert!(unknown.is_empty(), "{} of {} differ: {unknown:#?}", unknown.len(), texts.len());
+    assert_eq!(known.len(), 1, "U+0345 is read as open_clip reads it: the difference need not be stated any more");
     for (text, row) in rows {
         assert_eq!(tokenizer.encode(&text, 77).ids, row, "{text}");
     }

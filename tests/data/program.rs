@@ -49,7 +49,8 @@ impl Place {
         );
         self.write("e.yaml", text);
         let mut command = Command::cargo_bin("scaledown").unwrap();
-        let args = [&args[..1], &["e.yaml", "--device", "cpu", "--store", "store"], &args[1..]].concat();
+        let (name, rest) = args.split_at(if args[0] == "data" { 2 } else { 1 });
+        let args = [name, &["e.yaml", "--device", "cpu", "--store", "store"], rest].concat();
         // Nothing here may wait for a pipe or read without end.
         command.current_dir(self.path()).timeout(std::time::Duration::from_secs(120)).args(args).output().unwrap()
     }
@@ -161,7 +162,11 @@ fn missing_shards_are_counted_in_plan_inspect_and_records() {
     let train = "{ dataset: webdataset, shards: \"s/{00000..00019}.tar\" }";
     let counted = "20 shards listed, 19 present, 1 missing; 38 samples listed";
     let plan = place.run(&["plan"], train, ZEROSHOT);
-    assert!(stdout(&plan).contains(&format!("data        webdataset at 16 px: {counted}")), "{}", stdout(&plan));
+    assert!(
+        stdout(&plan).contains(&format!("data        webdataset s/00000.tar and 19 more at 16 px: {counted}")),
+        "{}",
+        stdout(&plan)
+    );
     let warned = String::from_utf8_lossy(&plan.stderr).into_owned();
     assert!(warned.contains("1 of 20 listed shards do not exist, from s/00007.tar"), "{warned}");
     let json: serde_json::Value =
@@ -172,7 +177,7 @@ fn missing_shards_are_counted_in_plan_inspect_and_records() {
     assert!(inspect.contains("shards: 20 listed, 19 present, 1 missing"), "{inspect}");
     let provenance = std::fs::read_to_string(place.path().join("results/t/provenance.json")).unwrap();
     let provenance: serde_json::Value = serde_json::from_str(&provenance).unwrap();
-    let counts = &provenance["provenance"]["samples"]["dataset webdataset at 16 px"];
+    let counts = &provenance["provenance"]["samples"]["dataset webdataset s/{00000..00019}.tar at 16 px"];
     assert_eq!(counts, &serde_json::json!({"packed": 38, "skipped": 0, "shards_listed": 20, "shards_missing": 1}));
 }
 

@@ -53,7 +53,7 @@ claims:
   - id: c
     says: it is
     cells: { table: t }
-    test: { greater: { left: { cell: { train.lr: 2e-3 } }, right: { cell: { train.lr: 1e-3 } } } }
+    test: { greater: { left: { cell: { train.lr: 2e-3, train.strategy: clip } }, right: { cell: { train.lr: 1e-3, train.strategy: clip } } } }
 ";
 
 const BASE: &str = "\

@@ -54,7 +54,7 @@ fn nearest(run_id: &str, loaded: &Loaded, records: &Records) -> Option<(String, 
     let (known, strange): (Vec<_>, Vec<_>) = records.runs.iter().partition(|run| planned.contains(run.run_id.as_str()));
     let candidates = if strange.is_empty() { known } else { strange };
     let candidates: Vec<(&str, Value)> = candidates.iter().map(|run| (run.run_id.as_str(), json(&run.config))).collect();
-    let (id, fields) = plan::nearest(&json(&loaded.expansion.config(idx)), candidates.iter().map(|(id, config)| (*id, config)))?;
+    let (id, fields) = plan::nearest(&json(&loaded.written_config(idx)), candidates.iter().map(|(id, config)| (*id, config)))?;
     Some((id.to_owned(), words(&fields)))
 }
 

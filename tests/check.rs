@@ -132,7 +132,7 @@ fn records_made_from_other_data_are_not_judged() -> Outcome {
     place.write("small.yaml", &SMALL.replace("{ dataset: scenes, size: 64 }", source))?;
     let mut rows = "image,caption\n".to_owned();
     for number in 0..24_u8 {
-        let image = image::RgbImage::from_fn(16, 16, |x, y| image::Rgb([x as u8 * number, y as u8 * 9, number]));
+        let image = image::RgbImage::from_fn(16, 16, |x, y| image::Rgb([(x * u32::from(number)) as u8, y as u8 * 9, number]));
         image.save_with_format(place.path().join(format!("{number}.png")), image::ImageFormat::Png)?;
         rows += &format!("{number}.png,picture number {number}\n");
     }

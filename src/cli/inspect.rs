@@ -2,6 +2,7 @@
 //!
 //! `data inspect` reads packs and encodes captions; `plan` takes what finished jobs recorded, and is silent about the rest.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
@@ -289,10 +290,11 @@ pub(super) fn known_warnings(loaded: &Loaded, store: &Store) -> Result<Vec<Strin
             }
         }
         let Some((names, templates)) = prompts(loaded, store, set_at)? else { continue };
-        if !loaded_tokenizers.contains_key(&tokenizer) {
-            loaded_tokenizers.insert(tokenizer, Tokenizer::load(&store.output_dir(&tokenizer))?);
-        }
-        let groups = equal_classes(&loaded_tokenizers[&tokenizer], &names, &templates, context);
+        let encoder = match loaded_tokenizers.entry(tokenizer) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Tokenizer::load(&store.output_dir(&tokenizer))?),
+        };
+        let groups = equal_classes(encoder, &names, &templates, context);
         if let Some(line) = equal_line(&by_name(&groups, &names), context, &label) {
             warnings.entry(format!("{set_label}: {line}")).or_insert(order);
         }
@@ -321,8 +323,11 @@ fn packed(store: &Store, spec: &JobSpec, key: &Key) -> Result<Option<PackedSumma
     Ok(store.record(key)?.and_then(|record| serde_json::from_value(record.summary).ok()))
 }
 
-/// Class names and templates of an evaluation set, where they are at hand.
-fn prompts(loaded: &Loaded, store: &Store, set: usize) -> Result<Option<(Vec<String>, Vec<String>)>, Error> {
+/// Class names and templates.
+type Prompts = (Vec<String>, Vec<String>);
+
+/// Those of an evaluation set, where they are at hand.
+fn prompts(loaded: &Loaded, store: &Store, set: usize) -> Result<Option<Prompts>, Error> {
     let job = loaded.plan.job(set);
     let JobSpec::EvalSet(spec) = &job.spec else { return Ok(None) };
     if let Some(survey) = loaded.surveys.of_eval_set(&spec.source).filter(|survey| !survey.classnames.is_empty()) {

@@ -332,10 +332,11 @@ fn a_broken_record_is_an_error_that_names_it() {
 
 #[test]
 fn a_job_whose_files_are_not_those_of_its_record_is_set_aside_and_done_again() {
-    let damages: [(&str, &dyn Fn(&Path)); 3] = [
-        ("its digest is", &|path| fs::write(path, [7, 7, 7, 7, 7, 7, 7, 7, 7, 8]).unwrap()),
-        ("it has 9 bytes, the record says 10", &|path| fs::write(path, [7; 9]).unwrap()),
-        ("it is missing", &|path| fs::remove_file(path).unwrap()),
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 3] = [
+        ("its digest is", |path| fs::write(path, [7, 7, 7, 7, 7, 7, 7, 7, 7, 8]).unwrap()),
+        ("it has 9 bytes, the record says 10", |path| fs::write(path, [7; 9]).unwrap()),
+        ("it is missing", |path| fs::remove_file(path).unwrap()),
     ];
     for (reason, damage) in damages {
         let folder = tempfile::tempdir().unwrap();

@@ -85,7 +85,7 @@ fn fix_once(text: &str) -> Option<String> {
     }
     let is_latin1 = text.chars().all(|c| (c as u32) < 256);
     let has_c1 = text.contains(|c| matches!(c, '\u{80}'..='\u{9f}'));
-    let is_windows = !text.contains(|c| matches!(c, '\u{81}' | '\u{8d}' | '\u{8f}' | '\u{90}' | '\u{9d}'));
+    let is_windows = !text.contains(['\u{81}', '\u{8d}', '\u{8f}', '\u{90}', '\u{9d}']);
     ((is_latin1 && is_windows) || has_c1).then(|| text.chars().map(c1_as_windows).collect())
 }
 

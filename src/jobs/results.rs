@@ -11,7 +11,7 @@ use super::report::{ReportInputs, all_files, assemble};
 use crate::executor::JobError;
 use crate::plan::Plan;
 use crate::record::{self, Records};
-use crate::run::{RunRecord, RunStatus};
+use crate::run::{RunRecord, RunStatus, counted};
 use crate::store::{Replacement, Store, StoreError, inside, replace_folder};
 
 /// What became of a results folder.
@@ -112,8 +112,8 @@ fn would_lose(folder: &Path, new: &Records) -> Option<String> {
     let num_new = new.runs.iter().filter(|run| has_result(run)).count();
     if others > 0 && !is_complete && num_new < held.len() {
         return Some(format!(
-            "it holds results of {} runs, {others} of them of other settings, and this run came to {num_new} of {}",
-            held.len(),
+            "it holds results of {}, {others} of other settings, and this run came to {num_new} of {}",
+            counted(held.len(), "run"),
             new.runs.len()
         ));
     }

@@ -5,6 +5,7 @@ use crate::data::{Pack, Tokenizer};
 use crate::executor::{JobContext, JobError, JobOutput};
 use crate::plan::{ScoreBy, ScoresSpec};
 use crate::store::JobStatus;
+use crate::trainer::TrainerError;
 use crate::trainer::backend::Placement;
 use crate::trainer::checkpoint::load_model;
 use crate::trainer::eval::Encoder;
@@ -23,7 +24,11 @@ pub(super) fn run(spec: &ScoresSpec, ctx: &JobContext<'_>) -> Result<JobOutput, 
             let parameters = load_model(&ctx.checked_input(scorer)?.join(files::MODEL), &build(&train.model, 0.0))?;
             let tokenizer = Tokenizer::load(&ctx.checked_input(tokenizer)?)?;
             let placement = Placement { device: *device, precision: *precision, threads: ctx.threads() };
-            let scores = Encoder::new(&train.model, parameters, placement)?.similarities(&tokenizer, &pack)?;
+            let scores = Encoder::new(&train.model, parameters, placement)?.similarities(&tokenizer, &pack);
+            let scores = scores.map_err(|error| match error {
+                TrainerError::Diverged { what } => diverged(&what),
+                other => other.into(),
+            })?;
             all_finite(&scores)?;
             scores
         }

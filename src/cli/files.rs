@@ -106,13 +106,4 @@ impl Files for SizesOnly {
     fn pool(&self, source: &DataSource, _: f64) -> FoundFiles {
         FoundFiles { samples: data::count(source).ok().flatten(), ..FoundFiles::default() }
     }
-    fn field(&self, _: &DataSource, _: &str) -> Option<FileFault> {
-        None
-    }
-    fn vocabulary(&self, _: &str) -> Option<FileFault> {
-        None
-    }
-    fn eval_set(&self, _: &EvalSource, _: EvalTask) -> FoundFiles {
-        FoundFiles::default()
-    }
 }

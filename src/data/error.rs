@@ -216,6 +216,9 @@ impl DataError {
             Self::TruncatedTar { .. } => "the download or copy of this shard is incomplete: fetch it again or leave it out",
             Self::BadTar { what, .. } if what.contains("gzip") => "decompress it first (`gunzip`): members are read in place",
             Self::RepeatedSuffix { .. } => "members of a sample share the name up to its first dot; rename one of them",
+            Self::MissingShards { count, listed, .. } if count == listed => {
+                "none of them is there: check the path, which is relative to the file that states it"
+            }
             Self::MissingShards { most: Some(0.0), .. } => "an evaluation set is measured whole: list the shards that there are",
             Self::MissingShards { most: Some(_), .. } => "state `max_missing` beside the shards to train on what is there",
             Self::MissingShards { .. } => "a gap in a numbered range is accepted where another shard of the range exists",

@@ -27,41 +27,35 @@ pub struct FoundFiles {
     pub warnings: Vec<FileFault>,
 }
 
-/// Whoever can read files.
+/// Whoever can read files. What one does not override is not known, and nothing is wrong with it.
 pub trait Files {
     /// The shards that a path names: itself, or what a pattern matches and a folder holds, sorted.
     ///
     /// # Errors
     /// A pattern that matches nothing, a folder without shards.
-    fn shards(&self, path: &str) -> Result<Vec<String>, FileFault>;
-    /// A training source, of whose files this share may be missing.
-    fn pool(&self, source: &DataSource, max_missing: f64) -> FoundFiles;
-    /// Whether a training source has a numeric field.
-    fn field(&self, source: &DataSource, field: &str) -> Option<FileFault>;
-    /// Whether a vocabulary file can be read.
-    fn vocabulary(&self, file: &str) -> Option<FileFault>;
-    /// An evaluation source, for a task.
-    fn eval_set(&self, source: &EvalSource, task: EvalTask) -> FoundFiles;
-}
-
-/// No files at hand: nothing is known of any, and nothing is wrong with it. Patterns stay as they are written.
-#[derive(Debug, Clone, Copy)]
-pub struct NoFiles;
-
-impl Files for NoFiles {
     fn shards(&self, path: &str) -> Result<Vec<String>, FileFault> {
         Ok(vec![path.to_owned()])
     }
-    fn pool(&self, _: &DataSource, _: f64) -> FoundFiles {
+    /// A training source, of whose files this share may be missing.
+    fn pool(&self, _source: &DataSource, _max_missing: f64) -> FoundFiles {
         FoundFiles::default()
     }
-    fn field(&self, _: &DataSource, _: &str) -> Option<FileFault> {
+    /// Whether a training source has a numeric field.
+    fn field(&self, _source: &DataSource, _field: &str) -> Option<FileFault> {
         None
     }
-    fn vocabulary(&self, _: &str) -> Option<FileFault> {
+    /// Whether a vocabulary file can be read.
+    fn vocabulary(&self, _file: &str) -> Option<FileFault> {
         None
     }
-    fn eval_set(&self, _: &EvalSource, _: EvalTask) -> FoundFiles {
+    /// An evaluation source, for a task.
+    fn eval_set(&self, _source: &EvalSource, _task: EvalTask) -> FoundFiles {
         FoundFiles::default()
     }
 }
+
+/// No files at hand. Patterns stay as they are written.
+#[derive(Debug, Clone, Copy)]
+pub struct NoFiles;
+
+impl Files for NoFiles {}

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 
-use super::{FileFault, Files, FoundFiles, LoadOptions, NoFiles, ValidSpec, load, load_claims, load_str, schema};
+use super::{Files, FoundFiles, LoadOptions, ValidSpec, load, load_claims, load_str, schema};
 use crate::run::{
-    Augmentation, DataSource, DecayScale, EvalSource, EvalTask, ImageEncoderConfig, Keep, LossConfig, OptimizerConfig, Pooling,
+    Augmentation, DataSource, DecayScale, EvalSource, ImageEncoderConfig, Keep, LossConfig, OptimizerConfig, Pooling,
     QualityBy, RunConfig,
 };
 
@@ -220,21 +220,9 @@ fn a_scorer_is_a_run_of_its_own() {
 struct AThousand;
 
 impl Files for AThousand {
-    fn shards(&self, path: &str) -> Result<Vec<String>, FileFault> {
-        NoFiles.shards(path)
-    }
     fn pool(&self, source: &DataSource, _: f64) -> FoundFiles {
         let samples = matches!(source, DataSource::Webdataset { .. }).then_some(1000);
         FoundFiles { samples, ..FoundFiles::default() }
-    }
-    fn field(&self, _: &DataSource, _: &str) -> Option<FileFault> {
-        None
-    }
-    fn vocabulary(&self, _: &str) -> Option<FileFault> {
-        None
-    }
-    fn eval_set(&self, _: &EvalSource, _: EvalTask) -> FoundFiles {
-        FoundFiles::default()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use scaledown_ops::Activation;
+
 use super::EvalConfig;
 
 /// Everything that decides the bytes of one run. Two equal configs are one run.
@@ -275,18 +277,6 @@ pub struct TextEncoderConfig {
     pub context_length: usize,
     /// Height of the token embedding (V).
     pub vocab_size: usize,
-}
-
-/// Activation function of an MLP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// x * Phi(x), by the error function.
-    Gelu,
-    /// The tanh approximation of GELU.
-    GeluTanh,
-    /// x * sigmoid(1.702 x), as OpenAI's CLIP.
-    QuickGelu,
 }
 
 /// How a run learns.

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use super::{Files, FoundFiles, LoadOptions, ValidSpec, load, load_claims, load_str, schema};
 use crate::run::{
-    Augmentation, DataSource, DecayScale, EvalSource, ImageEncoderConfig, Keep, LossConfig, OptimizerConfig, Pooling,
-    QualityBy, RunConfig,
+    Augmentation, DataSource, DecayScale, EvalSource, ImageEncoderConfig, Keep, LossConfig, OptimizerConfig, Pooling, QualityBy,
+    RunConfig,
 };
 
 const SMALL: &str = "

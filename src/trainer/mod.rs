@@ -5,21 +5,19 @@
 //! executor, CSV or terminal, and reports through callbacks.
 
 pub mod backend;
-pub mod blocks;
 pub mod check;
 pub mod checkpoint;
 pub mod cost;
 mod error;
 pub mod eval;
 pub mod model;
-pub mod ops;
 pub mod optim;
-pub mod params;
 pub mod program;
 pub mod step;
 pub mod strategy;
 
 pub use error::TrainerError;
+pub use scaledown_ops as ops;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -4,9 +4,9 @@
 //! from. Input: a model and a strategy (`model::build` makes programs). Invariant: a call reads only slots that are inputs or
 //! outputs of earlier calls. Must not know how a backend computes.
 
-pub use super::params::{Init, Matrix, ParamIdx, ParamList, ParamView};
+pub use super::ops::params::{Init, Matrix, ParamIdx, ParamList, ParamView};
 
-use super::blocks::{Head, PatchEmbed, TokenEmbed, TransformerBlock};
+use super::ops::{head::Head, patch_embed::PatchEmbed, token_embed::TokenEmbed, transformer::TransformerBlock};
 
 /// Index of a slot in [`Program::slots`].
 pub type SlotIdx = usize;

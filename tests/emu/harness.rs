@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use libloading::Library;
 use scaledown::trainer::ops::launch::{Arg, Factor, Launch, Module, Node, Product, Real, View};
+use scaledown::trainer::ops::reference::Matrix;
 
 /// Whether kernels can be compiled here; says so once where they cannot.
 pub fn is_available() -> bool {
@@ -77,37 +78,30 @@ fn execute_launch(launch: &Launch, real: Real, order: u32, address: Resolve) {
 }
 
 fn execute_product(p: &Product, address: Resolve) {
-    let mut read = |view: View, len: usize, real: Real| -> Vec<f32> {
+    let mut read = |view: View, len: usize, real: Real| -> Vec<f64> {
         // SAFETY: as for `execute`.
         let bytes = unsafe { std::slice::from_raw_parts(address(view), len * real.bytes()) };
         match real {
-            Real::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-            Real::Bf16 => bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()).collect(),
+            Real::F32 => bytes.as_chunks::<4>().0.iter().map(|b| f64::from(f32::from_le_bytes(*b))).collect(),
+            Real::Bf16 => bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f64()).collect(),
         }
     };
     let mut factor = |factor: Factor, rows: usize, columns: usize, is_wanted_transposed: bool| {
         let values = read(factor.view, rows * columns, factor.real);
-        if factor.transposed == is_wanted_transposed {
-            return values;
-        }
-        let (rows, columns) = if factor.transposed { (columns, rows) } else { (rows, columns) };
-        (0..rows * columns).map(|idx| values[idx % rows * columns + idx / rows]).collect()
+        let stored = Matrix::from_rows(if factor.transposed { rows } else { columns }, values);
+        if factor.transposed == is_wanted_transposed { stored } else { stored.transposed() }
     };
     // Rows of A and columns of B, both along the inner dimension.
     let (a, b) = (factor(p.a, p.m, p.k, false), factor(p.b, p.k, p.n, true));
+    let sums = a.times_transposed(&b);
     let bias = p.bias.map(|bias| read(bias, p.n, p.out_real));
     let addend = p.addend.map(|addend| read(addend, p.m * p.n, Real::F32));
     let mut out = Vec::with_capacity(p.m * p.n * p.out_real.bytes());
-    for row in 0..p.m {
-        for column in 0..p.n {
-            let mut sum = addend.as_ref().map_or(0.0, |addend| f64::from(addend[row * p.n + column]));
-            sum += bias.as_ref().map_or(0.0, |bias| f64::from(bias[column]));
-            let pairs = a[row * p.k..(row + 1) * p.k].iter().zip(&b[column * p.k..(column + 1) * p.k]);
-            sum += pairs.map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
-            match p.out_real {
-                Real::F32 => out.extend((sum as f32).to_le_bytes()),
-                Real::Bf16 => out.extend(half::bf16::from_f32(sum as f32).to_le_bytes()),
-            }
+    for (idx, sum) in sums.values.iter().enumerate() {
+        let sum = sum + addend.as_ref().map_or(0.0, |addend| addend[idx]) + bias.as_ref().map_or(0.0, |bias| bias[idx % p.n]);
+        match p.out_real {
+            Real::F32 => out.extend((sum as f32).to_le_bytes()),
+            Real::Bf16 => out.extend(half::bf16::from_f32(sum as f32).to_le_bytes()),
         }
     }
     // SAFETY: as for `execute`.

@@ -11,7 +11,7 @@ pub use init::initial_parameters;
 
 pub use crate::run::kept_patches;
 
-use super::blocks::BlockShape;
+use super::ops::transformer::BlockShape;
 use super::program::{Dtype, Init, Logits, Matrix, Program, ProgramBuilder, SlotKind, Tower};
 use crate::run::{ImageEncoderConfig, LossConfig, ModelConfig, VitConfig};
 

@@ -1,7 +1,7 @@
 //! The text transformer: token embedding, causal blocks, head at the end-of-text token.
 
-use super::super::blocks::{Head, HeadPooling, TokenEmbed, TransformerBlock};
-use super::super::ops::{WeightLayout, linear::LinearShape};
+use super::super::ops::head::{Head, HeadPooling};
+use super::super::ops::{WeightLayout, linear::LinearShape, token_embed::TokenEmbed, transformer::TransformerBlock};
 use super::super::program::{Block, Init, Matrix, ProgramBuilder, SlotIdx, Tower};
 use super::vit::inverse_root;
 use crate::run::ModelConfig;

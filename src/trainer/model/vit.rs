@@ -1,7 +1,9 @@
 //! The vision transformer: patch embedding, transformer blocks, head.
 
-use super::super::blocks::{Head, HeadPooling, PatchEmbed, TransformerBlock};
-use super::super::ops::{WeightLayout, linear::LinearShape, patchify::PatchShape};
+use super::super::ops::head::{Head, HeadPooling};
+use super::super::ops::{
+    WeightLayout, linear::LinearShape, patch_embed::PatchEmbed, patchify::PatchShape, transformer::TransformerBlock,
+};
 use super::super::program::{Block, Init, Matrix, ProgramBuilder, SlotIdx, Tower};
 use crate::run::{ModelConfig, Pooling, VitConfig};
 

@@ -9,9 +9,9 @@ use super::super::StepBatch;
 use super::CpuSettings;
 use super::lanes;
 use crate::trainer::TrainerError;
-use crate::trainer::blocks::{Params, Workspace};
 use crate::trainer::ops::contrastive::sigmoid::{self, Logits, SigmoidOut};
 use crate::trainer::ops::contrastive::{self, Contrastive, ContrastiveOut};
+use crate::trainer::ops::op::{Params, Workspace};
 use crate::trainer::ops::{AlignedFloats, ParallelFor, Scratch, linear};
 use crate::trainer::program::{Program, Tower};
 

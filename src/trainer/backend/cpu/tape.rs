@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use super::core::Core;
 use super::lanes::{chunk_samples, lane_range, split_lanes};
 use crate::trainer::TrainerError;
-use crate::trainer::blocks::{Backward, Forward, GradLane, Input, Workspace};
+use crate::trainer::ops::op::{Backward, Forward, GradLane, Input, Workspace};
 use crate::trainer::program::{Block, Call, Tower};
 
 /// An activation.

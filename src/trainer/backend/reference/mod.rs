@@ -1,33 +1,21 @@
 //! The reference backend: the same program in plain f64 loops on one thread, the oracle of the other backends.
 //!
-//! Input: a `Program`, parameters, a batch. Output: features, loss, gradients and updates in f64. Written to be read: one file
-//! a block, one sample at a time, nothing saved (backward computes forward values again). Invariant: shares no arithmetic with
-//! `ops` or the CPU backend; what it takes from blocks are shapes and parameter indices. It is slow, and only tests use it.
+//! Input: a `Program`, parameters, a batch. Output: features, loss, gradients and updates in f64. What an op computes stands in
+//! its `reference.rs`; here samples go through one by one. It is slow, and only tests use it.
 
-mod activation;
-mod adafactor;
-mod adamw;
-mod attention;
-mod contrastive;
-mod head;
-mod layer_norm;
-mod matrix;
 mod optimizer;
-mod parameters;
-mod patch_embed;
-mod token_embed;
-mod transformer;
 
 use std::sync::Arc;
 
 pub use self::optimizer::ReferenceOptimizer;
 
-use self::matrix::Matrix;
-use self::parameters::{Gradients, Parameters};
-use self::patch_embed::Picture;
 use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
+use crate::trainer::ops::contrastive::reference as contrastive;
+use crate::trainer::ops::patch_embed::reference::{self as patch_embed, Picture};
+use crate::trainer::ops::reference::{Gradients, Matrix, Parameters};
+use crate::trainer::ops::{head::reference as head, token_embed::reference as token_embed, transformer::reference as transformer};
 use crate::trainer::program::{Block, Call, Program, Tower};
 
 /// A program prepared for the reference backend.

@@ -1,8 +1,8 @@
 //! One update of the flat parameters: clipping, then `AdamW` or Adafactor on each view by itself.
 
-use super::adafactor::{self, Adafactor};
-use super::adamw::AdamW;
 use crate::run::{DecayScale, OptimizerConfig, TrainConfig};
+use crate::trainer::ops::adafactor::reference::{self as adafactor, Adafactor};
+use crate::trainer::ops::adamw::reference::AdamW;
 use crate::trainer::program::{ParamView, Program};
 
 /// An optimiser in f64 with its state.

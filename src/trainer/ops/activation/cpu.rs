@@ -3,7 +3,7 @@
 use std::f32::consts::{FRAC_2_SQRT_PI, SQRT_2};
 
 use super::super::simd::{Simd, dispatch, for_vectors, math};
-use crate::run::Activation;
+use crate::Activation;
 
 /// gelu_tanh as x s(z): z = x (A + B x²).
 const A: f32 = FRAC_2_SQRT_PI * SQRT_2;

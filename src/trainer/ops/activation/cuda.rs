@@ -1,7 +1,7 @@
 //! Launches of `kernels/activation.cu`.
 
 use super::super::launch::{Arg, Launch, Module, View, blocks};
-use crate::run::Activation;
+use crate::Activation;
 
 /// The kernels.
 pub const MODULE: Module = Module::new("activation", include_str!("../../../../kernels/activation.cu"));

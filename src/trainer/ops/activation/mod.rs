@@ -5,8 +5,9 @@
 
 mod cpu;
 pub mod cuda;
+pub mod reference;
 
-use crate::run::Activation;
+use crate::Activation;
 
 /// y = f(x).
 pub fn forward(kind: Activation, x: &[f32], y: &mut [f32]) {

@@ -9,6 +9,7 @@
 
 mod cpu;
 pub mod cuda;
+pub mod reference;
 
 pub use super::factor_view::{FactorView, MIN_DIM_TO_FACTOR};
 

@@ -4,6 +4,7 @@
 
 mod cpu;
 pub mod cuda;
+pub mod reference;
 
 /// Constants of the optimiser.
 #[derive(Debug, Clone, Copy, PartialEq)]

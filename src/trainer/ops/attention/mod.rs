@@ -7,6 +7,7 @@ mod backward;
 mod cpu;
 pub mod cuda;
 mod plan;
+pub mod reference;
 
 use super::Scratch;
 

@@ -11,6 +11,7 @@
 
 mod cpu;
 pub mod cuda;
+pub mod reference;
 pub mod sigmoid;
 
 use std::sync::Mutex;

@@ -5,6 +5,7 @@
 
 mod cpu;
 pub mod cuda;
+pub mod reference;
 
 use super::Accumulation;
 use cpu::{Affine, Saved, Statistics};

@@ -198,10 +198,10 @@ macro_rules! for_vectors {
     ($s:ident: $S:ty, $n:expr, |$at:ident| $body:block) => {{
         let n: usize = $n;
         let mut i = 0;
-        while $crate::trainer::ops::simd::fits::<$S>(i, n) {
+        while $crate::simd::fits::<$S>(i, n) {
             let $at = $s.whole(i);
             $body
-            i += <$S as $crate::trainer::ops::simd::Simd>::LANES;
+            i += <$S as $crate::simd::Simd>::LANES;
         }
         if i < n {
             let $at = $s.part(i, n - i);
@@ -269,7 +269,7 @@ macro_rules! dispatch {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $kernel:path;) => {
         $(#[$meta])*
         $vis fn $name($($arg: $ty),*) $(-> $ret)? {
-            use $crate::trainer::ops::simd;
+            use $crate::simd;
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512dq")]
             fn avx512(s: simd::Avx512, $($arg: $ty),*) $(-> $ret)? {

@@ -3,9 +3,11 @@
 use super::part::{Features, Inputs, Pixels};
 use super::transformer::STREAM;
 use super::{Out, Recorder, StreamGrad};
-use crate::trainer::blocks::{Head, HeadPooling, PatchEmbed, TokenEmbed};
+use crate::trainer::ops::head::{Head, HeadPooling};
 use crate::trainer::ops::launch::{Node, View};
-use crate::trainer::ops::{Accumulation, embedding, layer_norm, normalize, patchify};
+use crate::trainer::ops::{
+    Accumulation, embedding, layer_norm, normalize, patch_embed::PatchEmbed, patchify, token_embed::TokenEmbed,
+};
 
 /// What a patch embedding keeps.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! A transformer block forward and back as nodes; what is saved and what is computed again is as on the CPU.
 
 use super::{Out, Recorder, StreamGrad};
-use crate::trainer::blocks::TransformerBlock;
+use crate::trainer::ops::transformer::TransformerBlock;
 use crate::trainer::ops::{Accumulation, activation, attention, layer_norm};
 
 use crate::trainer::ops::launch::{Real, View};

@@ -7,32 +7,37 @@
 //!
 //! **Source** `big_vision/optax.py` (`scale_by_adafactor`), optax (`scale_by_factored_rms`), Shazeer & Stern 2018.
 
-use super::matrix::Matrix;
-use crate::trainer::program;
+use crate::params;
+use crate::reference::Matrix;
 
 const EPS: f64 = 1e-30;
 const FACTORED_FROM: usize = 32;
 
 /// Constants of one step; `decay` is what a rate of 1 would take away.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Adafactor {
+pub struct Adafactor {
+    /// Decay of the momentum (b1).
     pub beta1: f64,
+    /// Most that the decay of the second moment (b2) becomes.
     pub beta2_cap: f64,
+    /// Learning rate.
     pub lr: f64,
+    /// What a rate of 1 would take away.
     pub decay: f64,
 }
 
 /// Values that the second moment of a parameter takes: for each matrix its rows, then its columns, or one an element.
-pub(super) fn second_len(view: &program::Matrix) -> usize {
+pub fn second_len(view: &params::Matrix) -> usize {
     if is_factored(view) { view.count * (view.rows + view.columns) } else { view.count * view.rows * view.columns }
 }
 
-fn is_factored(view: &program::Matrix) -> bool {
+fn is_factored(view: &params::Matrix) -> bool {
     view.rows >= FACTORED_FROM && view.columns >= FACTORED_FROM
 }
 
 impl Adafactor {
-    pub fn update(&self, step: u64, view: &program::Matrix, p: &mut [f64], g: &[f64], m: &mut [f64], second: &mut [f64]) {
+    /// One step on a parameter; `step` counts from 0.
+    pub fn update(&self, step: u64, view: &params::Matrix, p: &mut [f64], g: &[f64], m: &mut [f64], second: &mut [f64]) {
         let beta2 = self.beta2_cap.min(1.0 - ((step + 1) as f64).powf(-0.8));
         let scaled = if is_factored(view) { factored(view, beta2, g, second) } else { plain(beta2, g, second) };
         for i in 0..p.len() {
@@ -47,7 +52,7 @@ fn plain(beta2: f64, g: &[f64], v: &mut [f64]) -> Vec<f64> {
     g.iter().zip(v).map(|(g, v)| g / v.sqrt()).collect()
 }
 
-fn factored(view: &program::Matrix, beta2: f64, g: &[f64], second: &mut [f64]) -> Vec<f64> {
+fn factored(view: &params::Matrix, beta2: f64, g: &[f64], second: &mut [f64]) -> Vec<f64> {
     let (rows, columns) = (view.rows, view.columns);
     let mut scaled = Vec::with_capacity(g.len());
     for (g, second) in g.chunks(rows * columns).zip(second.chunks_mut(rows + columns)) {

@@ -2,10 +2,10 @@
 //!
 //! Backward of the last: dy = (df - f (f . df)) / |y|.
 
-use super::layer_norm;
-use super::matrix::{Matrix, add, dot};
-use super::parameters::{Gradients, Parameters};
-use crate::trainer::blocks::{Head, HeadPooling};
+use super::{Head, HeadPooling};
+use crate::layer_norm::reference as layer_norm;
+use crate::reference::{Gradients, Parameters};
+use crate::reference::{Matrix, add, dot};
 
 /// Floor of the length, as `torch.nn.functional.normalize` has it.
 const SHORTEST: f64 = 1e-12;
@@ -39,14 +39,15 @@ fn length(y: &Matrix) -> f64 {
     dot(&y.values, &y.values).sqrt().max(SHORTEST)
 }
 
-pub(super) fn forward(head: &Head, params: &Parameters, x: &Matrix, end: Option<u32>) -> Matrix {
+/// The feature [1, E] of tokens [T, C]; `end` is the caption's last token.
+pub fn forward(head: &Head, params: &Parameters, x: &Matrix, end: Option<u32>) -> Matrix {
     let (_, projected) = project(head, params, x, end);
     let length = length(&projected);
     projected.map(|y| y / length)
 }
 
 /// Gradient of x; those of the parameters are added to `grads`.
-pub(super) fn backward(
+pub fn backward(
     head: &Head,
     params: &Parameters,
     x: &Matrix,

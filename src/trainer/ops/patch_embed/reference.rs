@@ -3,15 +3,17 @@
 //! A patch is read as `open_clip`'s `conv1` does: channel, then row, then column, of (pixel / 255 - mean) / std. Positions
 //! belong to places in the whole image, so a kept patch brings its own.
 
-use super::layer_norm;
-use super::matrix::{Matrix, add};
-use super::parameters::{Gradients, Parameters};
-use crate::trainer::blocks::PatchEmbed;
+use super::PatchEmbed;
+use crate::layer_norm::reference as layer_norm;
+use crate::reference::{Gradients, Parameters};
+use crate::reference::{Matrix, add};
 
 /// An image [S, S, 3] and, where some are masked, its kept patches.
 #[derive(Clone, Copy)]
-pub(super) struct Picture<'a> {
+pub struct Picture<'a> {
+    /// u8 [S, S, 3].
     pub pixels: &'a [u8],
+    /// In ascending order.
     pub keep: Option<&'a [u32]>,
 }
 
@@ -57,7 +59,8 @@ fn embed(block: &PatchEmbed, params: &Parameters, picture: Picture) -> Matrix {
     tokens
 }
 
-pub(super) fn forward(block: &PatchEmbed, params: &Parameters, picture: Picture) -> Matrix {
+/// Tokens [T, C].
+pub fn forward(block: &PatchEmbed, params: &Parameters, picture: Picture) -> Matrix {
     let tokens = embed(block, params, picture);
     match block.norm {
         Some((gain, bias)) => layer_norm::forward(&tokens, params.vector(gain), params.vector(bias)),
@@ -66,7 +69,7 @@ pub(super) fn forward(block: &PatchEmbed, params: &Parameters, picture: Picture)
 }
 
 /// Adds the parameters' gradients; pixels have none.
-pub(super) fn backward(block: &PatchEmbed, params: &Parameters, picture: Picture, grad_y: &Matrix, grads: &mut Gradients) {
+pub fn backward(block: &PatchEmbed, params: &Parameters, picture: Picture, grad_y: &Matrix, grads: &mut Gradients) {
     let mut grad_tokens = grad_y.clone();
     if let Some((gain, bias)) = block.norm {
         let (grad_x, grad_gain, grad_bias) = layer_norm::backward(&embed(block, params, picture), params.vector(gain), grad_y);

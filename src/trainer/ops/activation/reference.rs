@@ -4,10 +4,10 @@
 
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI, PI};
 
-use crate::run::Activation;
+use crate::Activation;
 
 /// f(x).
-pub(super) fn value(kind: Activation, x: f64) -> f64 {
+pub fn value(kind: Activation, x: f64) -> f64 {
     match kind {
         Activation::Gelu => 0.5 * x * (1.0 + libm::erf(x * FRAC_1_SQRT_2)),
         Activation::GeluTanh => 0.5 * x * (1.0 + tanh_argument(x).tanh()),
@@ -16,7 +16,7 @@ pub(super) fn value(kind: Activation, x: f64) -> f64 {
 }
 
 /// f'(x).
-pub(super) fn slope(kind: Activation, x: f64) -> f64 {
+pub fn slope(kind: Activation, x: f64) -> f64 {
     match kind {
         Activation::Gelu => 0.5 * (1.0 + libm::erf(x * FRAC_1_SQRT_2)) + x * (-0.5 * x * x).exp() / (2.0 * PI).sqrt(),
         Activation::GeluTanh => {

@@ -5,19 +5,9 @@
 //! backward needs in the saved slots of the program, and accumulates parameter gradients into one lane ([`GradLane`]).
 //! Invariant: what a block computes for a sample does not depend on the other samples of the batch. Must not know threads.
 
-mod head;
-mod patch_embed;
-mod token_embed;
-mod transformer;
-
-pub use head::{Head, HeadPooling};
-pub use patch_embed::PatchEmbed;
-pub use token_embed::TokenEmbed;
-pub use transformer::{BlockShape, TransformerBlock};
-
-use super::ops::Scratch;
-use super::ops::linear::Linear;
-use super::params::{ParamIdx, ParamView};
+use crate::Scratch;
+use crate::linear::Linear;
+use crate::params::{ParamIdx, ParamView};
 
 /// The parameters of a program with the packed forms of its linear weights.
 #[derive(Clone, Copy)]

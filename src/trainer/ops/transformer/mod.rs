@@ -4,11 +4,13 @@
 //! both norms and the attention's log-sum-exp. Recomputed in backward: both norms' outputs, the activation, the attention
 //! weights.
 
-use super::super::ops::{Accumulation, WeightLayout, attention::AttentionShape, linear::LinearShape};
-use super::super::ops::{activation, attention, elementwise, layer_norm, linear};
-use super::super::params::{Init, ParamIdx, ParamList};
-use super::{Backward, Forward, GradLane, Params, Workspace};
-use crate::run::Activation;
+pub mod reference;
+
+use crate::Activation;
+use crate::op::{Backward, Forward, GradLane, Params, Workspace};
+use crate::params::{Init, ParamIdx, ParamList};
+use crate::{Accumulation, WeightLayout, attention::AttentionShape, linear::LinearShape};
+use crate::{activation, attention, elementwise, layer_norm, linear};
 
 /// Shape and starting values of a block.
 #[derive(Debug, Clone, Copy)]
@@ -192,7 +194,7 @@ pub(super) fn weight_grad(
     rows: usize,
     x: &[f32],
     grad_y: &[f32],
-    ops: &mut super::Scratch,
+    ops: &mut crate::Scratch,
 ) {
     let shape = params.linear(map.0).shape;
     let accumulate = !grads.first;

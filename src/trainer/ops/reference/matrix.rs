@@ -2,26 +2,36 @@
 
 /// A matrix, row after row.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Matrix {
+pub struct Matrix {
+    /// Rows.
     pub rows: usize,
+    /// Columns.
     pub columns: usize,
+    /// Row after row.
     pub values: Vec<f64>,
 }
 
 impl Matrix {
+    /// All zeros.
     pub fn zeros(rows: usize, columns: usize) -> Self {
         Self { rows, columns, values: vec![0.0; rows * columns] }
     }
 
+    /// The values row after row.
+    ///
+    /// # Panics
+    /// If the last row is not whole.
     pub fn from_rows(columns: usize, values: Vec<f64>) -> Self {
         assert!(values.len().is_multiple_of(columns), "rows of {columns} values");
         Self { rows: values.len() / columns, columns, values }
     }
 
+    /// One row.
     pub fn row(&self, row: usize) -> &[f64] {
         &self.values[row * self.columns..(row + 1) * self.columns]
     }
 
+    /// One row, to be changed.
     pub fn row_mut(&mut self, row: usize) -> &mut [f64] {
         &mut self.values[row * self.columns..(row + 1) * self.columns]
     }
@@ -63,6 +73,7 @@ impl Matrix {
         self.transposed().times(other)
     }
 
+    /// selfᵀ.
     pub fn transposed(&self) -> Self {
         let mut out = Self::zeros(self.columns, self.rows);
         for i in 0..self.rows {
@@ -86,6 +97,7 @@ impl Matrix {
         }
     }
 
+    /// The sum of all rows.
     pub fn column_sums(&self) -> Vec<f64> {
         let mut sums = vec![0.0; self.columns];
         for row in 0..self.rows {
@@ -101,12 +113,12 @@ impl Matrix {
 }
 
 /// Sum of a\[i\] b\[i\].
-pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
+pub fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// b += a.
-pub(super) fn add(a: &[f64], b: &mut [f64]) {
+pub fn add(a: &[f64], b: &mut [f64]) {
     assert_eq!(a.len(), b.len(), "lengths of a sum");
     for (b, a) in b.iter_mut().zip(a) {
         *b += a;

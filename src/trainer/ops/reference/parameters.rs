@@ -1,16 +1,19 @@
 //! Named views of the flat parameters and of their gradient.
 
 use super::matrix::{Matrix, add};
-use crate::trainer::program::{ParamIdx, ParamView};
+use crate::params::{ParamIdx, ParamView};
 
 /// The parameters of a program.
 #[derive(Clone, Copy)]
-pub(super) struct Parameters<'a> {
+pub struct Parameters<'a> {
+    /// Of the program.
     pub views: &'a [ParamView],
+    /// The flat buffer.
     pub flat: &'a [f64],
 }
 
 impl<'a> Parameters<'a> {
+    /// The parameter's values.
     pub fn vector(&self, idx: ParamIdx) -> &'a [f64] {
         &self.flat[self.views[idx].range()]
     }
@@ -22,12 +25,15 @@ impl<'a> Parameters<'a> {
 }
 
 /// The flat gradient, summed over samples.
-pub(super) struct Gradients<'a> {
+pub struct Gradients<'a> {
+    /// Of the program.
     pub views: &'a [ParamView],
+    /// The flat buffer.
     pub flat: &'a mut [f64],
 }
 
 impl Gradients<'_> {
+    /// Adds to a parameter's gradient.
     pub fn add(&mut self, idx: ParamIdx, gradient: &[f64]) {
         add(gradient, &mut self.flat[self.views[idx].range()]);
     }

@@ -2,13 +2,13 @@
 //!
 //! Every linear map is y = x Wᵀ + b. Backward computes the forward values again and walks them in reverse.
 
-use super::activation;
-use super::attention::Heads;
-use super::layer_norm;
-use super::matrix::Matrix;
-use super::parameters::{Gradients, Parameters};
-use crate::trainer::blocks::TransformerBlock;
-use crate::trainer::program::ParamIdx;
+use super::TransformerBlock;
+use crate::activation::reference as activation;
+use crate::attention::reference::Heads;
+use crate::layer_norm::reference as layer_norm;
+use crate::params::ParamIdx;
+use crate::reference::Matrix;
+use crate::reference::{Gradients, Parameters};
 
 /// What a block computes on the way to its output.
 struct Values {
@@ -39,20 +39,15 @@ fn run(block: &TransformerBlock, params: &Parameters, x: &Matrix) -> Values {
     Values { normed1, qkv, attended, middle, normed2, hidden, active }
 }
 
-pub(super) fn forward(block: &TransformerBlock, params: &Parameters, x: &Matrix) -> Matrix {
+/// y [T, C].
+pub fn forward(block: &TransformerBlock, params: &Parameters, x: &Matrix) -> Matrix {
     let Values { middle, active, .. } = run(block, params, x);
     let (weight, bias) = block.fc2;
     middle.plus(&active.times_transposed(&params.matrix(weight)).plus_row(params.vector(bias)))
 }
 
 /// Gradient of x; those of the parameters are added to `grads`.
-pub(super) fn backward(
-    block: &TransformerBlock,
-    params: &Parameters,
-    x: &Matrix,
-    grad_y: &Matrix,
-    grads: &mut Gradients,
-) -> Matrix {
+pub fn backward(block: &TransformerBlock, params: &Parameters, x: &Matrix, grad_y: &Matrix, grads: &mut Gradients) -> Matrix {
     let values = run(block, params, x);
     let mut back = Back { params, grads };
     let grad_active = back.map(block.fc2, &values.active, grad_y);

@@ -3,16 +3,19 @@
 //! Rows of qkv are q | k | v, each cut into heads. Per head: p = softmax(q kᵀ / sqrt(D)), out = p v.
 //! Backward: dv = pᵀ do; dp = do vᵀ; ds = p (dp - sum over keys of p dp); dq = ds k / sqrt(D); dk = dsᵀ q / sqrt(D).
 
-use super::matrix::{Matrix, dot};
+use crate::reference::{Matrix, dot};
 
 /// How a sample attends to itself.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Heads {
+pub struct Heads {
+    /// Heads (H).
     pub heads: usize,
+    /// Whether a token sees only itself and earlier ones.
     pub causal: bool,
 }
 
 impl Heads {
+    /// Rows [T, C] from q | k | v [T, 3C].
     pub fn forward(self, qkv: &Matrix) -> Matrix {
         let width = qkv.columns / 3;
         let mut out = Matrix::zeros(qkv.rows, width);

@@ -2,7 +2,7 @@
 //!
 //! Backward, with g = dy gain: dx = (g - mean(g) - h mean(g h)) / sqrt(var + eps), dgain = sum dy h, dbias = sum dy.
 
-use super::matrix::{Matrix, add, dot};
+use crate::reference::{Matrix, add, dot};
 
 /// PyTorch's default, which `open_clip` leaves.
 const EPS: f64 = 1e-5;
@@ -16,7 +16,8 @@ fn standardise(x: &[f64]) -> (Vec<f64>, f64) {
     (x.iter().map(|x| (x - mean) * rstd).collect(), rstd)
 }
 
-pub(super) fn forward(x: &Matrix, gain: &[f64], bias: &[f64]) -> Matrix {
+/// y of rows x.
+pub fn forward(x: &Matrix, gain: &[f64], bias: &[f64]) -> Matrix {
     let mut y = Matrix::zeros(x.rows, x.columns);
     for row in 0..x.rows {
         let (h, _) = standardise(x.row(row));
@@ -28,7 +29,7 @@ pub(super) fn forward(x: &Matrix, gain: &[f64], bias: &[f64]) -> Matrix {
 }
 
 /// Gradients of x, gain and bias.
-pub(super) fn backward(x: &Matrix, gain: &[f64], grad_y: &Matrix) -> (Matrix, Vec<f64>, Vec<f64>) {
+pub fn backward(x: &Matrix, gain: &[f64], grad_y: &Matrix) -> (Matrix, Vec<f64>, Vec<f64>) {
     let width = x.columns as f64;
     let mut grad_x = Matrix::zeros(x.rows, x.columns);
     let (mut grad_gain, mut grad_bias) = (vec![0.0; x.columns], vec![0.0; x.columns]);

@@ -1,10 +1,11 @@
 //! Token ids to tokens: a row of the table plus a position each.
 
-use super::matrix::{Matrix, add};
-use super::parameters::{Gradients, Parameters};
-use crate::trainer::blocks::TokenEmbed;
+use super::TokenEmbed;
+use crate::reference::{Gradients, Parameters};
+use crate::reference::{Matrix, add};
 
-pub(super) fn forward(block: &TokenEmbed, params: &Parameters, ids: &[u32]) -> Matrix {
+/// Rows [T, C].
+pub fn forward(block: &TokenEmbed, params: &Parameters, ids: &[u32]) -> Matrix {
     let table = params.matrix(block.table);
     let mut tokens = params.matrix(block.positions);
     for (row, id) in ids.iter().enumerate() {
@@ -13,7 +14,8 @@ pub(super) fn forward(block: &TokenEmbed, params: &Parameters, ids: &[u32]) -> M
     tokens
 }
 
-pub(super) fn backward(block: &TokenEmbed, ids: &[u32], grad_y: &Matrix, grads: &mut Gradients) {
+/// Adds the parameters' gradients.
+pub fn backward(block: &TokenEmbed, ids: &[u32], grad_y: &Matrix, grads: &mut Gradients) {
     for (row, id) in ids.iter().enumerate() {
         grads.add_row(block.table, *id as usize, grad_y.row(row));
         grads.add_row(block.positions, row, grad_y.row(row));

@@ -10,20 +10,25 @@
 //!
 //! **Source** Radford et al. 2021, figure 3; Zhai et al. 2023, equation 1.
 
-use super::matrix::{Matrix, dot};
+use crate::reference::{Matrix, dot};
 
 /// The loss and its gradients.
 #[derive(Debug, Clone)]
-pub(super) struct Loss {
+pub struct Loss {
+    /// Nats.
     pub value: f64,
+    /// By the image features [B, E].
     pub grad_image: Matrix,
+    /// By the text features [B, E].
     pub grad_text: Matrix,
+    /// By the log of the scale.
     pub grad_log_scale: f64,
     /// 0 where the loss has no bias.
     pub grad_bias: f64,
 }
 
-pub(super) fn loss(image: &Matrix, text: &Matrix, scale: f64) -> Loss {
+/// CLIP's loss of features [B, E].
+pub fn loss(image: &Matrix, text: &Matrix, scale: f64) -> Loss {
     let batch = image.rows;
     let logits = image.times_transposed(text).map(|cosine| scale * cosine);
     let (rows, columns) = (softmax(&logits), softmax(&logits.transposed()));
@@ -45,7 +50,8 @@ pub(super) fn loss(image: &Matrix, text: &Matrix, scale: f64) -> Loss {
     }
 }
 
-pub(super) fn sigmoid(image: &Matrix, text: &Matrix, scale: f64, bias: f64) -> Loss {
+/// `SigLIP`'s loss of features [B, E].
+pub fn sigmoid(image: &Matrix, text: &Matrix, scale: f64, bias: f64) -> Loss {
     let batch = image.rows;
     let scaled = image.times_transposed(text).map(|cosine| scale * cosine);
     let mut value = 0.0;

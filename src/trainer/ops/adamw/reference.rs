@@ -5,15 +5,21 @@
 
 /// Constants of one step.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AdamW {
+pub struct AdamW {
+    /// Decay of the first moment (b1).
     pub beta1: f64,
+    /// Decay of the second moment (b2).
     pub beta2: f64,
+    /// Added to the root of the second moment.
     pub eps: f64,
+    /// Learning rate.
     pub lr: f64,
+    /// What a rate of 1 would take away.
     pub decay: f64,
 }
 
 impl AdamW {
+    /// One step on a parameter; `step` counts from 0.
     pub fn update(&self, step: u64, p: &mut [f64], g: &[f64], m: &mut [f64], v: &mut [f64]) {
         let t = (step + 1) as f64;
         for i in 0..p.len() {

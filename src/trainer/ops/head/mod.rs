@@ -2,9 +2,11 @@
 //!
 //! Only the tokens that pooling reads are normed: one for a class token or the end of text, all for the mean.
 
-use super::super::ops::{Accumulation, layer_norm, linear, linear::LinearShape, normalize};
-use super::super::params::ParamIdx;
-use super::{Backward, Forward, GradLane, Params, Workspace};
+pub mod reference;
+
+use crate::op::{Backward, Forward, GradLane, Params, Workspace};
+use crate::params::ParamIdx;
+use crate::{Accumulation, layer_norm, linear, linear::LinearShape, normalize};
 
 /// Which tokens become the feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 //!
 //! Must not know blocks or calls.
 
-use super::ops::WeightLayout;
-use super::ops::linear::LinearShape;
+use crate::WeightLayout;
+use crate::linear::LinearShape;
 
 /// Index of a parameter view in a program's list.
 pub type ParamIdx = usize;

@@ -2,10 +2,12 @@
 //!
 //! The patches are cut and normalised from uint8 in one pass, forward and again in backward: cheaper than keeping them.
 
-use super::super::ops::patchify::{self, PatchShape};
-use super::super::ops::{Accumulation, elementwise, layer_norm, linear};
-use super::super::params::ParamIdx;
-use super::{Backward, Forward, GradLane, Input, Params, Workspace};
+pub mod reference;
+
+use crate::op::{Backward, Forward, GradLane, Input, Params, Workspace};
+use crate::params::ParamIdx;
+use crate::patchify::{self, PatchShape};
+use crate::{Accumulation, elementwise, layer_norm, linear};
 
 /// A patch embedding and where its parameters are.
 #[derive(Debug, Clone)]

@@ -2,9 +2,11 @@
 //!
 //! Its backward runs over the whole batch in sample order, not by lanes: the table is large and each sample touches a few rows.
 
-use super::super::ops::embedding;
-use super::super::params::{ParamIdx, ParamView};
-use super::{Forward, Input, Params};
+pub mod reference;
+
+use crate::embedding;
+use crate::op::{Forward, Input, Params};
+use crate::params::{ParamIdx, ParamView};
 
 /// A token embedding and where its parameters are.
 #[derive(Debug, Clone)]

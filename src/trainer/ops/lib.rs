@@ -1,8 +1,13 @@
 //! Operations on rows of f32: forward and backward, each checked against a plain loop in f64.
 //!
-//! Owns the arithmetic of the CPU trainer. An op takes slices (row-major) and writes slices; it knows no parameter name, no
-//! tape, no program and no thread: everything here runs on the calling thread, and callers are parallel over samples. The one
-//! exception is [`contrastive`], which hands independent slabs to the caller's [`ParallelFor`].
+//! Owns the arithmetic of the trainer: fast rows for the CPU, f64 loops as their reference, launches for a GPU. An op takes
+//! slices (row-major) and writes slices; it knows no tape, no program and no thread: everything here runs on the calling thread,
+//! and callers are parallel over samples. The one exception is [`contrastive`], which hands independent slabs to the caller's
+//! [`ParallelFor`]. The ops that a program calls ([`patch_embed`], [`token_embed`], [`transformer`], [`head`]) are made of the
+//! others; they read parameters by index ([`params`]) and work on chunks of samples ([`op`]).
+//!
+//! A crate of its own, so that debug builds optimise it and nothing else: tests train models. Seen from the program it is
+//! `trainer::ops`.
 //!
 //! Conventions, for all ops:
 //! - outputs and gradients of inputs are overwritten, gradients of parameters are added to, unless an argument says otherwise;
@@ -18,16 +23,23 @@ pub mod elementwise;
 pub mod embedding;
 mod factor_view;
 pub mod flat;
+pub mod head;
 pub mod launch;
 pub mod layer_norm;
 pub mod linear;
 pub mod normalize;
+pub mod op;
+pub mod params;
+pub mod patch_embed;
 pub mod patchify;
 mod product;
+pub mod reference;
 mod scratch;
 mod simd;
 #[cfg(test)]
 mod testing;
+pub mod token_embed;
+pub mod transformer;
 
 pub use scratch::{AlignedFloats, Scratch};
 
@@ -36,6 +48,18 @@ pub use scratch::{AlignedFloats, Scratch};
 #[must_use]
 pub fn instructions() -> &'static str {
     simd::path().name()
+}
+
+/// Activation function of an MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x * Phi(x), by the error function.
+    Gelu,
+    /// The tanh approximation of GELU.
+    GeluTanh,
+    /// x * sigmoid(1.702 x), as OpenAI's CLIP.
+    QuickGelu,
 }
 
 /// How a weight matrix lies in memory.

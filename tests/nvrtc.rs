@@ -3,6 +3,7 @@
 //! Needs NVRTC and no GPU; prints a line and passes where it is not found, unless `SCALEDOWN_REQUIRE_NVRTC` is set (by `.ci/run`).
 //! A kernel file that spills on purpose says why in its header, on a line that begins with `// Spills:`.
 
+use rayon::prelude::*;
 use scaledown::trainer::backend::cuda::cache::Cache;
 use scaledown::trainer::backend::cuda::compile::{Architecture, Target, compile, version};
 use scaledown::trainer::backend::cuda::modules;
@@ -31,20 +32,21 @@ fn every_kernel_compiles_without_spills() -> Outcome {
         return Ok(());
     }
     println!("NVRTC {:?}", version()?);
+    let forms = ARCHITECTURES.into_iter().flat_map(|arch| [(arch, Real::F32), (arch, Real::Bf16)]);
+    let jobs: Vec<_> = modules().into_iter().flat_map(|module| forms.clone().map(move |form| (module, form))).collect();
+    let compiled = jobs.par_iter().map(|(module, (arch, real))| compile(module, Target::Cubin(*arch), *real, &Cache::none()));
+    let compiled: Vec<_> = compiled.collect::<Result<_, _>>()?;
     let mut wrong = Vec::new();
-    for module in modules() {
-        for (architecture, real) in ARCHITECTURES.iter().flat_map(|arch| [(*arch, Real::F32), (*arch, Real::Bf16)]) {
-            let compiled = compile(&module, Target::Cubin(architecture), real, &Cache::none())?;
-            assert!(compiled.image.starts_with(b"\x7fELF"), "{} for sm_{architecture}", module.describe());
-            let kernels = compiled.kernels();
-            assert!(!kernels.is_empty(), "{}: no kernel in\n{}", module.describe(), compiled.log);
-            for kernel in kernels {
-                let line = format!("{} sm_{architecture} {real:?} {kernel:?}", module.describe());
-                println!("{line}");
-                let spills = kernel.spill_store_bytes + kernel.spill_load_bytes > 0;
-                if spills && !module.source.lines().any(|line| line.starts_with("// Spills:")) {
-                    wrong.push(line);
-                }
+    for ((module, (architecture, real)), compiled) in jobs.iter().zip(&compiled) {
+        assert!(compiled.image.starts_with(b"\x7fELF"), "{} for sm_{architecture}", module.describe());
+        let kernels = compiled.kernels();
+        assert!(!kernels.is_empty(), "{}: no kernel in\n{}", module.describe(), compiled.log);
+        for kernel in kernels {
+            let line = format!("{} sm_{architecture} {real:?} {kernel:?}", module.describe());
+            println!("{line}");
+            let spills = kernel.spill_store_bytes + kernel.spill_load_bytes > 0;
+            if spills && !module.source.lines().any(|line| line.starts_with("// Spills:")) {
+                wrong.push(line);
             }
         }
     }

@@ -1,77 +1,16 @@
-//! `check` with the real program: which records it judges, what it compares them with, what it refuses.
+//! `check`: which records it judges, what it compares them with, what it refuses.
 
 use std::path::Path;
-use std::process::Output;
 
 use assert_cmd::Command;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+use crate::place::{Outcome, Place, SMALL, text_of};
 
-/// Four runs of a moment each.
-const SMALL: &str = "\
-experiment: small
-data:
-  train: { dataset: scenes, size: 64 }
-  tokenizer: { name: bpe, vocab_size: 300 }
-model:
-  image_encoder: { name: vit, width: 16, layers: 1, heads: 1, patch_size: 8, pooling: mean, pre_norm: false }
-  text_encoder: { name: text, width: 16, layers: 1, heads: 1 }
-  context_length: 8
-  embed_dim: 16
-  image_size: 16
-train:
-  strategy: { name: clip, augmentation: none }
-  batch_size: 16
-  lr: 1e-3
-  budget: { steps: 4 }
-evaluate: [{ zeroshot: scenes, samples: 80 }]
-sweep:
-  seeds: 2
-  grid: { train.lr: [1e-3, 2e-3] }
-tables:
-  - { name: zeroshot, rows: train.lr, values: [zeroshot/scenes.acc1] }
-claims:
-  - id: sane
-    says: accuracy is a percentage
-    cells: { table: zeroshot }
-    each: { train.lr: all }
-    test: { at_most: { value: { cell: {} }, limit: 100 } }
-    confidence: none
-";
-
-struct Place {
-    folder: tempfile::TempDir,
-}
+type Said = (Option<i32>, String, String);
 
 impl Place {
-    /// A folder with the experiment, and its results in `results/small`.
-    fn with_results(text: &str) -> Result<Self, Box<dyn std::error::Error>> {
-        let place = Self { folder: tempfile::tempdir()? };
-        place.write("small.yaml", text)?;
-        std::fs::create_dir(place.path().join("tmp"))?;
-        let run = place.scaledown(&["run", "small.yaml", "--device", "cpu", "-q"])?;
-        assert_eq!(run.status.code(), Some(0), "{}", text_of(&run.stderr));
-        Ok(place)
-    }
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-    fn write(&self, name: &str, text: &str) -> std::io::Result<()> {
-        std::fs::write(self.path().join(name), text)
-    }
-    /// Replaces a text in a file of the folder.
-    fn edit(&self, name: &str, from: &str, to: &str) -> Outcome {
-        let text = std::fs::read_to_string(self.path().join(name))?;
-        assert!(text.contains(from), "{name} holds no {from}: {text}");
-        Ok(self.write(name, &text.replacen(from, to, 1))?)
-    }
-    fn scaledown(&self, args: &[&str]) -> Result<Output, Box<dyn std::error::Error>> {
-        let mut command = Command::cargo_bin("scaledown")?;
-        command.current_dir(self.path()).env_remove("SCALEDOWN_STORE").env("TMPDIR", self.path().join("tmp"));
-        Ok(command.args(args).output()?)
-    }
     /// Exit code, stdout and stderr of a check.
-    fn check(&self, args: &[&str]) -> Result<(Option<i32>, String, String), Box<dyn std::error::Error>> {
+    fn check(&self, args: &[&str]) -> Result<Said, Box<dyn std::error::Error>> {
         let output = self.scaledown(&[&["check"], args].concat())?;
         Ok((output.status.code(), text_of(&output.stdout), text_of(&output.stderr)))
     }
@@ -95,18 +34,14 @@ fn copy(from: &Path, to: &Path) -> Outcome {
     Ok(())
 }
 
-fn text_of(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 #[test]
 fn records_of_other_runs_are_not_judged_and_the_field_is_named() -> Outcome {
     let place = Place::with_results(SMALL)?;
     assert_eq!(place.check(&["small.yaml"])?.0, Some(0));
     for format in ["human", "json"] {
-        let (code, out, err) = place.check(&["small.yaml", "--set", "train.batch_size=20", "--format", format])?;
+        let (code, out, err) = place.check(&["small.yaml", "--set", "train.batch_size=25", "--format", format])?;
         assert_eq!((code, out.as_str()), (Some(5), ""), "{err}");
-        assert!(err.contains("`train.batch_size`: 16 in the record, 20 in the file"), "{err}");
+        assert!(err.contains("`train.batch_size`: 20 in the record, 25 in the file"), "{err}");
         assert!(err.contains("4 of 4 runs of the file are not in it") && err.contains("hint: "), "{err}");
     }
     // More seeds than were run, and fewer.
@@ -127,9 +62,7 @@ fn records_of_other_runs_are_not_judged_and_the_field_is_named() -> Outcome {
 #[test]
 fn records_made_from_other_data_are_not_judged() -> Outcome {
     let source = "{ dataset: table, file: t.csv, image_column: image, caption_column: caption }";
-    let place = Place { folder: tempfile::tempdir()? };
-    std::fs::create_dir(place.path().join("tmp"))?;
-    place.write("small.yaml", &SMALL.replace("{ dataset: scenes, size: 64 }", source))?;
+    let place = Place::new(&SMALL.replace("{ dataset: scenes, size: 200 }", source))?;
     let mut rows = "image,caption\n".to_owned();
     for number in 0..24_u8 {
         let image = image::RgbImage::from_fn(16, 16, |x, y| image::Rgb([(x * u32::from(number)) as u8, y as u8 * 9, number]));

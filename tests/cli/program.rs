@@ -1,73 +1,11 @@
-//! The real program: every exit code, and what stands on which stream.
+//! Every exit code, and what stands on which stream.
 
 use std::path::Path;
 use std::process::Output;
 
 use assert_cmd::Command;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
-
-/// Four runs that are trained in a moment.
-const SMALL: &str = "\
-experiment: small
-data:
-  train: { dataset: scenes, size: 200 }
-  tokenizer: { name: bpe, vocab_size: 300 }
-model:
-  image_encoder: { name: vit, width: 16, layers: 1, heads: 2, patch_size: 8, pooling: mean, pre_norm: false }
-  text_encoder: { name: text, width: 16, layers: 1, heads: 2 }
-  context_length: 8
-  embed_dim: 16
-  image_size: 16
-train:
-  strategy: { name: clip, augmentation: none }
-  batch_size: 20
-  lr: 1e-3
-  budget: { steps: 6 }
-evaluate: [{ zeroshot: scenes, samples: 80 }, { retrieval: scenes, samples: 80 }]
-sweep:
-  seeds: 2
-  grid: { train.lr: [1e-3, 2e-3] }
-tables:
-  - { name: zeroshot, rows: train.lr, values: [zeroshot/scenes.acc1] }
-claims:
-  - id: sane
-    says: accuracy is a percentage
-    cells: { table: zeroshot }
-    each: { train.lr: all }
-    test: { at_most: { value: { cell: {} }, limit: 100 } }
-    confidence: none
-";
-
-struct Place {
-    folder: tempfile::TempDir,
-}
-
-impl Place {
-    fn new(text: &str) -> Result<Self, std::io::Error> {
-        let folder = tempfile::tempdir()?;
-        std::fs::write(folder.path().join("small.yaml"), text)?;
-        Ok(Self { folder })
-    }
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-    fn scaledown(&self, args: &[&str]) -> Result<Output, Box<dyn std::error::Error>> {
-        let mut command = Command::cargo_bin("scaledown")?;
-        Ok(command.current_dir(self.path()).env_remove("SCALEDOWN_STORE").args(args).output()?)
-    }
-    fn results(&self) -> Result<Vec<(String, Vec<u8>)>, std::io::Error> {
-        let mut files = Vec::new();
-        for name in ["runs.csv", "curves.csv", "provenance.json", "claims.csv", "tables/zeroshot.csv", "tables/zeroshot.md"] {
-            files.push((name.to_string(), std::fs::read(self.path().join("results/small").join(name))?));
-        }
-        Ok(files)
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::place::{Outcome, Place, SMALL, text_of as text};
 
 /// Replaces the last values of every model file of a store by what is no number.
 fn spoil_models(store: &Path) -> Result<usize, Box<dyn std::error::Error>> {

@@ -1,0 +1,5 @@
+//! The real program, as a user calls it.
+
+mod check;
+mod place;
+mod program;

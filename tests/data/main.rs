@@ -5,6 +5,8 @@
 
 mod clip_tokens;
 mod program;
+#[path = "../support/shard.rs"]
+mod shard;
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -28,15 +30,8 @@ fn picture(seed: u32, side: u32, format: ImageFormat) -> Vec<u8> {
     encoded(RgbImage::from_fn(side, side, |x, y| Rgb([(x * 7 + seed) as u8, (y * 5) as u8, (seed * 31) as u8])), format)
 }
 
-fn write_tar(path: &Path, members: &[(&str, Vec<u8>)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (name, data) in members {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(data.len() as u64);
-        header.set_mode(0o644);
-        builder.append_data(&mut header, name, data.as_slice()).unwrap();
-    }
-    let bytes = builder.into_inner().unwrap();
+fn write_tar<N: AsRef<str>>(path: &Path, members: &[(N, Vec<u8>)]) -> Vec<u8> {
+    let bytes = shard::tar(members);
     std::fs::write(path, &bytes).unwrap();
     bytes
 }
@@ -273,7 +268,7 @@ fn empty_shards_are_fine_and_reported_and_sources_of_nothing_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let [full, empty, zero] = ["0.tar", "1.tar", "2.tar"].map(|name| dir.path().join(name));
     write_tar(&full, &[("0.png", picture(1, 32, ImageFormat::Png)), ("0.txt", b"x".to_vec())]);
-    write_tar(&empty, &[]);
+    write_tar::<&str>(&empty, &[]);
     std::fs::write(&zero, []).unwrap();
     let summary = pack(&webdataset(&[&empty, &full, &zero]), 32, &dir.path().join("pack")).unwrap();
     assert_eq!(summary.samples, 1);
@@ -309,7 +304,7 @@ fn pools_nest_and_one_too_large_is_refused() {
                 [(format!("{sample:03}.png"), image), (format!("{sample:03}.txt"), format!("sample {sample}").into_bytes())]
             })
             .collect();
-        write_tar(shard, &members.iter().map(|(name, data)| (name.as_str(), data.clone())).collect::<Vec<_>>());
+        write_tar(shard, &members);
     }
     let source = webdataset(&shards.iter().map(PathBuf::as_path).collect::<Vec<_>>());
     assert_eq!(count(&source).unwrap(), Some(30));

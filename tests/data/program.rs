@@ -35,7 +35,7 @@ impl Place {
             members.extend(json(i).map(|json| (format!("{i}.json"), json.into_bytes())));
         }
         std::fs::create_dir_all(self.path().join(name).parent().unwrap()).unwrap();
-        write_tar(&self.path().join(name), &members.iter().map(|(name, data)| (name.as_str(), data.clone())).collect::<Vec<_>>());
+        write_tar(&self.path().join(name), &members);
     }
 
     /// Runs the program on an experiment with this training source and these evaluations.
@@ -123,7 +123,7 @@ fn wrong_evaluation_folders_are_refused_before_training_all_at_once() {
         std::fs::remove_file(place.path().join("bare").join(file)).unwrap();
     }
     for shard in ["0.tar", "1.tar"] {
-        write_tar(&place.path().join("empty/test").join(shard), &[]);
+        write_tar(&place.path().join("empty/test").join(shard), &[] as &[(&str, Vec<u8>)]);
     }
     let folder = |task: &str, name: &str| format!("{{ {task}: x, folder: {name} }}");
     for (evaluate, what) in [

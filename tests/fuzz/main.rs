@@ -8,6 +8,8 @@
 mod memory;
 mod mutate;
 mod rooms;
+#[path = "../support/shard.rs"]
+mod shard;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

@@ -1,5 +1,6 @@
 //! What is read, from which seeds, with which words of its format.
 
+use crate::shard;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -144,17 +145,6 @@ fn pictures() -> Vec<Vec<u8>> {
     [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP].iter().zip(1..).map(|(&format, seed)| picture(seed, format)).collect()
 }
 
-fn tar(members: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let mut builder = tar::Builder::new(Vec::new());
-    for (name, data) in members {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(data.len() as u64);
-        header.set_mode(0o644);
-        builder.append_data(&mut header, name, data.as_slice()).unwrap();
-    }
-    builder.into_inner().unwrap()
-}
-
 fn pairs(kind: &str, text: impl Fn(usize) -> String) -> Vec<u8> {
     let mut members = Vec::new();
     for (idx, bytes) in pictures().into_iter().enumerate() {
@@ -164,7 +154,7 @@ fn pairs(kind: &str, text: impl Fn(usize) -> String) -> Vec<u8> {
         members
             .push((format!("{idx:05}.json"), format!("{{\"caption\": \"picture {idx}\", \"similarity\": 0.{idx}}}").into_bytes()));
     }
-    tar(&members)
+    shard::tar(&members)
 }
 
 /// Packs into a folder beside the input's files.

@@ -12,6 +12,8 @@ mod error;
 pub mod eval;
 pub mod model;
 pub mod optim;
+#[cfg(test)]
+mod pins;
 pub mod program;
 pub mod step;
 pub mod strategy;

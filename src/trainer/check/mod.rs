@@ -14,7 +14,7 @@ mod elementwise;
 mod embedding;
 mod flat;
 pub mod gradients;
-mod lab;
+pub(in crate::trainer) mod lab;
 mod layer_norm;
 mod normalize;
 mod patchify;

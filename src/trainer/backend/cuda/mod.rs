@@ -19,6 +19,8 @@ mod lane;
 pub mod layout;
 pub mod libraries;
 mod optimizer;
+#[cfg(test)]
+pub(in crate::trainer) mod pins;
 mod products;
 pub mod record;
 mod replay;

@@ -82,7 +82,7 @@ struct Prepared<G> {
 }
 
 /// The kept buffers of a program in a compute type.
-fn session(layout: &PaddedLayout, real: Real, optimizer: Option<&CudaOptimizer>) -> Session {
+pub(super) fn session(layout: &PaddedLayout, real: Real, optimizer: Option<&CudaOptimizer>) -> Session {
     let mut buffers = Buffers::default();
     let mut add = |name: &str, bytes: usize| buffers.add(name, bytes, Life::Kept);
     let flat = 4 * layout.len();

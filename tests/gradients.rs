@@ -174,11 +174,12 @@ impl Case {
         let tokens = (0..samples * self.context_length).map(|_| draws.below(31)).collect();
         let ends = (0..samples).map(|_| draws.below(self.context_length as u32)).collect();
         let patches = (self.image.0 / self.image.1).pow(2);
+        let kept = kept_patches(patches, self.masked);
         let mut keep = Vec::new();
-        for _ in 0..if self.masked > 0.0 { samples } else { 0 } {
+        for _ in 0..if kept < patches { samples } else { 0 } {
             let mut order: Vec<(u32, u32)> = (0..patches as u32).map(|patch| (draws.word(), patch)).collect();
             order.sort_unstable();
-            let mut kept: Vec<u32> = order[..kept_patches(patches, self.masked)].iter().map(|(_, patch)| *patch).collect();
+            let mut kept: Vec<u32> = order[..kept].iter().map(|(_, patch)| *patch).collect();
             kept.sort_unstable();
             keep.extend(kept);
         }

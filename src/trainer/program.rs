@@ -1,4 +1,4 @@
-//! The step program: what one training step computes, as an ordered list of block calls on named slots.
+//! The step program: what one training step computes, as an ordered list of calls of ops on named slots.
 //!
 //! Owns the description that every backend executes and that cost, planned memory, parameter names and checkpoints are read
 //! from. Input: a model and a strategy (`model::build` makes programs). Invariant: a call reads only slots that are inputs or
@@ -6,7 +6,9 @@
 
 pub use super::ops::params::{Init, Matrix, ParamIdx, ParamList, ParamView};
 
-use super::ops::{head::Head, patch_embed::PatchEmbed, token_embed::TokenEmbed, transformer::TransformerBlock};
+use std::sync::Arc;
+
+use super::ops::op::{Op, Size};
 
 /// Index of a slot in [`Program::slots`].
 pub type SlotIdx = usize;
@@ -16,9 +18,11 @@ pub type SlotIdx = usize;
 pub struct Program {
     /// Parameter views in flat order.
     pub params: Vec<ParamView>,
+    /// What a batch brings along.
+    pub inputs: Vec<Input>,
     /// Buffers by role.
     pub slots: Vec<Slot>,
-    /// Block calls in execution order; the image encoder's first, then the text encoder's.
+    /// Calls in execution order; the image encoder's first, then the text encoder's.
     pub calls: Vec<Call>,
     /// The learnt log of the logit scale.
     pub log_logit_scale: ParamIdx,
@@ -106,7 +110,61 @@ impl Slot {
     }
 }
 
-/// One block applied to one slot.
+/// A slot that comes with the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Input {
+    /// Where calls read it.
+    pub slot: SlotIdx,
+    /// What it holds.
+    pub kind: InputKind,
+    /// Whose calls read it.
+    pub tower: Tower,
+}
+
+/// What a batch brings along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    /// Pixels [S, S, 3], u8.
+    Image {
+        /// Side (S).
+        side: usize,
+    },
+    /// Indices of the patches that are not masked, ascending, u32.
+    KeptPatches {
+        /// Patches of a whole image.
+        patches: usize,
+        /// How many are kept.
+        kept: usize,
+    },
+    /// Token ids, u32.
+    Tokens {
+        /// Tokens a caption (T).
+        length: usize,
+        /// Ids are below it (V).
+        vocab_size: usize,
+    },
+    /// End-of-text position of the caption, u32.
+    Ends {
+        /// Tokens a caption (T).
+        length: usize,
+    },
+}
+
+impl InputKind {
+    /// Size of a sample, and type of its elements.
+    #[must_use]
+    pub fn layout(self) -> (Size, Dtype) {
+        let words = |rows| (Size { rows, channels: 1 }, Dtype::U32);
+        match self {
+            Self::Image { side } => (Size { rows: side * side, channels: 3 }, Dtype::U8),
+            Self::KeptPatches { kept, .. } => words(kept),
+            Self::Tokens { length, .. } => words(length),
+            Self::Ends { .. } => words(1),
+        }
+    }
+}
+
+/// One op applied to slots.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// Name, such as `image.block3`.
@@ -114,44 +172,17 @@ pub struct Call {
     /// Whose.
     pub tower: Tower,
     /// What is computed.
-    pub block: Block,
-    /// Read.
-    pub input: SlotIdx,
+    pub op: Arc<dyn Op>,
+    /// Read, in the op's order; the first is the one that gets a gradient, if an earlier call made it.
+    pub inputs: Vec<SlotIdx>,
     /// Written.
     pub output: SlotIdx,
-    /// Kept for backward, in the block's own order.
+    /// Kept for backward, in the op's own order.
     pub saved: Vec<SlotIdx>,
-}
-
-/// The unit of the tape: a block with its own forward and backward.
-#[derive(Debug, Clone)]
-pub enum Block {
-    /// Pixels to tokens.
-    PatchEmbed(PatchEmbed),
-    /// Token ids to tokens.
-    TokenEmbed(TokenEmbed),
-    /// Attention and MLP with residuals.
-    Transformer(TransformerBlock),
-    /// Final norm, pooling, projection, L2 normalisation.
-    Head(Head),
-}
-
-impl Block {
-    /// Whether the input is an earlier call's output, not the batch.
-    #[must_use]
-    pub fn reads_rows(&self) -> bool {
-        matches!(self, Self::Transformer(_) | Self::Head(_))
-    }
-    /// Multiply-accumulates of the forward pass of one sample: products only, no norms, biases or activations.
-    #[must_use]
-    pub fn macs(&self) -> u64 {
-        match self {
-            Self::PatchEmbed(block) => block.macs(),
-            Self::TokenEmbed(_) => 0,
-            Self::Transformer(block) => block.macs(),
-            Self::Head(block) => block.macs(),
-        }
-    }
+    /// As the op's shape has it.
+    pub is_in_place: bool,
+    /// Whether backward takes the whole batch at once.
+    pub is_whole: bool,
 }
 
 impl Program {
@@ -175,33 +206,36 @@ impl Program {
         let view = self.params.iter().find(|view| view.range().contains(&at)).expect("views cover the flat buffer");
         Some((&view.name, parameters[at]))
     }
-    /// The patch embedding.
-    ///
-    /// # Panics
-    /// If there is none: every model has one.
+    /// Side of the images (S), pixels; 0 where no call reads images.
     #[must_use]
-    pub fn patch_embed(&self) -> &PatchEmbed {
-        let found = self.calls.iter().find_map(|call| if let Block::PatchEmbed(block) = &call.block { Some(block) } else { None });
-        found.expect("an image encoder starts with a patch embedding")
+    pub fn image_side(&self) -> usize {
+        let side = |input: &Input| if let InputKind::Image { side } = input.kind { Some(side) } else { None };
+        self.inputs.iter().find_map(side).unwrap_or_default()
     }
-    /// Whether patches are left out of each image.
+    /// Patches of a whole image and those that are kept; `None` where none are masked.
     #[must_use]
-    pub fn masks_patches(&self) -> bool {
-        self.patch_embed().kept < self.patch_embed().patches
+    pub fn kept_patches(&self) -> Option<(usize, usize)> {
+        let kept = |input: &Input| match input.kind {
+            InputKind::KeptPatches { patches, kept } => Some((patches, kept)),
+            _ => None,
+        };
+        self.inputs.iter().find_map(kept)
     }
-    /// The token embedding.
-    ///
-    /// # Panics
-    /// If there is none: every model has one.
+    /// Tokens of a caption (T); 0 where no call reads captions.
     #[must_use]
-    pub fn token_embed(&self) -> &TokenEmbed {
-        let found = self.calls.iter().find_map(|call| if let Block::TokenEmbed(block) = &call.block { Some(block) } else { None });
-        found.expect("a text encoder starts with a token embedding")
+    pub fn context_length(&self) -> usize {
+        let length = |input: &Input| if let InputKind::Tokens { length, .. } = input.kind { Some(length) } else { None };
+        self.inputs.iter().find_map(length).unwrap_or_default()
+    }
+    /// What a slot holds, where it comes with the batch.
+    #[must_use]
+    pub fn input(&self, slot: SlotIdx) -> Option<InputKind> {
+        self.inputs.iter().find(|input| input.slot == slot).map(|input| input.kind)
     }
     /// Forward multiply-accumulates of one tower for one sample.
     #[must_use]
     pub fn macs(&self, tower: Tower) -> u64 {
-        self.tower(tower).map(|call| call.block.macs()).sum()
+        self.tower(tower).map(|call| call.op.shape().macs).sum()
     }
     /// Bytes of activations and saved slots for `batch` samples: what a step keeps from forward to backward.
     #[must_use]
@@ -220,38 +254,45 @@ impl Program {
 pub struct ProgramBuilder {
     /// Views, in flat order.
     pub params: ParamList,
+    inputs: Vec<Input>,
     slots: Vec<Slot>,
     calls: Vec<Call>,
 }
 
 impl ProgramBuilder {
-    /// Adds a slot.
-    pub fn slot(&mut self, name: String, rows: usize, channels: usize, dtype: Dtype, kind: SlotKind) -> SlotIdx {
+    /// The calls so far.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+    /// Adds something that a batch brings along.
+    pub fn input(&mut self, name: &str, tower: Tower, kind: InputKind) -> SlotIdx {
+        let (size, dtype) = kind.layout();
+        let slot = self.slot(name.to_owned(), size, dtype, SlotKind::Input);
+        self.inputs.push(Input { slot, kind, tower });
+        slot
+    }
+    fn slot(&mut self, name: String, Size { rows, channels }: Size, dtype: Dtype, kind: SlotKind) -> SlotIdx {
         self.slots.push(Slot { name, rows, channels, dtype, kind });
         self.slots.len() - 1
     }
     /// Adds a call with its output slot and saved slots; returns the output.
-    pub fn call(&mut self, name: String, tower: Tower, block: Block, input: SlotIdx, rows: usize, channels: usize) -> SlotIdx {
-        let saved_sizes = match &block {
-            Block::PatchEmbed(block) => block.saved(),
-            Block::TokenEmbed(_) => Vec::new(),
-            Block::Transformer(block) => block.saved(),
-            Block::Head(block) => block.saved(),
-        };
-        let saved = saved_sizes
-            .into_iter()
-            .map(|(part, rows, channels)| self.slot(format!("{name}.{part}"), rows, channels, Dtype::F32, SlotKind::Saved))
-            .collect();
-        let output = self.slot(format!("{name}.out"), rows, channels, Dtype::F32, SlotKind::Activation);
-        self.calls.push(Call { name, tower, block, input, output, saved });
+    pub fn call(&mut self, name: String, tower: Tower, op: impl Op, inputs: &[SlotIdx]) -> SlotIdx {
+        let shape = op.shape();
+        let saved = shape.saved.iter();
+        let saved = saved.map(|(part, size)| self.slot(format!("{name}.{part}"), *size, Dtype::F32, SlotKind::Saved)).collect();
+        let output = self.slot(format!("{name}.out"), shape.output, Dtype::F32, SlotKind::Activation);
+        let (is_in_place, is_whole) = (shape.is_in_place, !op.summed_whole().is_empty());
+        self.calls.push(Call { name, tower, op: Arc::new(op), inputs: inputs.to_vec(), output, saved, is_in_place, is_whole });
         output
     }
     /// The finished program.
     #[must_use]
     pub fn finish(self, logits: Logits, embed_dim: usize) -> Program {
-        let (Self { params, slots, calls }, Logits { log_scale, bias, scale_max }) = (self, logits);
+        let (Self { params, inputs, slots, calls }, Logits { log_scale, bias, scale_max }) = (self, logits);
         Program {
             params: params.finish(),
+            inputs,
             slots,
             calls,
             log_logit_scale: log_scale,

@@ -1,7 +1,8 @@
 //! Strategies: what a step sees of each sample, and which of them this build can train.
 
 use super::TrainerError;
-use super::model::kept_patches;
+use super::backend::cuda;
+use super::model::{build_with, kept_patches};
 use super::ops::{attention, layer_norm, patchify};
 use crate::data::{Philox, Stream};
 use crate::run::{Augmentation, DeviceKind, EvalTask, ImageEncoderConfig, ModelConfig, Precision, RunConfig};
@@ -23,6 +24,12 @@ pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
         && let Some(what) = beyond_kernels(&config.model)
     {
         return refuse(&what, "use `--device cpu`, or a smaller one");
+    }
+    if config.device == DeviceKind::Cuda {
+        let program = build_with(&config.model, config.train.loss, config.train.strategy.masked);
+        if let Some(name) = cuda::call_without_form(&program) {
+            return refuse(&format!("`{name}`"), "use `--device cpu`");
+        }
     }
     if config.train.strategy.ssl.is_some() {
         return refuse("strategy `slip`", "`plan` counts its cost; train `clip` or `flip`");
@@ -69,7 +76,8 @@ impl PatchMask {
         let ImageEncoderConfig::Vit(vit) = &model.image_encoder;
         let grid = model.image_size / vit.patch_size;
         let patches = grid * grid;
-        (masked > 0.0).then(|| Self { philox: Philox::new(seed, Stream::Mask), patches, kept: kept_patches(patches, masked) })
+        let kept = kept_patches(patches, masked);
+        (kept < patches).then(|| Self { philox: Philox::new(seed, Stream::Mask), patches, kept })
     }
 
     /// Kept patch indices [B, kept], ascending: for each sample the `kept` smallest of (draw, patch index).
@@ -128,5 +136,7 @@ mod tests {
     #[test]
     fn nothing_masked_is_no_mask() {
         assert!(PatchMask::new(&tiny_model(Pooling::Mean), 0.0, 3).is_none());
+        // A share that leaves out less than a patch.
+        assert!(PatchMask::new(&tiny_model(Pooling::Mean), 1e-16, 3).is_none());
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use self::cpu::{CpuSettings, CpuStep};
 use super::TrainerError;
-use super::program::{Program, Tower};
+use super::program::{Input, InputKind, Program, Tower};
 use crate::data::{Philox, Stream};
 use crate::run::{DeviceKind, Precision, TrainConfig};
 
@@ -54,33 +54,64 @@ impl StepBatch {
             Some(value) => wrong(format!("{name} {value} of {limit}")),
             None => Ok(()),
         };
-        if towers.contains(&Tower::Image) {
-            let embed = program.patch_embed();
-            let image = embed.shape.image_size * embed.shape.image_size * 3;
-            match self.index.is_empty() {
-                true => length("images", self.images.len(), image)?,
-                false => length("the image index", self.index.len(), 1)?,
-            }
-            if !self.crops.is_empty() {
-                length("crops", self.crops.len(), CROP_LEN)?;
-                if let Some(value) = self.crops.iter().find(|value| !value.is_finite()) {
-                    return wrong(format!("a crop holds {value}"));
+        for Input { kind, .. } in program.inputs.iter().filter(|input| towers.contains(&input.tower)) {
+            match *kind {
+                InputKind::Image { side } => {
+                    match self.index.is_empty() {
+                        true => length("images", self.images.len(), side * side * 3)?,
+                        false => length("the image index", self.index.len(), 1)?,
+                    }
+                    if !self.crops.is_empty() {
+                        length("crops", self.crops.len(), CROP_LEN)?;
+                        if let Some(value) = self.crops.iter().find(|value| !value.is_finite()) {
+                            return wrong(format!("a crop holds {value}"));
+                        }
+                    }
+                }
+                // A device may draw them.
+                InputKind::KeptPatches { .. } if self.keep.is_empty() => {}
+                InputKind::KeptPatches { patches, kept } => {
+                    length("the kept patches", self.keep.len(), kept)?;
+                    below("kept patch", &self.keep, patches)?;
+                }
+                InputKind::Tokens { length: tokens, vocab_size } => {
+                    length("token ids", self.tokens.len(), tokens)?;
+                    below("token", &self.tokens, vocab_size)?;
+                }
+                InputKind::Ends { length: tokens } => {
+                    length("ends of text", self.ends.len(), 1)?;
+                    below("end of text", &self.ends, tokens)?;
                 }
             }
-            if !self.keep.is_empty() {
-                length("the kept patches", self.keep.len(), embed.kept)?;
-                below("kept patch", &self.keep, embed.patches)?;
-            }
         }
-        if towers.contains(&Tower::Text) {
-            let embed = program.token_embed();
-            length("token ids", self.tokens.len(), embed.tokens)?;
-            length("ends of text", self.ends.len(), 1)?;
-            below("token", &self.tokens, embed.vocab_size)?;
-            below("end of text", &self.ends, embed.tokens)?;
+        if !self.keep.is_empty() && program.kept_patches().is_none() {
+            return wrong("kept patches of a program that masks none".into());
         }
         Ok(())
     }
+
+    /// What an input holds of some samples.
+    #[must_use]
+    pub fn input(&self, kind: InputKind, samples: std::ops::Range<usize>) -> InputSlice<'_> {
+        let (size, _) = kind.layout();
+        let len = size.rows * size.channels;
+        let range = samples.start * len..samples.end * len;
+        match kind {
+            InputKind::Image { .. } => InputSlice::Bytes(&self.images[range]),
+            InputKind::KeptPatches { .. } => InputSlice::Words(&self.keep[range]),
+            InputKind::Tokens { .. } => InputSlice::Words(&self.tokens[range]),
+            InputKind::Ends { .. } => InputSlice::Words(&self.ends[range]),
+        }
+    }
+}
+
+/// A part of an input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputSlice<'a> {
+    /// Pixels.
+    Bytes(&'a [u8]),
+    /// Token ids, positions, indices.
+    Words(&'a [u32]),
 }
 
 /// What a gradient pass found.
@@ -244,7 +275,7 @@ pub fn prepare(
         }
         DeviceKind::Cuda => {
             let device = cuda::CudaDevice::new(0, placement.precision)?;
-            let masked = train.filter(|_| program.masks_patches());
+            let masked = train.filter(|_| program.kept_patches().is_some());
             let mask_key = masked.map(|(_, seed)| Philox::new(seed, Stream::Mask).key());
             Ok(Box::new(cuda::CudaStep::new(device, program, &parameters, config, mask_key)?))
         }
@@ -297,12 +328,17 @@ mod tests {
             (StepBatch { tokens: vec![3; 13], ..batch() }, "token ids has 13 elements, expected 14"),
             (StepBatch { tokens: vec![31; 14], ..batch() }, "token 31 of 31"),
             (StepBatch { ends: vec![6, 7], ..batch() }, "end of text 7 of 7"),
-            (StepBatch { keep: vec![0; 3], ..batch() }, "the kept patches has 3 elements, expected 18"),
+            (StepBatch { keep: vec![0; 3], ..batch() }, "kept patches of a program that masks none"),
             (StepBatch { index: vec![0], ..batch() }, "the image index has 1 elements, expected 2"),
             (StepBatch { crops: vec![0.0; 9], ..batch() }, "crops has 9 elements, expected 12"),
         ];
         for (batch, expected) in cases {
             let message = batch.check(&program, &both).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}, expected {expected}");
+        }
+        let masked = build(&tiny_model(Pooling::Mean), 0.5);
+        for (keep, expected) in [(vec![0; 3], "the kept patches has 3 elements, expected 8"), (vec![9; 8], "kept patch 9 of 9")] {
+            let message = StepBatch { keep, ..batch() }.check(&masked, &both).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}, expected {expected}");
         }
         // What a tower does not read is not looked at.

@@ -12,7 +12,7 @@ pub use init::initial_parameters;
 pub use crate::run::kept_patches;
 
 use super::ops::transformer::BlockShape;
-use super::program::{Dtype, Init, Logits, Matrix, Program, ProgramBuilder, SlotKind, Tower};
+use super::program::{Init, InputKind, Logits, Matrix, Program, ProgramBuilder, Tower};
 use crate::run::{ImageEncoderConfig, LossConfig, ModelConfig, VitConfig};
 
 /// Describes both encoders, with the contrastive loss where they are trained.
@@ -39,12 +39,11 @@ pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program
             Some(builder.params.param("logit_bias".into(), &[], scalar, Init::Constant(logit_bias_init as f32), false))
         }
     };
-    let image = builder.slot("image.pixels".into(), model.image_size * model.image_size, 3, Dtype::U8, SlotKind::Input);
+    let image = builder.input("image.pixels", Tower::Image, InputKind::Image { side: model.image_size });
     match &model.image_encoder {
         ImageEncoderConfig::Vit(config) => vit::describe(&mut builder, model, config, masked, image),
     }
-    let tokens = builder.slot("text.tokens".into(), model.text_encoder.context_length, 1, Dtype::U32, SlotKind::Input);
-    text::describe(&mut builder, model, tokens);
+    text::describe(&mut builder, model);
     builder.finish(Logits { log_scale: log_logit_scale, bias: logit_bias, scale_max: model.logit_scale_max }, model.embed_dim)
 }
 

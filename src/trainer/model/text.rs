@@ -2,14 +2,16 @@
 
 use super::super::ops::head::{Head, HeadPooling};
 use super::super::ops::{WeightLayout, linear::LinearShape, token_embed::TokenEmbed, transformer::TransformerBlock};
-use super::super::program::{Block, Init, Matrix, ProgramBuilder, SlotIdx, Tower};
+use super::super::program::{Init, InputKind, Matrix, ProgramBuilder, Tower};
 use super::vit::inverse_root;
 use crate::run::ModelConfig;
 
-/// Adds the text encoder's calls, from the token slot to normalised features.
-pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, ids: SlotIdx) {
+/// Adds the text encoder's calls, from token ids to normalised features.
+pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig) {
     let text = &model.text_encoder;
     let (width, tokens) = (text.width, text.context_length);
+    let ids = builder.input("text.tokens", Tower::Text, InputKind::Tokens { length: tokens, vocab_size: text.vocab_size });
+    let ends = builder.input("text.ends", Tower::Text, InputKind::Ends { length: tokens });
     let matrix = Matrix { count: 1, rows: text.vocab_size, columns: width };
     let table =
         builder.params.param("token_embedding.weight".into(), &[text.vocab_size, width], matrix, Init::Normal { std: 0.02 }, true);
@@ -17,11 +19,11 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, ids: S
     let positions =
         builder.params.param("positional_embedding".into(), &[tokens, width], matrix, Init::Normal { std: 0.01 }, false);
     let embed = TokenEmbed { vocab_size: text.vocab_size, tokens, width, table, positions };
-    let mut x = builder.call("text.embed".into(), Tower::Text, Block::TokenEmbed(embed), ids, tokens, width);
+    let mut x = builder.call("text.embed".into(), Tower::Text, embed, &[ids]);
     for layer in 0..text.layers {
         let block =
             TransformerBlock::describe(&mut builder.params, &format!("transformer.resblocks.{layer}"), super::text_block(model));
-        x = builder.call(format!("text.block{layer}"), Tower::Text, Block::Transformer(block), x, tokens, width);
+        x = builder.call(format!("text.block{layer}"), Tower::Text, block, &[x]);
     }
     let gain = builder.params.vector("ln_final.weight".into(), width, Init::Constant(1.0));
     let bias = builder.params.vector("ln_final.bias".into(), width, Init::Constant(0.0));
@@ -29,5 +31,5 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, ids: S
     let init = Init::Normal { std: inverse_root(width) };
     let project = builder.params.linear("text_projection".into(), &[width, model.embed_dim], 1, shape, init);
     let head = Head { tokens, width, embed_dim: model.embed_dim, pooling: HeadPooling::EndOfText, gain, bias, project };
-    builder.call("text.head".into(), Tower::Text, Block::Head(head), x, 1, model.embed_dim);
+    builder.call("text.head".into(), Tower::Text, head, &[x, ends]);
 }

@@ -4,7 +4,7 @@ use super::super::ops::head::{Head, HeadPooling};
 use super::super::ops::{
     WeightLayout, linear::LinearShape, patch_embed::PatchEmbed, patchify::PatchShape, transformer::TransformerBlock,
 };
-use super::super::program::{Block, Init, Matrix, ProgramBuilder, SlotIdx, Tower};
+use super::super::program::{Init, InputKind, Matrix, ProgramBuilder, SlotIdx, Tower};
 use crate::run::{ModelConfig, Pooling, VitConfig};
 
 /// Adds the image encoder's calls, from the pixel slot to normalised features.
@@ -16,14 +16,18 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &
     let class_token = vit.pooling == Pooling::ClassToken;
     let tokens = kept + usize::from(class_token);
     let embed = patch_embed(builder, model, vit, patches, kept);
-    let mut x = builder.call("image.embed".into(), Tower::Image, Block::PatchEmbed(embed), pixels, tokens, width);
+    let mut inputs = vec![pixels];
+    if kept < patches {
+        inputs.push(builder.input("image.kept", Tower::Image, InputKind::KeptPatches { patches, kept }));
+    }
+    let mut x = builder.call("image.embed".into(), Tower::Image, embed, &inputs);
     for layer in 0..vit.layers {
         let block = TransformerBlock::describe(
             &mut builder.params,
             &format!("visual.transformer.resblocks.{layer}"),
             super::vision_block(model, vit, tokens),
         );
-        x = builder.call(format!("image.block{layer}"), Tower::Image, Block::Transformer(block), x, tokens, width);
+        x = builder.call(format!("image.block{layer}"), Tower::Image, block, &[x]);
     }
     let pooling = if class_token { HeadPooling::First } else { HeadPooling::Mean };
     let std = inverse_root(width);
@@ -32,7 +36,7 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &
     let shape = LinearShape { inputs: width, outputs: model.embed_dim, layout: WeightLayout::InOut };
     let project = builder.params.linear("visual.proj".into(), &[width, model.embed_dim], 1, shape, Init::Normal { std });
     let head = Head { tokens, width, embed_dim: model.embed_dim, pooling, gain, bias, project };
-    builder.call("image.head".into(), Tower::Image, Block::Head(head), x, 1, model.embed_dim);
+    builder.call("image.head".into(), Tower::Image, head, &[x]);
 }
 
 fn patch_embed(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &VitConfig, patches: usize, kept: usize) -> PatchEmbed {

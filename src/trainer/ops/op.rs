@@ -1,13 +1,16 @@
-//! The units of the tape: patch embedding, token embedding, transformer block, head; each with its own forward and backward
-//! on the CPU, made of `ops`.
+//! What an op is to a program: its shapes ([`Op`]), its fast rows on a CPU ([`Rows`]), its f64 loops ([`Reference`]).
 //!
-//! A block works on a chunk: a few samples whose rows fit the cache. It reads parameters through [`Params`], keeps what its
+//! On a CPU an op works on a chunk: a few samples whose rows fit the cache. It reads parameters through [`Params`], keeps what its
 //! backward needs in the saved slots of the program, and accumulates parameter gradients into one lane ([`GradLane`]).
-//! Invariant: what a block computes for a sample does not depend on the other samples of the batch. Must not know threads.
+//! Invariant: what an op computes for a sample does not depend on the other samples of the batch. Must not know threads.
+
+use std::any::Any;
+use std::fmt::Debug;
 
 use crate::Scratch;
 use crate::linear::Linear;
 use crate::params::{ParamIdx, ParamView};
+use crate::reference::{Gradients, Matrix, Parameters};
 
 /// The parameters of a program with the packed forms of its linear weights.
 #[derive(Clone, Copy)]
@@ -72,33 +75,44 @@ impl GradLane<'_> {
     }
 }
 
-/// What a call reads: rows of an earlier call, or its part of the batch.
-#[derive(Clone, Copy)]
-pub enum Input<'a> {
-    /// [samples * rows, channels].
+/// What a call reads of a chunk: one of its inputs.
+#[derive(Debug, Clone, Copy)]
+pub enum In<'a> {
+    /// Rows of an earlier call [samples * rows, channels].
     Rows(&'a [f32]),
-    /// [samples, S, S, 3] and, where patches are masked, the kept patch indices [samples, kept].
-    Images {
-        /// Pixels.
-        pixels: &'a [u8],
-        /// Kept patches in ascending order.
-        keep: Option<&'a [u32]>,
-    },
-    /// Token ids [samples, T] and the end-of-text position of each sample.
-    Tokens(&'a [u32]),
+    /// Token ids, positions or indices of the batch.
+    Words(&'a [u32]),
+    /// Pixels of the batch.
+    Bytes(&'a [u8]),
 }
 
-impl<'a> Input<'a> {
-    /// The rows.
+impl<'a> In<'a> {
+    /// Rows.
     ///
     /// # Panics
-    /// If this is part of the batch: the program wires blocks so that it is not.
+    /// If it is something else: a program gives a call what its op reads.
     #[must_use]
-    pub fn rows(&self) -> &'a [f32] {
-        match self {
-            Self::Rows(rows) => rows,
-            Self::Images { .. } | Self::Tokens(_) => panic!("the program wires rows to this block"),
-        }
+    pub fn rows(self) -> &'a [f32] {
+        let Self::Rows(rows) = self else { panic!("the program gives this call rows") };
+        rows
+    }
+    /// Words of the batch.
+    ///
+    /// # Panics
+    /// As [`Self::rows`].
+    #[must_use]
+    pub fn words(self) -> &'a [u32] {
+        let Self::Words(words) = self else { panic!("the program gives this call words") };
+        words
+    }
+    /// Bytes of the batch.
+    ///
+    /// # Panics
+    /// As [`Self::rows`].
+    #[must_use]
+    pub fn bytes(self) -> &'a [u8] {
+        let Self::Bytes(bytes) = self else { panic!("the program gives this call bytes") };
+        bytes
     }
 }
 
@@ -106,13 +120,11 @@ impl<'a> Input<'a> {
 pub struct Forward<'a, 'b> {
     /// Samples in the chunk.
     pub samples: usize,
-    /// End-of-text position of each sample (text encoder only).
-    pub ends: &'a [u32],
-    /// Read.
-    pub input: Input<'a>,
+    /// Read, in the order of the call's inputs.
+    pub inputs: &'b [In<'a>],
     /// Written whole.
     pub output: &'a mut [f32],
-    /// The chunk's part of each saved slot, in the block's order.
+    /// The chunk's part of each saved slot, in the op's order.
     pub saved: &'b mut [&'a mut [f32]],
 }
 
@@ -120,16 +132,121 @@ pub struct Forward<'a, 'b> {
 pub struct Backward<'a, 'b> {
     /// Samples in the chunk.
     pub samples: usize,
-    /// End-of-text position of each sample (text encoder only).
-    pub ends: &'a [u32],
     /// What forward read.
-    pub input: Input<'a>,
-    /// Gradient of the output. A block whose input has the same shape (a residual block) turns it into the input's, in place.
+    pub inputs: &'b [In<'a>],
+    /// Gradient of the output. An op that works in place turns it into that of its first input.
     pub grad_output: &'a mut [f32],
-    /// Gradient of the input, zero on entry; empty where the input is the batch or the block works in place.
+    /// Gradient of the first input, zero on entry; empty where that is the batch's or the op works in place.
     pub grad_input: &'a mut [f32],
     /// What forward saved.
     pub saved: &'b mut [&'a mut [f32]],
+}
+
+/// Elements of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Rows (tokens, or 1).
+    pub rows: usize,
+    /// Elements of a row.
+    pub channels: usize,
+}
+
+/// What an op gives and keeps, and what it costs; all for one sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpShape {
+    /// The output.
+    pub output: Size,
+    /// Kept from forward to backward, with names.
+    pub saved: Vec<(&'static str, Size)>,
+    /// Forward multiply-accumulates: products only, no norms, biases or activations.
+    pub macs: u64,
+    /// Whether backward turns the gradient of the output into that of the first input, which is as large.
+    pub is_in_place: bool,
+}
+
+impl OpShape {
+    /// Of an op with an output and saved slots of these names, rows and channels.
+    #[must_use]
+    pub fn new(output: (usize, usize), saved: &[(&'static str, usize, usize)], macs: usize) -> Self {
+        Self {
+            output: Size { rows: output.0, channels: output.1 },
+            saved: saved.iter().map(|(name, rows, channels)| (*name, Size { rows: *rows, channels: *channels })).collect(),
+            macs: macs as u64,
+            is_in_place: false,
+        }
+    }
+}
+
+/// What a program calls: shapes, and its forms. The form for a GPU is known to `backend::cuda::record`.
+pub trait Op: Any + Debug + Send + Sync {
+    /// Sizes and cost.
+    fn shape(&self) -> OpShape;
+    /// The fast form for a CPU.
+    fn cpu(&self) -> &dyn Rows;
+    /// The form that the others are tested against.
+    fn reference(&self) -> &dyn Reference;
+    /// Parameters whose gradients are summed over the whole batch in the order of samples, not by lanes. Where there are some,
+    /// backward takes the whole batch at once.
+    fn summed_whole(&self) -> Vec<ParamIdx> {
+        Vec::new()
+    }
+}
+
+/// An op on rows of f32, chunk by chunk.
+pub trait Rows: Sync {
+    /// One chunk forward.
+    fn forward(&self, params: &Params, chunk: &mut Forward, work: &mut Workspace);
+    /// One chunk back: gradients of parameters are added to the lane's, or written on its first chunk.
+    fn backward(&self, params: &Params, chunk: &mut Backward, grads: &mut GradLane, work: &mut Workspace);
+}
+
+/// What a call reads of one sample, in the f64 form.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    /// Rows of an earlier call.
+    Rows(&'a Matrix),
+    /// Token ids, positions or indices of the batch.
+    Words(&'a [u32]),
+    /// Pixels of the batch.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Value<'a> {
+    /// Rows.
+    ///
+    /// # Panics
+    /// If it is something else: a program gives a call what its op reads.
+    #[must_use]
+    pub fn rows(self) -> &'a Matrix {
+        let Self::Rows(rows) = self else { panic!("the program gives this call rows") };
+        rows
+    }
+    /// Words of the batch.
+    ///
+    /// # Panics
+    /// As [`Self::rows`].
+    #[must_use]
+    pub fn words(self) -> &'a [u32] {
+        let Self::Words(words) = self else { panic!("the program gives this call words") };
+        words
+    }
+    /// Bytes of the batch.
+    ///
+    /// # Panics
+    /// As [`Self::rows`].
+    #[must_use]
+    pub fn bytes(self) -> &'a [u8] {
+        let Self::Bytes(bytes) = self else { panic!("the program gives this call bytes") };
+        bytes
+    }
+}
+
+/// An op in plain f64 loops on one sample.
+pub trait Reference {
+    /// The output.
+    fn forward(&self, params: &Parameters, inputs: &[Value]) -> Matrix;
+    /// Adds the parameters' gradients; the gradient of the first input, where that is an earlier call's output.
+    fn backward(&self, params: &Parameters, inputs: &[Value], grad_output: &Matrix, grads: &mut Gradients) -> Option<Matrix>;
 }
 
 /// A thread's working memory: the ops' own, and a few buffers for what a block does not keep.

@@ -107,7 +107,7 @@ impl Core {
     /// Takes in what `towers` read of a batch, and packs the weights if they changed.
     pub fn begin(&mut self, batch: &StepBatch, towers: &[Tower]) -> Result<(), TrainerError> {
         batch.check(&self.program, towers)?;
-        let lacks_masks = towers.contains(&Tower::Image) && batch.keep.is_empty() && self.program.masks_patches();
+        let lacks_masks = towers.contains(&Tower::Image) && batch.keep.is_empty() && self.program.kept_patches().is_some();
         if !batch.index.is_empty() || lacks_masks {
             return Err(TrainerError::Input("the CPU holds no pool and draws no masks: images and kept patches come along".into()));
         }

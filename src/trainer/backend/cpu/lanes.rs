@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::trainer::program::{Block, Program};
+use crate::trainer::program::Program;
 
 /// Rows that a chunk aims for: activations of a block stay in the second-level cache.
 const CHUNK_ROWS: usize = 256;
@@ -31,11 +31,11 @@ pub(super) fn split_lanes<T>(buffer: &mut [T], samples: usize, lanes: usize, per
     parts
 }
 
-/// Adds the lanes that were written into `gradient` by a fixed binary tree; the token table is there already.
+/// Adds the lanes that were written into `gradient` by a fixed binary tree; what is not summed by lanes is there already.
 pub(super) fn reduce(pool: &rayon::ThreadPool, program: &Program, gradient: &mut [f32], lanes: &[Vec<f32>], started: &[bool]) {
     const PIECE: usize = 16_384;
     let lanes: Vec<&[f32]> = lanes.iter().zip(started).filter(|(_, started)| **started).map(|(lane, _)| lane.as_slice()).collect();
-    let skip = token_tables(program);
+    let skip = summed_whole(program);
     pool.install(|| {
         gradient.par_chunks_mut(PIECE).enumerate().for_each(|(piece, out)| {
             let start = piece * PIECE;
@@ -47,13 +47,9 @@ pub(super) fn reduce(pool: &rayon::ThreadPool, program: &Program, gradient: &mut
 }
 
 /// Ranges of parameters whose gradient is not summed by lanes.
-fn token_tables(program: &Program) -> Vec<Range<usize>> {
-    let embeds = program.calls.iter().filter_map(|call| match &call.block {
-        Block::TokenEmbed(embed) => Some(embed),
-        _ => None,
-    });
-    let mut ranges: Vec<_> =
-        embeds.flat_map(|embed| [program.params[embed.table].range(), program.params[embed.positions].range()]).collect();
+fn summed_whole(program: &Program) -> Vec<Range<usize>> {
+    let params = program.calls.iter().flat_map(|call| call.op.summed_whole());
+    let mut ranges: Vec<_> = params.map(|param| program.params[param].range()).collect();
     ranges.sort_by_key(|range| range.start);
     ranges
 }

@@ -1,4 +1,4 @@
-//! Block calls as ops on dfdx's tape.
+//! Calls as ops on dfdx's tape.
 //!
 //! An activation is a dfdx tensor [samples * rows, channels]. A call makes its output, and, where there is a tape, pushes one
 //! op that turns the output's gradient into the input's and adds parameter gradients to the lanes. Every slot has one consumer,
@@ -16,8 +16,9 @@ use rayon::prelude::*;
 use super::core::Core;
 use super::lanes::{chunk_samples, lane_range, split_lanes};
 use crate::trainer::TrainerError;
-use crate::trainer::ops::op::{Backward, Forward, GradLane, Input, Workspace};
-use crate::trainer::program::{Block, Call, Tower};
+use crate::trainer::backend::InputSlice;
+use crate::trainer::ops::op::{Backward, Forward, GradLane, In, Workspace};
+use crate::trainer::program::{Call, Dtype, Tower};
 
 /// An activation.
 pub(super) type Rows<T> = Tensor<(usize, usize), f32, Cpu, T>;
@@ -81,22 +82,16 @@ pub(super) fn run_tower<T: Tape<f32, Cpu>>(
                 if let Some(x) = &x_rows {
                     read_into(x, &mut values);
                 }
-                match (&call.block, &x_rows) {
-                    (Block::TokenEmbed(embed), _) => {
-                        let per_sample = embed.tokens;
-                        let core = &mut *core;
-                        let ids = &core.batch.tokens[part.start * per_sample..part.end * per_sample];
-                        embed.backward(&program.params, ids, &grad_y, &mut core.gradient);
-                    }
-                    (Block::Transformer(_), Some(x)) => {
+                match &x_rows {
+                    Some(x) if call.is_in_place => {
                         backward_call(&mut core, call, &part, Some(&values), &mut grad_y, &mut []);
                         **grads.get_or_alloc_mut(x)? = grad_y;
                     }
-                    (Block::PatchEmbed(_) | Block::Head(_), Some(x)) => {
+                    Some(x) => {
                         let grad_x: &mut Vec<f32> = grads.get_or_alloc_mut(x)?;
                         backward_call(&mut core, call, &part, Some(&values), &mut grad_y, grad_x);
                     }
-                    (_, None) => backward_call(&mut core, call, &part, None, &mut grad_y, &mut []),
+                    None => backward_call(&mut core, call, &part, None, &mut grad_y, &mut []),
                 }
                 core.read = values;
                 Ok(())
@@ -145,33 +140,24 @@ fn take_front<'a, T>(slice: &mut &'a mut [T], len: usize) -> &'a mut [T] {
 }
 
 /// What a chunk reads: `samples` counted from the start of the part.
-fn chunk_input<'a>(core: &'a Core, call: &Call, part: &Range<usize>, x: Option<&'a [f32]>, samples: &Range<usize>) -> Input<'a> {
-    let per_sample = core.program.slots[call.input].len_per_sample();
-    if let Some(x) = x {
-        return Input::Rows(&x[samples.start * per_sample..samples.end * per_sample]);
-    }
-    let (start, end) = (part.start + samples.start, part.start + samples.end);
-    match &call.block {
-        Block::PatchEmbed(embed) => {
-            let keep = (!core.batch.keep.is_empty()).then(|| &core.batch.keep[start * embed.kept..end * embed.kept]);
-            Input::Images { pixels: &core.batch.images[start * per_sample..end * per_sample], keep }
+fn chunk_inputs<'a>(core: &'a Core, call: &Call, part: &Range<usize>, x: Option<&'a [f32]>, samples: &Range<usize>) -> Vec<In<'a>> {
+    let read = |slot: &usize| match core.program.input(*slot) {
+        None => {
+            let per_sample = core.program.slots[*slot].len_per_sample();
+            In::Rows(&x.expect("an earlier call made it")[samples.start * per_sample..samples.end * per_sample])
         }
-        _ => Input::Tokens(&core.batch.tokens[start * per_sample..end * per_sample]),
-    }
+        Some(kind) => match core.batch.input(kind, part.start + samples.start..part.start + samples.end) {
+            InputSlice::Bytes(bytes) => In::Bytes(bytes),
+            InputSlice::Words(words) => In::Words(words),
+        },
+    };
+    call.inputs.iter().map(read).collect()
 }
 
-/// End-of-text positions of a chunk; empty for images.
-fn chunk_ends<'a>(core: &'a Core, call: &Call, part: &Range<usize>, samples: &Range<usize>) -> &'a [u32] {
-    match call.tower {
-        Tower::Image => &[],
-        Tower::Text => &core.batch.ends[part.start + samples.start..part.start + samples.end],
-    }
-}
-
-/// Rows that decide how many samples a chunk of this call holds.
+/// Rows that decide how many samples a chunk of this call holds: those of f32 slots.
 fn chunk_rows(core: &Core, call: &Call) -> usize {
-    let slots = &core.program.slots;
-    slots[call.output].rows.max(if call.block.reads_rows() { slots[call.input].rows } else { 1 })
+    let slots = call.inputs.iter().chain([&call.output]).map(|slot| &core.program.slots[*slot]);
+    slots.filter(|slot| slot.dtype == Dtype::F32).map(|slot| slot.rows).max().unwrap_or(1)
 }
 
 /// Moves a call's saved slots out of the core, grown to `samples`.
@@ -223,19 +209,14 @@ fn forward_lane(core: &Core, call: &Call, part: &Range<usize>, x: Option<&[f32]>
         let mut saved: Vec<&mut [f32]> = (job.saved.iter_mut().zip(&call.saved))
             .map(|(buffer, slot)| take_front(buffer, samples.len() * slots[*slot].len_per_sample()))
             .collect();
+        let inputs = chunk_inputs(core, call, part, x, &samples);
         let mut chunk = Forward {
             samples: samples.len(),
-            ends: chunk_ends(core, call, part, &samples),
-            input: chunk_input(core, call, part, x, &samples),
+            inputs: &inputs,
             output: take_front(&mut job.output, samples.len() * slots[call.output].len_per_sample()),
             saved: &mut saved,
         };
-        match &call.block {
-            Block::PatchEmbed(block) => block.forward(&params, &mut chunk, work),
-            Block::TokenEmbed(block) => block.forward(&params, &mut chunk),
-            Block::Transformer(block) => block.forward(&params, &mut chunk, work),
-            Block::Head(block) => block.forward(&params, &mut chunk, work),
-        }
+        call.op.cpu().forward(&params, &mut chunk, work);
         start = samples.end;
     }
 }
@@ -245,12 +226,15 @@ fn forward_lane(core: &Core, call: &Call, part: &Range<usize>, x: Option<&[f32]>
 type BackwardJob<'a> = (((LaneJob<'a>, &'a mut [f32]), &'a mut Vec<f32>), &'a bool);
 
 fn backward_call(core: &mut Core, call: &Call, part: &Range<usize>, x: Option<&[f32]>, grad_y: &mut [f32], grad_x: &mut [f32]) {
+    if call.is_whole {
+        return backward_whole(core, call, part, x, grad_y, grad_x);
+    }
     let samples = part.len();
     let mut saved = take_saved(core, call, samples);
     let mut lanes = std::mem::take(&mut core.lanes);
     let shared: &Core = core;
     let jobs = lane_jobs(shared, call, samples, grad_y, &mut saved);
-    let grad_per_sample = if grad_x.is_empty() { 0 } else { shared.program.slots[call.input].len_per_sample() };
+    let grad_per_sample = if grad_x.is_empty() { 0 } else { shared.program.slots[call.inputs[0]].len_per_sample() };
     let inputs = split_lanes(grad_x, samples, lanes.len(), grad_per_sample);
     let work: Vec<_> = jobs.into_iter().zip(inputs).zip(lanes.iter_mut()).zip(&shared.lane_started).collect();
     let lane = |(((mut job, grad_input), lane), started): BackwardJob| {
@@ -265,6 +249,20 @@ fn backward_call(core: &mut Core, call: &Call, part: &Range<usize>, x: Option<&[
     };
     shared.pool.install(|| work.into_par_iter().for_each(lane));
     core.lanes = lanes;
+    put_saved(core, call, saved);
+}
+
+/// A part goes back at once, in the order of samples, into the flat gradient.
+fn backward_whole(core: &mut Core, call: &Call, part: &Range<usize>, x: Option<&[f32]>, grad_y: &mut [f32], grad_x: &mut [f32]) {
+    let mut saved = take_saved(core, call, part.len());
+    let mut gradient = std::mem::take(&mut core.gradient);
+    let inputs = chunk_inputs(core, call, part, x, &(0..part.len()));
+    let mut slices: Vec<&mut [f32]> = saved.iter_mut().map(Vec::as_mut_slice).collect();
+    let mut chunk = Backward { samples: part.len(), inputs: &inputs, grad_output: grad_y, grad_input: grad_x, saved: &mut slices };
+    // The gradient was zeroed when the batch began.
+    let mut grads = GradLane { views: &core.program.params, flat: &mut gradient, first: false };
+    core.workspaces.with(|work| call.op.cpu().backward(&core.params(), &mut chunk, &mut grads, work));
+    core.gradient = gradient;
     put_saved(core, call, saved);
 }
 
@@ -283,27 +281,22 @@ fn backward_lane(
     let params = core.params();
     let step = chunk_samples(chunk_rows(core, call));
     let mut grad_input = grad_input;
-    let grad_per_sample = if grad_input.is_empty() { 0 } else { slots[call.input].len_per_sample() };
+    let grad_per_sample = if grad_input.is_empty() { 0 } else { slots[call.inputs[0]].len_per_sample() };
     let mut start = job.samples.start;
     while start < job.samples.end {
         let samples = start..(start + step).min(job.samples.end);
         let mut saved: Vec<&mut [f32]> = (job.saved.iter_mut().zip(&call.saved))
             .map(|(buffer, slot)| take_front(buffer, samples.len() * slots[*slot].len_per_sample()))
             .collect();
+        let inputs = chunk_inputs(core, call, part, x, &samples);
         let mut chunk = Backward {
             samples: samples.len(),
-            ends: chunk_ends(core, call, part, &samples),
-            input: chunk_input(core, call, part, x, &samples),
+            inputs: &inputs,
             grad_output: take_front(&mut job.output, samples.len() * slots[call.output].len_per_sample()),
             grad_input: take_front(&mut grad_input, samples.len() * grad_per_sample),
             saved: &mut saved,
         };
-        match &call.block {
-            Block::PatchEmbed(block) => block.backward(&params, &mut chunk, grads, work),
-            Block::TokenEmbed(_) => unreachable!("a token embedding goes back over the whole batch"),
-            Block::Transformer(block) => block.backward(&params, &mut chunk, grads, work),
-            Block::Head(block) => block.backward(&params, &mut chunk, grads, work),
-        }
+        call.op.cpu().backward(&params, &mut chunk, grads, work);
         grads.first = false;
         start = samples.end;
     }

@@ -40,6 +40,7 @@ use crate::trainer::ops::launch::{Module, Real};
 use crate::trainer::ops::{
     activation, adafactor, adamw, attention, contrastive, elementwise, embedding, layer_norm, normalize, patchify,
 };
+use crate::trainer::program::Program;
 
 /// Every kernel file, in every size that it is compiled for.
 #[must_use]
@@ -56,6 +57,12 @@ pub fn modules() -> Vec<Module> {
         patchify::cuda::MODULE,
     ];
     plain.into_iter().chain(attention::cuda::modules()).collect()
+}
+
+/// The name of the first call of a program whose op has no form for a GPU.
+#[must_use]
+pub fn call_without_form(program: &Program) -> Option<&str> {
+    record::without_form(&program.calls).map(|call| call.name.as_str())
 }
 
 /// The GPU that runs use, if it and every library that they need are there.

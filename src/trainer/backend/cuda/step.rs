@@ -114,7 +114,7 @@ pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> u64 
         samples: count(train.effective_batch()),
         chunks: count(train.accumulate),
         images: Images::Written,
-        masking: if program.masks_patches() { Masking::Drawn([0; 2]) } else { Masking::None },
+        masking: if program.kept_patches().is_some() { Masking::Drawn([0; 2]) } else { Masking::None },
         has_gradient: true,
         has_update: true,
         side_by_side: record::runs_side_by_side(program, count(train.effective_batch()), count(train.accumulate)),
@@ -271,7 +271,7 @@ impl<D: Device> CudaStep<D> {
                     let what = format!("a batch of {} pairs: the image index is of a pool, and none is held", batch.samples);
                     return Err(TrainerError::Input(what));
                 };
-                check_places(batch, pool, self.program.patch_embed().shape.image_size)?;
+                check_places(batch, pool, self.program.image_side())?;
             }
         }
         self.ready(shape)?;

@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 pub use self::optimizer::ReferenceOptimizer;
 
-use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport};
+use super::{InputSlice, LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::contrastive::reference as contrastive;
-use crate::trainer::ops::patch_embed::reference::{self as patch_embed, Picture};
+use crate::trainer::ops::op::Value;
 use crate::trainer::ops::reference::{Gradients, Matrix, Parameters};
-use crate::trainer::ops::{head::reference as head, token_embed::reference as token_embed, transformer::reference as transformer};
-use crate::trainer::program::{Block, Call, Program, Tower};
+use crate::trainer::program::{Call, Program, Tower};
 
 /// A program prepared for the reference backend.
 #[derive(Debug, Clone)]
@@ -111,18 +110,9 @@ impl ReferenceStep {
 
     /// The output of every call of a tower for one sample.
     fn forward(&self, tower: Tower, batch: &StepBatch, sample: usize) -> Vec<Matrix> {
-        let params = self.params();
-        let end = batch.ends.get(sample).copied();
         let mut outputs: Vec<Matrix> = Vec::new();
         for call in self.program.tower(tower) {
-            let output = match &call.block {
-                Block::PatchEmbed(block) => patch_embed::forward(block, &params, self.picture(call, batch, sample)),
-                Block::TokenEmbed(block) => {
-                    token_embed::forward(block, &params, &batch.tokens[sample * block.tokens..][..block.tokens])
-                }
-                Block::Transformer(block) => transformer::forward(block, &params, last(&outputs)),
-                Block::Head(block) => head::forward(block, &params, last(&outputs), end),
-            };
+            let output = call.op.reference().forward(&self.params(), &self.inputs(call, batch, sample, outputs.last()));
             outputs.push(output);
         }
         outputs
@@ -130,35 +120,27 @@ impl ReferenceStep {
 
     /// Adds one sample's parameter gradients, from the gradient of its feature.
     fn backward(&self, tower: Tower, batch: &StepBatch, sample: usize, grad_feature: &[f64], grads: &mut Gradients) {
-        let params = self.params();
-        let end = batch.ends.get(sample).copied();
         let outputs = self.forward(tower, batch, sample);
         let calls: Vec<&Call> = self.program.tower(tower).collect();
-        let mut grad = Matrix::from_rows(grad_feature.len(), grad_feature.to_vec());
+        let mut grad = Some(Matrix::from_rows(grad_feature.len(), grad_feature.to_vec()));
         for (idx, call) in calls.iter().enumerate().rev() {
-            match &call.block {
-                Block::Head(block) => grad = head::backward(block, &params, &outputs[idx - 1], end, &grad, grads),
-                Block::Transformer(block) => grad = transformer::backward(block, &params, &outputs[idx - 1], &grad, grads),
-                Block::TokenEmbed(block) => {
-                    token_embed::backward(block, &batch.tokens[sample * block.tokens..][..block.tokens], &grad, grads);
-                }
-                Block::PatchEmbed(block) => {
-                    patch_embed::backward(block, &params, self.picture(call, batch, sample), &grad, grads);
-                }
-            }
+            let Some(grad_output) = grad else { return };
+            let inputs = self.inputs(call, batch, sample, idx.checked_sub(1).map(|before| &outputs[before]));
+            grad = call.op.reference().backward(&self.params(), &inputs, &grad_output, grads);
         }
     }
 
-    fn picture<'a>(&self, call: &Call, batch: &'a StepBatch, sample: usize) -> Picture<'a> {
-        let pixels = self.program.slots[call.input].len_per_sample();
-        let kept = batch.keep.len() / batch.samples;
-        let keep = (kept > 0).then(|| &batch.keep[sample * kept..(sample + 1) * kept]);
-        Picture { pixels: &batch.images[sample * pixels..(sample + 1) * pixels], keep }
+    /// What a call reads of one sample: the batch's, or the output of the call before it.
+    fn inputs<'a>(&self, call: &Call, batch: &'a StepBatch, sample: usize, before: Option<&'a Matrix>) -> Vec<Value<'a>> {
+        let read = |slot: &usize| match self.program.input(*slot) {
+            None => Value::Rows(before.expect("an earlier call made it")),
+            Some(kind) => match batch.input(kind, sample..sample + 1) {
+                InputSlice::Bytes(bytes) => Value::Bytes(bytes),
+                InputSlice::Words(words) => Value::Words(words),
+            },
+        };
+        call.inputs.iter().map(read).collect()
     }
-}
-
-fn last(outputs: &[Matrix]) -> &Matrix {
-    outputs.last().expect("the program puts an embedding before this call")
 }
 
 /// In f32 at the interface; the accessors of [`ReferenceStep`] lose nothing.

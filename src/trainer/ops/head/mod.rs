@@ -2,11 +2,11 @@
 //!
 //! Only the tokens that pooling reads are normed: one for a class token or the end of text, all for the mean.
 
-pub mod reference;
+mod cpu;
+mod reference;
 
-use crate::op::{Backward, Forward, GradLane, Params, Workspace};
+use crate::op::{Op, OpShape, Reference, Rows};
 use crate::params::ParamIdx;
-use crate::{Accumulation, layer_norm, linear, linear::LinearShape, normalize};
 
 /// Which tokens become the feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,82 +42,19 @@ impl Head {
     fn pooled_tokens(&self) -> usize {
         if self.pooling == HeadPooling::Mean { self.tokens } else { 1 }
     }
-    /// Tokens that pooling reads of one sample.
-    fn read(&self, ends: &[u32], sample: usize) -> std::ops::Range<usize> {
-        let first = match self.pooling {
-            HeadPooling::First | HeadPooling::Mean => 0,
-            HeadPooling::EndOfText => ends[sample] as usize,
-        };
-        let start = (sample * self.tokens + first) * self.width;
-        start..start + self.pooled_tokens() * self.width
-    }
-    /// Saved slots: name, rows a sample, channels.
-    #[must_use]
-    pub fn saved(&self) -> Vec<(&'static str, usize, usize)> {
-        let rows = self.pooled_tokens();
-        vec![("mean", rows, 1), ("rstd", rows, 1), ("pooled", 1, self.width), ("feature", 1, self.embed_dim), ("norm", 1, 1)]
-    }
-    /// Forward multiply-accumulates of one sample.
-    #[must_use]
-    pub fn macs(&self) -> u64 {
-        (self.width * self.embed_dim) as u64
-    }
-
-    /// One chunk forward.
-    pub fn forward(&self, params: &Params, chunk: &mut Forward, work: &mut Workspace) {
-        let (width, tokens) = (self.width, self.pooled_tokens());
-        let x = chunk.input.rows();
-        let [mean, rstd, pooled, feature, norm] = &mut *chunk.saved else { unreachable!("a head has five saved slots") };
-        let (ops, [normed, projected]) = work.split([tokens * width, chunk.samples * self.embed_dim]);
-        let (gain, bias) = (params.view(self.gain), params.view(self.bias));
-        for sample in 0..chunk.samples {
-            let stats = sample * tokens..(sample + 1) * tokens;
-            let rows = &x[self.read(chunk.ends, sample)];
-            layer_norm::forward(rows, gain, bias, normed, &mut mean[stats.clone()], &mut rstd[stats]);
-            mean_rows(normed, &mut pooled[sample * width..(sample + 1) * width]);
-        }
-        linear::forward(&params.linear(self.project), chunk.samples, pooled, None, projected, ops);
-        normalize::forward(self.embed_dim, projected, chunk.output, norm);
-        feature.copy_from_slice(chunk.output);
-    }
-
-    /// One chunk back: adds to the input's gradient (only the rows that pooling read) and to the lane's.
-    pub fn backward(&self, params: &Params, chunk: &mut Backward, grads: &mut GradLane, work: &mut Workspace) {
-        let (width, tokens, samples) = (self.width, self.pooled_tokens(), chunk.samples);
-        let x = chunk.input.rows();
-        let [mean, rstd, pooled, feature, norm] = &mut *chunk.saved else { unreachable!("a head has five saved slots") };
-        let (ops, [grad_projected, grad_pooled, grad_normed]) =
-            work.split([samples * self.embed_dim, samples * width, tokens * width]);
-        normalize::backward(self.embed_dim, feature, norm, chunk.grad_output, grad_projected);
-        linear::backward_input(&params.linear(self.project), samples, grad_projected, grad_pooled, ops);
-        let shape: LinearShape = params.linear(self.project).shape;
-        let accumulate = !grads.first;
-        linear::backward_weight(&shape, samples, pooled, grad_projected, grads.view(self.project), None, accumulate, ops);
-        let (grad_gain, grad_bias) = grads.pair_zeroed(self.gain, self.bias);
-        #[expect(clippy::cast_precision_loss, reason = "a token count")]
-        let share = 1.0 / tokens as f32;
-        for sample in 0..samples {
-            let grad_row = &grad_pooled[sample * width..(sample + 1) * width];
-            for row in grad_normed.chunks_exact_mut(width) {
-                row.iter_mut().zip(grad_row).for_each(|(out, grad)| *out = grad * share);
-            }
-            let (stats, read) = (sample * tokens..(sample + 1) * tokens, self.read(chunk.ends, sample));
-            let grad_x = &mut chunk.grad_input[read.clone()];
-            let gain = params.view(self.gain);
-            let (mean, rstd) = (&mean[stats.clone()], &rstd[stats]);
-            layer_norm::backward(&x[read], grad_normed, gain, mean, rstd, grad_x, Accumulation::Add, grad_gain, grad_bias);
-        }
-    }
 }
 
-/// The mean of rows, summed in row order.
-fn mean_rows(rows: &[f32], out: &mut [f32]) {
-    let width = out.len();
-    #[expect(clippy::cast_precision_loss, reason = "a token count")]
-    let share = 1.0 / (rows.len() / width) as f32;
-    out.fill(0.0);
-    for row in rows.chunks_exact(width) {
-        out.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+impl Op for Head {
+    fn shape(&self) -> OpShape {
+        let rows = self.pooled_tokens();
+        let saved =
+            [("mean", rows, 1), ("rstd", rows, 1), ("pooled", 1, self.width), ("feature", 1, self.embed_dim), ("norm", 1, 1)];
+        OpShape::new((1, self.embed_dim), &saved, self.width * self.embed_dim)
     }
-    out.iter_mut().for_each(|sum| *sum *= share);
+    fn cpu(&self) -> &dyn Rows {
+        self
+    }
+    fn reference(&self) -> &dyn Reference {
+        self
+    }
 }

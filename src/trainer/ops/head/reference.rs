@@ -4,6 +4,7 @@
 
 use super::{Head, HeadPooling};
 use crate::layer_norm::reference as layer_norm;
+use crate::op::{Reference, Value};
 use crate::reference::{Gradients, Parameters};
 use crate::reference::{Matrix, add, dot};
 
@@ -40,14 +41,14 @@ fn length(y: &Matrix) -> f64 {
 }
 
 /// The feature [1, E] of tokens [T, C]; `end` is the caption's last token.
-pub fn forward(head: &Head, params: &Parameters, x: &Matrix, end: Option<u32>) -> Matrix {
+fn forward(head: &Head, params: &Parameters, x: &Matrix, end: Option<u32>) -> Matrix {
     let (_, projected) = project(head, params, x, end);
     let length = length(&projected);
     projected.map(|y| y / length)
 }
 
 /// Gradient of x; those of the parameters are added to `grads`.
-pub fn backward(
+fn backward(
     head: &Head,
     params: &Parameters,
     x: &Matrix,
@@ -71,4 +72,19 @@ pub fn backward(
     grads.add(head.gain, &grad_gain);
     grads.add(head.bias, &grad_bias);
     grad_x
+}
+
+/// The end of a caption's text, where there is a caption.
+fn end(inputs: &[Value]) -> Option<u32> {
+    inputs.get(1).map(|end| end.words()[0])
+}
+
+impl Reference for Head {
+    fn forward(&self, params: &Parameters, inputs: &[Value]) -> Matrix {
+        forward(self, params, inputs[0].rows(), end(inputs))
+    }
+
+    fn backward(&self, params: &Parameters, inputs: &[Value], grad_y: &Matrix, grads: &mut Gradients) -> Option<Matrix> {
+        Some(backward(self, params, inputs[0].rows(), end(inputs), grad_y, grads))
+    }
 }

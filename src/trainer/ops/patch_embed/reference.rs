@@ -5,12 +5,13 @@
 
 use super::PatchEmbed;
 use crate::layer_norm::reference as layer_norm;
+use crate::op::{Reference, Value};
 use crate::reference::{Gradients, Parameters};
 use crate::reference::{Matrix, add};
 
 /// An image [S, S, 3] and, where some are masked, its kept patches.
 #[derive(Clone, Copy)]
-pub struct Picture<'a> {
+struct Picture<'a> {
     /// u8 [S, S, 3].
     pub pixels: &'a [u8],
     /// In ascending order.
@@ -60,7 +61,7 @@ fn embed(block: &PatchEmbed, params: &Parameters, picture: Picture) -> Matrix {
 }
 
 /// Tokens [T, C].
-pub fn forward(block: &PatchEmbed, params: &Parameters, picture: Picture) -> Matrix {
+fn forward(block: &PatchEmbed, params: &Parameters, picture: Picture) -> Matrix {
     let tokens = embed(block, params, picture);
     match block.norm {
         Some((gain, bias)) => layer_norm::forward(&tokens, params.vector(gain), params.vector(bias)),
@@ -69,7 +70,7 @@ pub fn forward(block: &PatchEmbed, params: &Parameters, picture: Picture) -> Mat
 }
 
 /// Adds the parameters' gradients; pixels have none.
-pub fn backward(block: &PatchEmbed, params: &Parameters, picture: Picture, grad_y: &Matrix, grads: &mut Gradients) {
+fn backward(block: &PatchEmbed, params: &Parameters, picture: Picture, grad_y: &Matrix, grads: &mut Gradients) {
     let mut grad_tokens = grad_y.clone();
     if let Some((gain, bias)) = block.norm {
         let (grad_x, grad_gain, grad_bias) = layer_norm::backward(&embed(block, params, picture), params.vector(gain), grad_y);
@@ -87,4 +88,19 @@ pub fn backward(block: &PatchEmbed, params: &Parameters, picture: Picture, grad_
     }
     let grad_embedded = Matrix::from_rows(block.width, grad_tokens.values[classes * block.width..].to_vec());
     grads.add(block.weight, &grad_embedded.transposed_times(&patches(block, picture)).values);
+}
+
+fn picture<'a>(inputs: &[Value<'a>]) -> Picture<'a> {
+    Picture { pixels: inputs[0].bytes(), keep: inputs.get(1).map(|keep| keep.words()) }
+}
+
+impl Reference for PatchEmbed {
+    fn forward(&self, params: &Parameters, inputs: &[Value]) -> Matrix {
+        forward(self, params, picture(inputs))
+    }
+
+    fn backward(&self, params: &Parameters, inputs: &[Value], grad_y: &Matrix, grads: &mut Gradients) -> Option<Matrix> {
+        backward(self, params, picture(inputs), grad_y, grads);
+        None
+    }
 }

@@ -6,6 +6,7 @@ use super::TransformerBlock;
 use crate::activation::reference as activation;
 use crate::attention::reference::Heads;
 use crate::layer_norm::reference as layer_norm;
+use crate::op::{Reference, Value};
 use crate::params::ParamIdx;
 use crate::reference::Matrix;
 use crate::reference::{Gradients, Parameters};
@@ -40,14 +41,14 @@ fn run(block: &TransformerBlock, params: &Parameters, x: &Matrix) -> Values {
 }
 
 /// y [T, C].
-pub fn forward(block: &TransformerBlock, params: &Parameters, x: &Matrix) -> Matrix {
+fn forward(block: &TransformerBlock, params: &Parameters, x: &Matrix) -> Matrix {
     let Values { middle, active, .. } = run(block, params, x);
     let (weight, bias) = block.fc2;
     middle.plus(&active.times_transposed(&params.matrix(weight)).plus_row(params.vector(bias)))
 }
 
 /// Gradient of x; those of the parameters are added to `grads`.
-pub fn backward(block: &TransformerBlock, params: &Parameters, x: &Matrix, grad_y: &Matrix, grads: &mut Gradients) -> Matrix {
+fn backward(block: &TransformerBlock, params: &Parameters, x: &Matrix, grad_y: &Matrix, grads: &mut Gradients) -> Matrix {
     let values = run(block, params, x);
     let mut back = Back { params, grads };
     let grad_active = back.map(block.fc2, &values.active, grad_y);
@@ -80,5 +81,15 @@ impl Back<'_, '_> {
         self.grads.add(gain, &grad_gain);
         self.grads.add(bias, &grad_bias);
         grad_x
+    }
+}
+
+impl Reference for TransformerBlock {
+    fn forward(&self, params: &Parameters, inputs: &[Value]) -> Matrix {
+        forward(self, params, inputs[0].rows())
+    }
+
+    fn backward(&self, params: &Parameters, inputs: &[Value], grad_y: &Matrix, grads: &mut Gradients) -> Option<Matrix> {
+        Some(backward(self, params, inputs[0].rows(), grad_y, grads))
     }
 }

@@ -13,6 +13,8 @@ mod transformer;
 
 pub use step::{Batch, Encode, Images, Masking, Pool, StepShape, Update, encode, refresh, runs_side_by_side, training_step};
 
+pub(super) use tower::without_form;
+
 use super::buffers::{Arena, Buffers, Life, plan};
 use super::layout::PaddedLayout;
 use crate::trainer::ops::launch::{Factor, Node, Product, Real, Section, View};

@@ -12,7 +12,7 @@ use crate::trainer::ops::contrastive::{self, Contrastive, Form};
 use crate::trainer::ops::flat::{FlatView, StepBuffers, report as reported};
 use crate::trainer::ops::launch::{Node, Real, View};
 use crate::trainer::ops::{adafactor, adamw, elementwise, embedding, patchify};
-use crate::trainer::program::{Program, Tower};
+use crate::trainer::program::{Program, Slot, SlotKind, Tower};
 
 /// Where the images of a step are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,8 +110,8 @@ const SIDE_BY_SIDE: usize = 4 << 20;
 /// Whether the towers of a step run side by side.
 #[must_use]
 pub fn runs_side_by_side(program: &Program, samples: usize, chunks: usize) -> bool {
-    let (patch, token) = (program.patch_embed(), program.token_embed());
-    let widest = (patch.tokens() * patch.width).max(token.tokens * token.width);
+    let streams = program.slots.iter().filter(|slot| slot.kind == SlotKind::Activation);
+    let widest = streams.map(Slot::len_per_sample).max().unwrap_or_default();
     samples.div_ceil(chunks.max(1)) * widest <= SIDE_BY_SIDE
 }
 
@@ -179,8 +179,8 @@ pub fn refresh(program: &Program, layout: &PaddedLayout, session: &Session, real
 impl Recorder<'_> {
     /// Kept buffers for what a host writes.
     fn batch(&mut self, shape: &StepShape) -> Batch {
-        let (samples, tokens) = (shape.samples, self.program.token_embed().tokens);
-        let (side, kept) = (self.program.patch_embed().shape.image_size, self.program.patch_embed().kept);
+        let (samples, tokens) = (shape.samples, self.program.context_length());
+        let (side, kept) = (self.program.image_side(), self.kept());
         let has_index = matches!(shape.images, Images::Pool | Images::PoolCropped);
         let pixels = (shape.images == Images::Written).then(|| self.buffers.add("pixels", samples * side * side * 3, Life::Kept));
         // The buffer that is added when all its parts are known.
@@ -201,6 +201,11 @@ impl Recorder<'_> {
         Batch { written, bytes, pixels, index, crops, keep, tokens: tokens_view, ends, token_plans }
     }
 
+    /// Patches that are kept of an image, where some are masked.
+    fn kept(&self) -> usize {
+        self.program.kept_patches().map_or(0, |(_, kept)| kept)
+    }
+
     fn kept_features(&mut self, samples: usize, name: &str) -> Features {
         let len = samples * self.program.embed_dim;
         let floats = self.buffers.add(name, 4 * len, Life::Kept);
@@ -218,8 +223,7 @@ impl Recorder<'_> {
         part: std::ops::Range<usize>,
         chunk: usize,
     ) -> Inputs {
-        let embed = self.program.patch_embed();
-        let image = embed.shape.image_size * embed.shape.image_size * 3;
+        let image = self.program.image_side().pow(2) * 3;
         let pixels = match (pixels, batch.pixels) {
             (Some(Pixels { bytes, index: Some(index) }), _) => Some(Pixels { bytes, index: Some(index.at(4 * part.start)) }),
             (Some(Pixels { bytes, index: None }), _) | (None, Some(bytes)) => {
@@ -231,8 +235,8 @@ impl Recorder<'_> {
         Inputs {
             samples: part.len(),
             pixels,
-            keep: keep.map(|keep| keep.at(4 * embed.kept * part.start)),
-            tokens: batch.tokens.at(4 * self.program.token_embed().tokens * part.start),
+            keep: keep.map(|keep| keep.at(4 * self.kept() * part.start)),
+            tokens: batch.tokens.at(4 * self.program.context_length() * part.start),
             ends: batch.ends.at(4 * part.start),
             token_plan: batch.token_plans[chunk],
         }
@@ -291,7 +295,7 @@ impl Recorder<'_> {
         let index = batch.index?;
         let Pool { view, bytes: _, unit } = pool.expect("indices are into a pool");
         let Some(crops) = batch.crops else { return Some(Pixels { bytes: view, index: Some(index) }) };
-        let side = self.program.patch_embed().shape.image_size;
+        let side = self.program.image_side();
         let cropped = self.temporary("cropped images", shape.samples * side * side * 3);
         let crop = patchify::cuda::Crops { unit, side, samples: shape.samples };
         self.push([patchify::cuda::crop_flip(&crop, view, index, crops, cropped)]);
@@ -303,7 +307,7 @@ impl Recorder<'_> {
             Masking::None => None,
             Masking::Written => batch.keep,
             Masking::Drawn(key) => {
-                let (patches, kept) = (self.program.patch_embed().patches, self.program.patch_embed().kept);
+                let (patches, kept) = self.program.kept_patches()?;
                 let keep = self.temporary("kept patches", 4 * shape.samples * kept);
                 let step = self.training().step;
                 self.push([patchify::cuda::keep_sets(patches, kept, key, shape.samples, step, keep)]);

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use self::cpu::{CpuSettings, CpuStep};
 use super::TrainerError;
+use super::ops::op::Read;
 use super::program::{Input, InputKind, Program, Tower};
 use crate::data::{Philox, Stream};
 use crate::run::{DeviceKind, Precision, TrainConfig};
@@ -56,6 +57,9 @@ impl StepBatch {
         };
         for Input { kind, .. } in program.inputs.iter().filter(|input| towers.contains(&input.tower)) {
             match *kind {
+                InputKind::Image { .. } if !self.keep.is_empty() && program.kept_patches().is_none() => {
+                    return wrong("kept patches of a program that masks none".into());
+                }
                 InputKind::Image { side } => {
                     match self.index.is_empty() {
                         true => length("images", self.images.len(), side * side * 3)?,
@@ -84,34 +88,22 @@ impl StepBatch {
                 }
             }
         }
-        if !self.keep.is_empty() && program.kept_patches().is_none() {
-            return wrong("kept patches of a program that masks none".into());
-        }
         Ok(())
     }
 
     /// What an input holds of some samples.
     #[must_use]
-    pub fn input(&self, kind: InputKind, samples: std::ops::Range<usize>) -> InputSlice<'_> {
+    pub fn input<R: ?Sized>(&self, kind: InputKind, samples: std::ops::Range<usize>) -> Read<'_, R> {
         let (size, _) = kind.layout();
         let len = size.rows * size.channels;
         let range = samples.start * len..samples.end * len;
         match kind {
-            InputKind::Image { .. } => InputSlice::Bytes(&self.images[range]),
-            InputKind::KeptPatches { .. } => InputSlice::Words(&self.keep[range]),
-            InputKind::Tokens { .. } => InputSlice::Words(&self.tokens[range]),
-            InputKind::Ends { .. } => InputSlice::Words(&self.ends[range]),
+            InputKind::Image { .. } => Read::Bytes(&self.images[range]),
+            InputKind::KeptPatches { .. } => Read::Words(&self.keep[range]),
+            InputKind::Tokens { .. } => Read::Words(&self.tokens[range]),
+            InputKind::Ends { .. } => Read::Words(&self.ends[range]),
         }
     }
-}
-
-/// A part of an input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InputSlice<'a> {
-    /// Pixels.
-    Bytes(&'a [u8]),
-    /// Token ids, positions, indices.
-    Words(&'a [u32]),
 }
 
 /// What a gradient pass found.

@@ -75,24 +75,38 @@ impl GradLane<'_> {
     }
 }
 
-/// What a call reads of a chunk: one of its inputs.
-#[derive(Debug, Clone, Copy)]
-pub enum In<'a> {
-    /// Rows of an earlier call [samples * rows, channels].
-    Rows(&'a [f32]),
+/// What a call reads: one of its inputs, for a chunk of samples ([`In`]) or for one in the f64 form ([`Value`]).
+#[derive(Debug)]
+pub enum Read<'a, R: ?Sized> {
+    /// Rows of an earlier call.
+    Rows(&'a R),
     /// Token ids, positions or indices of the batch.
     Words(&'a [u32]),
     /// Pixels of the batch.
     Bytes(&'a [u8]),
 }
 
-impl<'a> In<'a> {
+/// What a call reads of a chunk; rows are [samples * rows, channels].
+pub type In<'a> = Read<'a, [f32]>;
+
+/// What a call reads of one sample, in the f64 form.
+pub type Value<'a> = Read<'a, Matrix>;
+
+impl<R: ?Sized> Clone for Read<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R: ?Sized> Copy for Read<'_, R> {}
+
+impl<'a, R: ?Sized> Read<'a, R> {
     /// Rows.
     ///
     /// # Panics
     /// If it is something else: a program gives a call what its op reads.
     #[must_use]
-    pub fn rows(self) -> &'a [f32] {
+    pub fn rows(self) -> &'a R {
         let Self::Rows(rows) = self else { panic!("the program gives this call rows") };
         rows
     }
@@ -200,47 +214,6 @@ pub trait Rows: Sync {
     fn backward(&self, params: &Params, chunk: &mut Backward, grads: &mut GradLane, work: &mut Workspace);
 }
 
-/// What a call reads of one sample, in the f64 form.
-#[derive(Debug, Clone, Copy)]
-pub enum Value<'a> {
-    /// Rows of an earlier call.
-    Rows(&'a Matrix),
-    /// Token ids, positions or indices of the batch.
-    Words(&'a [u32]),
-    /// Pixels of the batch.
-    Bytes(&'a [u8]),
-}
-
-impl<'a> Value<'a> {
-    /// Rows.
-    ///
-    /// # Panics
-    /// If it is something else: a program gives a call what its op reads.
-    #[must_use]
-    pub fn rows(self) -> &'a Matrix {
-        let Self::Rows(rows) = self else { panic!("the program gives this call rows") };
-        rows
-    }
-    /// Words of the batch.
-    ///
-    /// # Panics
-    /// As [`Self::rows`].
-    #[must_use]
-    pub fn words(self) -> &'a [u32] {
-        let Self::Words(words) = self else { panic!("the program gives this call words") };
-        words
-    }
-    /// Bytes of the batch.
-    ///
-    /// # Panics
-    /// As [`Self::rows`].
-    #[must_use]
-    pub fn bytes(self) -> &'a [u8] {
-        let Self::Bytes(bytes) = self else { panic!("the program gives this call bytes") };
-        bytes
-    }
-}
-
 /// An op in plain f64 loops on one sample.
 pub trait Reference {
     /// The output.
@@ -249,7 +222,7 @@ pub trait Reference {
     fn backward(&self, params: &Parameters, inputs: &[Value], grad_output: &Matrix, grads: &mut Gradients) -> Option<Matrix>;
 }
 
-/// A thread's working memory: the ops' own, and a few buffers for what a block does not keep.
+/// A thread's working memory: the ops' own, and a few buffers for what an op does not keep.
 #[derive(Default)]
 pub struct Workspace {
     /// Handed to ops.
@@ -262,7 +235,7 @@ impl Workspace {
     pub fn split<const N: usize>(&mut self, lengths: [usize; N]) -> (&mut Scratch, [&mut [f32]; N]) {
         let mut buffers = self.buffers.iter_mut();
         let slices = lengths.map(|len| {
-            let buffer = buffers.next().expect("a block asks for at most six buffers");
+            let buffer = buffers.next().expect("an op asks for at most six buffers");
             if buffer.len() < len {
                 buffer.resize(len, 0.0);
             }

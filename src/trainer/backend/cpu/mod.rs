@@ -1,4 +1,4 @@
-//! The CPU trainer: dfdx tensors and tape, one tape op a block call.
+//! The CPU trainer: dfdx tensors and tape, one tape op a call.
 //!
 //! Owns parameters, lanes, saved slots and the thread pool. A batch is cut into a fixed number of contiguous lanes; a thread
 //! takes whole lanes and walks each in chunks whose rows fit the cache. A lane sums its parameter gradients in chunk order into

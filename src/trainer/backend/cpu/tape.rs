@@ -16,7 +16,6 @@ use rayon::prelude::*;
 use super::core::Core;
 use super::lanes::{chunk_samples, lane_range, split_lanes};
 use crate::trainer::TrainerError;
-use crate::trainer::backend::InputSlice;
 use crate::trainer::ops::op::{Backward, Forward, GradLane, In, Workspace};
 use crate::trainer::program::{Call, Dtype, Tower};
 
@@ -146,10 +145,7 @@ fn chunk_inputs<'a>(core: &'a Core, call: &Call, part: &Range<usize>, x: Option<
             let per_sample = core.program.slots[*slot].len_per_sample();
             In::Rows(&x.expect("an earlier call made it")[samples.start * per_sample..samples.end * per_sample])
         }
-        Some(kind) => match core.batch.input(kind, part.start + samples.start..part.start + samples.end) {
-            InputSlice::Bytes(bytes) => In::Bytes(bytes),
-            InputSlice::Words(words) => In::Words(words),
-        },
+        Some(kind) => core.batch.input(kind, part.start + samples.start..part.start + samples.end),
     };
     call.inputs.iter().map(read).collect()
 }

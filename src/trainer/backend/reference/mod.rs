@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub use self::optimizer::ReferenceOptimizer;
 
-use super::{InputSlice, LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport};
+use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::contrastive::reference as contrastive;
@@ -134,10 +134,7 @@ impl ReferenceStep {
     fn inputs<'a>(&self, call: &Call, batch: &'a StepBatch, sample: usize, before: Option<&'a Matrix>) -> Vec<Value<'a>> {
         let read = |slot: &usize| match self.program.input(*slot) {
             None => Value::Rows(before.expect("an earlier call made it")),
-            Some(kind) => match batch.input(kind, sample..sample + 1) {
-                InputSlice::Bytes(bytes) => Value::Bytes(bytes),
-                InputSlice::Words(words) => Value::Words(words),
-            },
+            Some(kind) => batch.input(kind, sample..sample + 1),
         };
         call.inputs.iter().map(read).collect()
     }

@@ -14,7 +14,7 @@ use scaledown::trainer::backend::reference::{ReferenceOptimizer, ReferenceStep};
 use scaledown::trainer::backend::{Step as _, StepBatch};
 use scaledown::trainer::model::{self, kept_patches};
 use scaledown::trainer::optim::Optimizer;
-use scaledown::trainer::program::Program;
+use scaledown::trainer::program::{Output, Program};
 
 use near::{assert_gradients_near, assert_near, largest};
 
@@ -331,7 +331,8 @@ fn compare_with_reference(case: &Case) {
     assert_near(&format!("{case:?}, texts"), &found.1, &text, F32_TOLERANCE);
     let [image, text] = [0, 1].map(|side| upstream(&program, batch.samples, side));
     oracle.gradient_from_features(&batch, &image, &text);
-    step.gradient_from_features(&batch, 1, &narrow(&image), &narrow(&text)).expect("memory");
+    step.gradient_from(&batch, 1, &[(Output::ImageFeatures, &narrow(&image)), (Output::TextFeatures, &narrow(&text))])
+        .expect("memory");
     let what = format!("{case:?}, linear functional");
     assert_gradients_near(&what, &program, &step.gradients().expect("the CPU can be read"), oracle.gradients_f64(), F32_TOLERANCE);
     let (expected, found) = (oracle.gradient(&batch, 1).expect("never fails"), step.gradient(&batch, 1).expect("memory"));
@@ -366,7 +367,8 @@ fn the_cpu_follows_the_reference_at_initial_parameters_where_the_epsilon_of_norm
         step.set_parameters(&initial).expect("one value a parameter");
         let [image, text] = [0, 1].map(|side| upstream(&program, batch.samples, side));
         oracle.gradient_from_features(&batch, &image, &text);
-        step.gradient_from_features(&batch, 1, &narrow(&image), &narrow(&text)).expect("memory");
+        step.gradient_from(&batch, 1, &[(Output::ImageFeatures, &narrow(&image)), (Output::TextFeatures, &narrow(&text))])
+            .expect("memory");
         assert_gradients_near(
             case.name,
             &program,

@@ -14,7 +14,7 @@ use scaledown::trainer::backend::cpu::{CpuSettings, CpuStep};
 use scaledown::trainer::backend::reference::ReferenceStep;
 use scaledown::trainer::backend::{Step as _, StepBatch};
 use scaledown::trainer::model;
-use scaledown::trainer::program::Program;
+use scaledown::trainer::program::{Output, Program};
 
 use near::{assert_gradients_near, assert_near};
 
@@ -150,7 +150,8 @@ fn the_cpu_backend_reproduces_open_clip() {
         assert_near(case, &image, &recorded.wide(&format!("{case}.image_features")), CPU_TOLERANCE);
         assert_near(case, &text, &recorded.wide(&format!("{case}.text_features")), CPU_TOLERANCE);
         let (image, text) = (recorded.floats("upstream.image"), recorded.floats("upstream.text"));
-        step.gradient_from_features(&batch, 1, &image, &text).expect("memory for a small batch");
+        step.gradient_from(&batch, 1, &[(Output::ImageFeatures, &image), (Output::TextFeatures, &text)])
+            .expect("memory for a small batch");
         let expected = widen(&recorded.flat(&format!("{case}.grad_linear"), &program));
         assert_gradients_near(case, &program, &step.gradients().expect("the CPU can be read"), &expected, CPU_TOLERANCE);
         let report = step.gradient(&batch, 1).expect("memory for a small batch");

@@ -17,7 +17,7 @@ use crate::trainer::TrainerError;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
 use crate::trainer::backend::{self, Placement, Step, StepAt, StepBatch, cuda};
 use crate::trainer::model::{build, initial_parameters};
-use crate::trainer::program::{Program, Tower};
+use crate::trainer::program::{Output, Program, Tower};
 use crate::trainer::strategy::PatchMask;
 
 /// What was measured.
@@ -73,8 +73,8 @@ fn on_cpu(
     let mut done = 0;
     measure(args.seconds, 1, || {
         match what {
-            BenchWhat::Image => step.gradient_of_tower(batch, Tower::Image, &gradient)?,
-            BenchWhat::Text => step.gradient_of_tower(batch, Tower::Text, &gradient)?,
+            BenchWhat::Image => step.gradient_from(batch, 1, &[(Output::ImageFeatures, &gradient)])?,
+            BenchWhat::Text => step.gradient_from(batch, 1, &[(Output::TextFeatures, &gradient)])?,
             BenchWhat::Clip => step.gradient(batch, args.chunks).map(|_| ())?,
         }
         step.update(done, 1e-4)?;

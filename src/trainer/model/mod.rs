@@ -11,8 +11,9 @@ pub use init::initial_parameters;
 
 pub use crate::run::kept_patches;
 
+use super::ops::contrastive::{ContrastiveLoss, SigmoidLoss};
 use super::ops::transformer::BlockShape;
-use super::program::{Init, InputKind, Logits, Matrix, Program, ProgramBuilder, Tower};
+use super::program::{Init, InputKind, Logits, Matrix, Output, Program, ProgramBuilder, Tower};
 use crate::run::{ImageEncoderConfig, LossConfig, ModelConfig, VitConfig};
 
 /// Describes both encoders, with the contrastive loss where they are trained.
@@ -40,10 +41,17 @@ pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program
         }
     };
     let image = builder.input("image.pixels", Tower::Image, InputKind::Image { side: model.image_size });
-    match &model.image_encoder {
+    let image = match &model.image_encoder {
         ImageEncoderConfig::Vit(config) => vit::describe(&mut builder, model, config, masked, image),
+    };
+    let text = text::describe(&mut builder, model);
+    builder.output(Output::ImageFeatures, image);
+    builder.output(Output::TextFeatures, text);
+    let (embed_dim, log_scale) = (model.embed_dim, log_logit_scale);
+    match logit_bias {
+        None => builder.loss("contrastive", 1.0, ContrastiveLoss { embed_dim, log_scale }, &[image, text]),
+        Some(bias) => builder.loss("sigmoid", 1.0, SigmoidLoss { embed_dim, log_scale, bias }, &[image, text]),
     }
-    text::describe(&mut builder, model);
     builder.finish(Logits { log_scale: log_logit_scale, bias: logit_bias, scale_max: model.logit_scale_max }, model.embed_dim)
 }
 

@@ -2,12 +2,12 @@
 
 use super::super::ops::head::{Head, HeadPooling};
 use super::super::ops::{WeightLayout, linear::LinearShape, token_embed::TokenEmbed, transformer::TransformerBlock};
-use super::super::program::{Init, InputKind, Matrix, ProgramBuilder, Tower};
+use super::super::program::{Init, InputKind, Matrix, ProgramBuilder, SlotIdx, Tower};
 use super::vit::inverse_root;
 use crate::run::ModelConfig;
 
-/// Adds the text encoder's calls, from token ids to normalised features.
-pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig) {
+/// Adds the text encoder's calls, from token ids to the slot of normalised features.
+pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig) -> SlotIdx {
     let text = &model.text_encoder;
     let (width, tokens) = (text.width, text.context_length);
     let ids = builder.input("text.tokens", Tower::Text, InputKind::Tokens { length: tokens, vocab_size: text.vocab_size });
@@ -31,5 +31,5 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig) {
     let init = Init::Normal { std: inverse_root(width) };
     let project = builder.params.linear("text_projection".into(), &[width, model.embed_dim], 1, shape, init);
     let head = Head { tokens, width, embed_dim: model.embed_dim, pooling: HeadPooling::EndOfText, gain, bias, project };
-    builder.call("text.head".into(), Tower::Text, head, &[x, ends]);
+    builder.call("text.head".into(), Tower::Text, head, &[x, ends])
 }

@@ -7,8 +7,14 @@ use super::super::ops::{
 use super::super::program::{Init, InputKind, Matrix, ProgramBuilder, SlotIdx, Tower};
 use crate::run::{ModelConfig, Pooling, VitConfig};
 
-/// Adds the image encoder's calls, from the pixel slot to normalised features.
-pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &VitConfig, masked: f64, pixels: SlotIdx) {
+/// Adds the image encoder's calls, from the pixel slot to the slot of normalised features.
+pub(super) fn describe(
+    builder: &mut ProgramBuilder,
+    model: &ModelConfig,
+    vit: &VitConfig,
+    masked: f64,
+    pixels: SlotIdx,
+) -> SlotIdx {
     let width = vit.width;
     let grid = model.image_size / vit.patch_size;
     let patches = grid * grid;
@@ -36,7 +42,7 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &
     let shape = LinearShape { inputs: width, outputs: model.embed_dim, layout: WeightLayout::InOut };
     let project = builder.params.linear("visual.proj".into(), &[width, model.embed_dim], 1, shape, Init::Normal { std });
     let head = Head { tokens, width, embed_dim: model.embed_dim, pooling, gain, bias, project };
-    builder.call("image.head".into(), Tower::Image, head, &[x]);
+    builder.call("image.head".into(), Tower::Image, head, &[x])
 }
 
 fn patch_embed(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &VitConfig, patches: usize, kept: usize) -> PatchEmbed {

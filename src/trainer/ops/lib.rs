@@ -27,6 +27,7 @@ pub mod head;
 pub mod launch;
 pub mod layer_norm;
 pub mod linear;
+pub mod loss;
 pub mod normalize;
 pub mod op;
 pub mod params;

@@ -7,10 +7,10 @@
 use std::any::Any;
 use std::fmt::Debug;
 
-use crate::Scratch;
 use crate::linear::Linear;
 use crate::params::{ParamIdx, ParamView};
 use crate::reference::{Gradients, Matrix, Parameters};
+use crate::{Accumulation, Scratch};
 
 /// The parameters of a program with the packed forms of its linear weights.
 #[derive(Clone, Copy)]
@@ -150,10 +150,46 @@ pub struct Backward<'a, 'b> {
     pub inputs: &'b [In<'a>],
     /// Gradient of the output. An op that works in place turns it into that of its first input.
     pub grad_output: &'a mut [f32],
-    /// Gradient of the first input, zero on entry; empty where that is the batch's or the op works in place.
-    pub grad_input: &'a mut [f32],
+    /// Where the gradient of each input goes, in their order.
+    pub grad_inputs: &'b mut [GradInput<'a>],
     /// What forward saved.
     pub saved: &'b mut [&'a mut [f32]],
+}
+
+/// Where the gradient of one input of a chunk goes.
+#[derive(Debug)]
+pub enum GradInput<'a> {
+    /// Nowhere: the input comes with the batch, or the op turns the output's gradient into it.
+    None,
+    /// Written whole; what it holds before is left over from earlier use.
+    Overwrite(&'a mut [f32]),
+    /// Added to what later readers of the slot wrote.
+    Add(&'a mut [f32]),
+}
+
+impl GradInput<'_> {
+    /// The slice, and whether it is added to.
+    ///
+    /// # Panics
+    /// If there is none: a program asks an op for the gradients of the rows that it reads.
+    pub fn rows(&mut self) -> (&mut [f32], Accumulation) {
+        match self {
+            Self::None => panic!("the program asks for this gradient"),
+            Self::Overwrite(rows) => (rows, Accumulation::Overwrite),
+            Self::Add(rows) => (rows, Accumulation::Add),
+        }
+    }
+    /// The slice to add to, zeroed where nothing was written before; for ops that write a part of it, or in several passes.
+    ///
+    /// # Panics
+    /// As [`Self::rows`].
+    pub fn summed(&mut self) -> &mut [f32] {
+        let (rows, accumulation) = self.rows();
+        if accumulation == Accumulation::Overwrite {
+            rows.fill(0.0);
+        }
+        rows
+    }
 }
 
 /// Elements of a sample.
@@ -199,6 +235,8 @@ pub trait Op: Any + Debug + Send + Sync {
     fn cpu(&self) -> &dyn Rows;
     /// The form that the others are tested against.
     fn reference(&self) -> &dyn Reference;
+    /// Its parameters.
+    fn params(&self) -> Vec<ParamIdx>;
     /// Parameters whose gradients are summed over the whole batch in the order of samples, not by lanes. Where there are some,
     /// backward takes the whole batch at once.
     fn summed_whole(&self) -> Vec<ParamIdx> {
@@ -218,8 +256,8 @@ pub trait Rows: Sync {
 pub trait Reference {
     /// The output.
     fn forward(&self, params: &Parameters, inputs: &[Value]) -> Matrix;
-    /// Adds the parameters' gradients; the gradient of the first input, where that is an earlier call's output.
-    fn backward(&self, params: &Parameters, inputs: &[Value], grad_output: &Matrix, grads: &mut Gradients) -> Option<Matrix>;
+    /// Adds the parameters' gradients; the gradient of each input, `None` for what comes with the batch.
+    fn backward(&self, params: &Parameters, inputs: &[Value], grad_output: &Matrix, grads: &mut Gradients) -> Vec<Option<Matrix>>;
 }
 
 /// A thread's working memory: the ops' own, and a few buffers for what an op does not keep.

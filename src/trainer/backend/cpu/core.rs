@@ -9,13 +9,11 @@ use super::super::StepBatch;
 use super::CpuSettings;
 use super::lanes;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::contrastive::sigmoid::{self, Logits, SigmoidOut};
-use crate::trainer::ops::contrastive::{self, Contrastive, ContrastiveOut};
 use crate::trainer::ops::op::{Params, Workspace};
 use crate::trainer::ops::{AlignedFloats, ParallelFor, Scratch, linear};
-use crate::trainer::program::{Program, Tower};
+use crate::trainer::program::{ParamIdx, Program, Tower};
 
-/// State of a CPU step; the tape's ops reach it through an `Rc<RefCell<_>>`.
+/// State of a CPU step that its calls compute with.
 pub(super) struct Core {
     pub program: Arc<Program>,
     pub parameters: Vec<f32>,
@@ -27,24 +25,14 @@ pub(super) struct Core {
     /// Saved slots by slot index; only those of kind `Saved` ever grow.
     pub saved: Vec<Vec<f32>>,
     pub batch: StepBatch,
-    /// Where an activation is copied to be read, kept for the next one.
-    pub read: Vec<f32>,
+    /// Gradients of the losses' own parameters, for [`Self::finish`].
+    pub loss_grads: Vec<(ParamIdx, f64)>,
     pub pool: rayon::ThreadPool,
     pub workspaces: Workspaces,
     packed: AlignedFloats,
     packed_ranges: Vec<Range<usize>>,
     /// Whether `packed` belongs to `parameters` as they are.
     packed_is_fresh: bool,
-}
-
-/// A loss with its gradients by what turns similarities into logits.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct LossOut {
-    /// Nats.
-    pub loss: f64,
-    pub grad_log_scale: f64,
-    /// 0 where the loss has no bias.
-    pub grad_bias: f64,
 }
 
 /// Working memories, handed out to whichever thread asks.
@@ -82,7 +70,7 @@ impl Core {
             lane_started: vec![false; settings.lanes.max(1)],
             saved: program.slots.iter().map(|_| Vec::new()).collect(),
             batch: StepBatch::default(),
-            read: Vec::new(),
+            loss_grads: Vec::new(),
             pool,
             workspaces: Workspaces::default(),
             packed: AlignedFloats::zeros(packed_len),
@@ -113,6 +101,7 @@ impl Core {
         }
         self.batch.clone_from(batch);
         self.lane_started.fill(false);
+        self.loss_grads.clear();
         if !self.packed_is_fresh {
             self.pack();
             self.packed_is_fresh = true;
@@ -154,24 +143,9 @@ impl Core {
         self.packed_is_fresh = false;
     }
 
-    /// The program's loss on the whole batch with its gradients by both features.
-    pub fn contrast(&self, shape: &Contrastive, image: &[f32], text: &[f32]) -> ((Vec<f32>, Vec<f32>), LossOut) {
-        let (mut grad_image, mut grad_text) = (vec![0.0; image.len()], vec![0.0; text.len()]);
-        let (threads, scale, grads) = (PoolFor { core: self }, self.logit_scale(), (&mut grad_image, &mut grad_text));
-        let out = match self.program.logit_bias {
-            None => {
-                let ContrastiveOut { loss, grad_log_scale } =
-                    contrastive::forward_backward(shape, image, text, scale, grads.0, grads.1, &threads);
-                LossOut { loss, grad_log_scale, grad_bias: 0.0 }
-            }
-            Some(bias) => {
-                let logits = Logits { scale, bias: self.parameters[self.program.params[bias].offset] };
-                let SigmoidOut { loss, grad_log_scale, grad_bias } =
-                    sigmoid::forward_backward(shape, image, text, logits, grads.0, grads.1, &threads);
-                LossOut { loss, grad_log_scale, grad_bias }
-            }
-        };
-        ((grad_image, grad_text), out)
+    /// The step's threads, for work that is not cut into lanes.
+    pub fn team(&self) -> Team<'_> {
+        Team { core: self }
     }
 
     /// Notes which lanes hold the gradient of a part of `samples` that has gone back: the next part adds to them.
@@ -182,23 +156,22 @@ impl Core {
         }
     }
 
-    /// Adds the lanes into the flat gradient, with the gradients of the scale and the bias of the logits.
+    /// Adds the lanes into the flat gradient, and the gradients of the losses' own parameters.
     #[expect(clippy::cast_possible_truncation, reason = "a gradient is f32")]
-    pub fn finish(&mut self, out: &LossOut) {
+    pub fn finish(&mut self) {
         lanes::reduce(&self.pool, &self.program, &mut self.gradient, &self.lanes, &self.lane_started);
-        self.gradient[self.program.params[self.program.log_logit_scale].offset] = out.grad_log_scale as f32;
-        if let Some(bias) = self.program.logit_bias {
-            self.gradient[self.program.params[bias].offset] = out.grad_bias as f32;
+        for (param, grad) in self.loss_grads.drain(..) {
+            self.gradient[self.program.params[param].offset] += grad as f32;
         }
     }
 }
 
-/// Slabs of the loss on the step's threads.
-struct PoolFor<'a> {
+/// Jobs on the step's threads.
+pub(super) struct Team<'a> {
     core: &'a Core,
 }
 
-impl ParallelFor for PoolFor<'_> {
+impl ParallelFor for Team<'_> {
     fn for_each(&self, count: usize, work: &(dyn Fn(usize, &mut Scratch) + Sync)) {
         let workspaces = &self.core.workspaces;
         self.core.pool.install(|| {

@@ -4,26 +4,23 @@
 //! takes whole lanes and walks each in chunks whose rows fit the cache. A lane sums its parameter gradients in chunk order into
 //! its own buffer, and lanes are added by a fixed tree, so bytes do not depend on the thread count.
 
+mod call;
 mod core;
+mod graph;
 mod lanes;
-mod tape;
+mod values;
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefMut};
 use std::ops::Range;
-use std::rc::Rc;
 use std::sync::Arc;
 
-use dfdx::tensor::{NoneTape, OwnedTape};
-
-use self::core::{Core, LossOut};
+use self::core::Core;
+use self::graph::{Graph, Source};
 use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport, parts};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::contrastive::Contrastive;
 use crate::trainer::optim::Optimizer;
-use crate::trainer::program::{Program, Tower};
-
-const BOTH: [Tower; 2] = [Tower::Image, Tower::Text];
+use crate::trainer::program::{Output, Program, SlotIdx, Tower};
 
 /// Settings of a prepared step that are not the program's.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +33,7 @@ pub struct CpuSettings {
 
 /// A program prepared for the CPU.
 pub struct CpuStep {
-    core: Rc<RefCell<Core>>,
+    graph: Graph,
     program: Arc<Program>,
     optimizer: Option<Optimizer>,
     found: Option<StepFound>,
@@ -56,7 +53,27 @@ impl CpuStep {
         keep_freed_memory();
         let optimizer = train.map(|train| Optimizer::new(&program, train));
         let core = Core::new(program.clone(), parameters, settings)?;
-        Ok(Self { core: Rc::new(RefCell::new(core)), program, optimizer, found: None })
+        Ok(Self { graph: Graph::new(program.clone(), core), program, optimizer, found: None })
+    }
+
+    fn core(&self) -> Ref<'_, Core> {
+        Ref::map(self.graph.state.borrow(), |state| &state.core)
+    }
+
+    fn core_mut(&mut self) -> RefMut<'_, Core> {
+        RefMut::map(self.graph.state.borrow_mut(), |state| &mut state.core)
+    }
+
+    fn slot(&self, output: Output) -> Result<SlotIdx, TrainerError> {
+        self.program.output(output).ok_or_else(|| TrainerError::Input(format!("this program gives no {output:?}")))
+    }
+
+    /// Takes in what the calls that lead to `slots` read of a batch.
+    fn begin(&mut self, batch: &StepBatch, slots: &[SlotIdx]) -> Result<(), TrainerError> {
+        let calls = self.program.leading_to(slots);
+        let mut towers: Vec<Tower> = calls.into_iter().map(|idx| self.program.calls[idx].tower).collect();
+        towers.dedup();
+        self.core_mut().begin(batch, &towers)
     }
 
     /// Normalised image and text features [B, E] of a batch as a training step sees it, masked patches left out.
@@ -64,123 +81,105 @@ impl CpuStep {
     /// # Errors
     /// Out of memory, or a batch that does not fit.
     pub fn features(&mut self, batch: &StepBatch) -> Result<(Vec<f32>, Vec<f32>), TrainerError> {
-        self.core.borrow_mut().begin(batch, &BOTH)?;
-        let image = self.encode(Tower::Image, 0..batch.samples)?;
-        Ok((image, self.encode(Tower::Text, 0..batch.samples)?))
+        let (image, text) = (self.slot(Output::ImageFeatures)?, self.slot(Output::TextFeatures)?);
+        self.begin(batch, &[image, text])?;
+        self.graph.run(&[image, text], &(0..batch.samples), false)?;
+        Ok((self.graph.values(image, batch.samples).to_vec(), self.graph.values(text, batch.samples).to_vec()))
     }
 
-    /// As [`Step::gradient`] for another loss, given by its gradients by both features [B, E]; scale and bias of the logits get none.
+    /// As [`Step::gradient`] for another loss, given by its gradients by outputs [B, width]; parameters of the program's own losses
+    /// get none.
     ///
     /// # Errors
-    /// Out of memory.
-    pub fn gradient_from_features(
-        &mut self,
-        batch: &StepBatch,
-        chunks: usize,
-        grad_image: &[f32],
-        grad_text: &[f32],
-    ) -> Result<(), TrainerError> {
-        self.pass(batch, chunks, |_, _, _| ((grad_image.to_vec(), grad_text.to_vec()), ()))?;
-        self.core.borrow_mut().finish(&LossOut::default());
+    /// Out of memory, or an output that the program lacks.
+    pub fn gradient_from(&mut self, batch: &StepBatch, chunks: usize, grads: &[(Output, &[f32])]) -> Result<(), TrainerError> {
+        let seeds =
+            grads.iter().map(|(output, grad)| Ok((self.slot(*output)?, *grad))).collect::<Result<Vec<_>, TrainerError>>()?;
+        self.begin(batch, &seeds.iter().map(|(slot, _)| *slot).collect::<Vec<_>>())?;
+        for part in parts(batch.samples, chunks) {
+            self.go_back_from(&part, &seeds)?;
+        }
+        self.core_mut().finish();
         Ok(())
     }
 
-    /// Forward and backward of one encoder alone from its features' gradient [B, E], for timing; the other's gradients are zero.
-    ///
-    /// # Errors
-    /// Out of memory.
-    pub fn gradient_of_tower(&mut self, batch: &StepBatch, tower: Tower, gradient: &[f32]) -> Result<(), TrainerError> {
-        self.core.borrow_mut().begin(batch, &[tower])?;
-        let features = tape::run_tower::<OwnedTape<f32, dfdx::tensor::Cpu>>(&self.core, tower, 0..batch.samples)?;
-        tape::backward_from(vec![(features, gradient.to_vec())])?;
-        let mut core = self.core.borrow_mut();
-        core.end_part(batch.samples);
-        core.finish(&LossOut::default());
+    /// Runs a part with tapes, and back from the whole batch's gradients of some slots.
+    fn go_back_from(&mut self, part: &Range<usize>, grads: &[(SlotIdx, &[f32])]) -> Result<(), TrainerError> {
+        let slots: Vec<SlotIdx> = grads.iter().map(|(slot, _)| *slot).collect();
+        let mut tapes = self.graph.run(&slots, part, true)?;
+        let of_part = |(slot, grad): &(SlotIdx, &[f32])| {
+            let per_sample = self.program.slots[*slot].len_per_sample();
+            (*slot, grad[part.start * per_sample..part.end * per_sample].to_vec())
+        };
+        let scalar = self.graph.seeded(&mut tapes, grads.iter().map(of_part).collect())?;
+        self.graph.go_back(scalar)?;
+        self.core_mut().end_part(part.len());
         Ok(())
     }
 
-    /// Forward and backward of a batch in parts; `loss` turns the whole batch's features into their gradients.
-    fn pass<R>(
-        &mut self,
-        batch: &StepBatch,
-        chunks: usize,
-        loss: impl FnOnce(&Core, &[f32], &[f32]) -> ((Vec<f32>, Vec<f32>), R),
-    ) -> Result<R, TrainerError> {
-        self.core.borrow_mut().begin(batch, &BOTH)?;
+    /// Forward and backward of a batch in parts; the values of the program's losses.
+    fn pass(&mut self, batch: &StepBatch, chunks: usize) -> Result<Vec<f64>, TrainerError> {
+        let slots = self.program.loss_inputs();
+        self.begin(batch, &slots)?;
         let parts = parts(batch.samples, chunks);
         if let [whole] = parts.as_slice() {
-            let (image, text) = self.record(whole)?;
-            let ((grad_image, grad_text), out) = loss(&self.core.borrow(), &tape::values(&image), &tape::values(&text));
-            self.go_back(whole, (image, text), &grad_image, &grad_text)?;
-            return Ok(out);
+            let mut tapes = self.graph.run(&slots, whole, true)?;
+            let (total, values) = self.graph.loss(&mut tapes, batch.samples, Source::Part)?;
+            self.graph.go_back(total)?;
+            self.core_mut().end_part(batch.samples);
+            return Ok(values);
         }
-        // Exact accumulation: features of all parts first, the loss on the whole batch, then each part again with a tape.
-        let (mut image, mut text) = (Vec::new(), Vec::new());
+        // Exact accumulation: what the losses read of all parts first, the losses on the whole batch, then each part again with a tape.
         for part in &parts {
-            image.extend(self.encode(Tower::Image, part.clone())?);
-            text.extend(self.encode(Tower::Text, part.clone())?);
+            let mut tapes = self.graph.run(&slots, part, false)?;
+            tapes.clear();
+            self.graph.gather(&slots, part, batch.samples)?;
         }
-        let ((grad_image, grad_text), out) = loss(&self.core.borrow(), &image, &text);
+        let mut tapes: graph::Tapes = self.program.slots.iter().map(|_| None).collect();
+        let (total, values) = self.graph.loss(&mut tapes, batch.samples, Source::Whole)?;
+        self.graph.go_back(total)?;
+        let grads = slots.iter().map(|slot| Ok((*slot, self.graph.take_gradient(*slot)?)));
+        let grads = grads.collect::<Result<Vec<_>, TrainerError>>()?;
+        let borrowed: Vec<(SlotIdx, &[f32])> = grads.iter().map(|(slot, grad)| (*slot, grad.as_slice())).collect();
         for part in &parts {
-            let features = part.start * self.program.embed_dim..part.end * self.program.embed_dim;
-            let taped = self.record(part)?;
-            self.go_back(part, taped, &grad_image[features.clone()], &grad_text[features])?;
+            self.go_back_from(part, &borrowed)?;
         }
-        Ok(out)
+        Ok(values)
     }
 
-    /// Features of a part of the loaded batch, without a tape.
-    fn encode(&self, tower: Tower, part: Range<usize>) -> Result<Vec<f32>, TrainerError> {
-        let rows = tape::run_tower::<NoneTape>(&self.core, tower, part)?;
-        Ok(tape::values(&rows))
-    }
-
-    /// Features of a part of the loaded batch, with the tapes that lead back from them.
-    fn record(&self, part: &Range<usize>) -> Result<(tape::Taped, tape::Taped), TrainerError> {
-        let image = tape::run_tower::<OwnedTape<f32, dfdx::tensor::Cpu>>(&self.core, Tower::Image, part.clone())?;
-        let text = tape::run_tower::<OwnedTape<f32, dfdx::tensor::Cpu>>(&self.core, Tower::Text, part.clone())?;
-        Ok((image, text))
-    }
-
-    /// Backward of a part from its feature gradients into the lanes.
-    fn go_back(
-        &self,
-        part: &Range<usize>,
-        (image, text): (tape::Taped, tape::Taped),
-        grad_image: &[f32],
-        grad_text: &[f32],
-    ) -> Result<(), TrainerError> {
-        tape::backward_from(vec![(image, grad_image.to_vec()), (text, grad_text.to_vec())])?;
-        self.core.borrow_mut().end_part(part.len());
-        Ok(())
+    /// An output of the loaded batch, without a tape.
+    fn encode(&mut self, output: Output, batch: &StepBatch) -> Result<Vec<f32>, TrainerError> {
+        let slot = self.slot(output)?;
+        self.begin(batch, &[slot])?;
+        self.graph.run(&[slot], &(0..batch.samples), false)?;
+        Ok(self.graph.values(slot, batch.samples).to_vec())
     }
 }
 
 impl Step for CpuStep {
     fn parameters(&mut self) -> Result<Vec<f32>, TrainerError> {
-        Ok(self.core.borrow().parameters.clone())
+        Ok(self.core().parameters.clone())
     }
 
     fn set_parameters(&mut self, values: &[f32]) -> Result<(), TrainerError> {
-        self.core.borrow_mut().set_parameters(values)
+        self.core_mut().set_parameters(values)
     }
 
     fn gradient(&mut self, batch: &StepBatch, chunks: usize) -> Result<LossReport, TrainerError> {
-        let shape = Contrastive { batch: batch.samples, embed_dim: self.program.embed_dim };
-        let logit_scale = self.core.borrow().logit_scale();
-        let out = self.pass(batch, chunks, |core, image, text| core.contrast(&shape, image, text))?;
-        self.core.borrow_mut().finish(&out);
-        Ok(LossReport { loss: out.loss, logit_scale: f64::from(logit_scale) })
+        let logit_scale = f64::from(self.core().logit_scale());
+        let values = self.pass(batch, chunks)?;
+        self.core_mut().finish();
+        let loss = self.program.losses.iter().zip(values).map(|(term, value)| term.weight * value).sum();
+        Ok(LossReport { loss, logit_scale })
     }
 
     fn gradients(&mut self) -> Result<Vec<f32>, TrainerError> {
-        Ok(self.core.borrow().gradient.clone())
+        Ok(self.core().gradient.clone())
     }
 
     fn update(&mut self, step: u64, lr: f64) -> Result<UpdateReport, TrainerError> {
         let optimizer = self.optimizer.as_mut().ok_or(TrainerError::NoOptimizer)?;
-        let mut core = self.core.borrow_mut();
-        let core = &mut *core;
+        let core = &mut self.graph.state.borrow_mut().core;
         let grad_norm = core.pool.install(|| optimizer.update(step, lr, &mut core.parameters, &mut core.gradient));
         core.clamp_logit_scale();
         Ok(UpdateReport { grad_norm })
@@ -205,14 +204,12 @@ impl Step for CpuStep {
 
     fn encode_images(&mut self, samples: usize, images: &[u8]) -> Result<Vec<f32>, TrainerError> {
         let batch = StepBatch { samples, images: images.to_vec(), ..StepBatch::default() };
-        self.core.borrow_mut().begin(&batch, &[Tower::Image])?;
-        self.encode(Tower::Image, 0..samples)
+        self.encode(Output::ImageFeatures, &batch)
     }
 
     fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError> {
         let batch = StepBatch { samples, tokens: tokens.to_vec(), ends: ends.to_vec(), ..StepBatch::default() };
-        self.core.borrow_mut().begin(&batch, &[Tower::Text])?;
-        self.encode(Tower::Text, 0..samples)
+        self.encode(Output::TextFeatures, &batch)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The reference backend: the same program in plain f64 loops on one thread, the oracle of the other backends.
 //!
 //! Input: a `Program`, parameters, a batch. Output: features, loss, gradients and updates in f64. What an op computes stands in
-//! its `reference.rs`; here samples go through one by one. It is slow, and only tests use it.
+//! its `reference.rs`; here calls follow one another, each over all samples one by one. It is slow, and only tests use it.
 
 mod optimizer;
 
@@ -12,10 +12,10 @@ pub use self::optimizer::ReferenceOptimizer;
 use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::contrastive::reference as contrastive;
+use crate::trainer::ops::loss::ReferenceLoss;
 use crate::trainer::ops::op::Value;
 use crate::trainer::ops::reference::{Gradients, Matrix, Parameters};
-use crate::trainer::program::{Call, Program, Tower};
+use crate::trainer::program::{Call, LossTerm, Output, Program, Slot, SlotIdx};
 
 /// A program prepared for the reference backend.
 #[derive(Debug, Clone)]
@@ -58,28 +58,36 @@ impl ReferenceStep {
     }
 
     /// Normalised image and text features [B, E] of a batch, masked patches left out.
+    ///
+    /// # Panics
+    /// If the program has no such outputs.
     #[must_use]
     pub fn features(&self, batch: &StepBatch) -> (Vec<f64>, Vec<f64>) {
-        (self.encode(Tower::Image, batch).values, self.encode(Tower::Text, batch).values)
+        (self.output(Output::ImageFeatures, batch).values, self.output(Output::TextFeatures, batch).values)
     }
 
     /// The program's loss of a batch, nats.
     #[must_use]
     pub fn loss(&self, batch: &StepBatch) -> f64 {
-        self.contrast(batch).value
+        let values = self.forward(&self.program.loss_inputs(), batch);
+        self.program.losses.iter().map(|term| term.weight * self.term(term, &values).value).sum()
     }
 
-    /// Backward from given gradients of both features [B, E]; the flat gradient is replaced, scale and bias of the logits get none.
+    /// Backward from given gradients of both features [B, E]; the flat gradient is replaced, parameters of the losses get none.
+    ///
+    /// # Panics
+    /// If the program has no such outputs.
     pub fn gradient_from_features(&mut self, batch: &StepBatch, grad_image: &[f64], grad_text: &[f64]) {
+        let seeds = [(Output::ImageFeatures, grad_image), (Output::TextFeatures, grad_text)];
+        let seeds = seeds.map(|(output, grad)| (self.slot(output), Matrix::from_rows(grad.len() / batch.samples, grad.to_vec())));
+        let values = self.forward(&seeds.each_ref().map(|(slot, _)| *slot), batch);
         let mut gradient = vec![0.0; self.program.num_params()];
-        for (tower, grad) in [(Tower::Image, grad_image), (Tower::Text, grad_text)] {
-            let mut grads = Gradients { views: &self.program.params, flat: &mut gradient };
-            let grad = Matrix::from_rows(self.program.embed_dim, grad.to_vec());
-            for sample in 0..batch.samples {
-                self.backward(tower, batch, sample, grad.row(sample), &mut grads);
-            }
-        }
+        self.backward(batch, &values, seeds.to_vec(), &mut gradient);
         self.gradient = gradient;
+    }
+
+    fn slot(&self, output: Output) -> SlotIdx {
+        self.program.output(output).expect("the program has this output")
     }
 
     fn params(&self) -> Parameters<'_> {
@@ -90,54 +98,76 @@ impl ReferenceStep {
         self.params().vector(self.program.log_logit_scale)[0].exp()
     }
 
-    fn contrast(&self, batch: &StepBatch) -> contrastive::Loss {
-        let (image, text) = (self.encode(Tower::Image, batch), self.encode(Tower::Text, batch));
-        match self.program.logit_bias {
-            None => contrastive::loss(&image, &text, self.logit_scale()),
-            Some(bias) => contrastive::sigmoid(&image, &text, self.logit_scale(), self.params().vector(bias)[0]),
+    /// An output of the whole batch, one row a sample.
+    fn output(&self, output: Output, batch: &StepBatch) -> Matrix {
+        let slot = self.slot(output);
+        joined(&self.forward(&[slot], batch)[slot])
+    }
+
+    fn term(&self, term: &LossTerm, values: &[Vec<Matrix>]) -> ReferenceLoss {
+        let inputs: Vec<Matrix> = term.inputs.iter().map(|slot| joined(&values[*slot])).collect();
+        term.op.reference(&self.params(), &inputs.iter().collect::<Vec<_>>())
+    }
+
+    /// What the calls that lead to `slots` give: by slot, one matrix a sample.
+    fn forward(&self, slots: &[SlotIdx], batch: &StepBatch) -> Vec<Vec<Matrix>> {
+        let mut values: Vec<Vec<Matrix>> = vec![Vec::new(); self.program.slots.len()];
+        for idx in self.program.leading_to(slots) {
+            let call = &self.program.calls[idx];
+            let sample = |sample| call.op.reference().forward(&self.params(), &self.inputs(call, batch, sample, &values));
+            values[call.output] = (0..batch.samples).map(sample).collect();
+        }
+        values
+    }
+
+    /// Adds the parameters' gradients, from the gradients of some slots [B, width].
+    fn backward(&self, batch: &StepBatch, values: &[Vec<Matrix>], seeds: Vec<(SlotIdx, Matrix)>, gradient: &mut [f64]) {
+        let mut grads: Vec<Vec<Option<Matrix>>> = vec![vec![None; batch.samples]; self.program.slots.len()];
+        let slots: Vec<SlotIdx> = seeds.iter().map(|(slot, _)| *slot).collect();
+        for (slot, seed) in seeds {
+            let Slot { rows, channels, .. } = self.program.slots[slot];
+            for (sample, grad) in seed.values.chunks(rows * channels).enumerate() {
+                accumulate(&mut grads[slot][sample], Matrix::from_rows(channels, grad.to_vec()));
+            }
+        }
+        let mut flat = Gradients { views: &self.program.params, flat: gradient };
+        for idx in self.program.leading_to(&slots).into_iter().rev() {
+            let call = &self.program.calls[idx];
+            for sample in 0..batch.samples {
+                let Some(grad_output) = grads[call.output][sample].take() else { continue };
+                let inputs = self.inputs(call, batch, sample, values);
+                let found = call.op.reference().backward(&self.params(), &inputs, &grad_output, &mut flat);
+                assert_eq!(found.len(), call.inputs.len(), "`{}` gives one gradient an input", call.name);
+                for (slot, grad) in call.inputs.iter().zip(found) {
+                    if let Some(grad) = grad {
+                        accumulate(&mut grads[*slot][sample], grad);
+                    }
+                }
+            }
         }
     }
 
-    /// Features of one tower [B, E].
-    fn encode(&self, tower: Tower, batch: &StepBatch) -> Matrix {
-        let mut features = Matrix::zeros(batch.samples, self.program.embed_dim);
-        for sample in 0..batch.samples {
-            let outputs = self.forward(tower, batch, sample);
-            features.row_mut(sample).copy_from_slice(&outputs[outputs.len() - 1].values);
-        }
-        features
-    }
-
-    /// The output of every call of a tower for one sample.
-    fn forward(&self, tower: Tower, batch: &StepBatch, sample: usize) -> Vec<Matrix> {
-        let mut outputs: Vec<Matrix> = Vec::new();
-        for call in self.program.tower(tower) {
-            let output = call.op.reference().forward(&self.params(), &self.inputs(call, batch, sample, outputs.last()));
-            outputs.push(output);
-        }
-        outputs
-    }
-
-    /// Adds one sample's parameter gradients, from the gradient of its feature.
-    fn backward(&self, tower: Tower, batch: &StepBatch, sample: usize, grad_feature: &[f64], grads: &mut Gradients) {
-        let outputs = self.forward(tower, batch, sample);
-        let calls: Vec<&Call> = self.program.tower(tower).collect();
-        let mut grad = Some(Matrix::from_rows(grad_feature.len(), grad_feature.to_vec()));
-        for (idx, call) in calls.iter().enumerate().rev() {
-            let Some(grad_output) = grad else { return };
-            let inputs = self.inputs(call, batch, sample, idx.checked_sub(1).map(|before| &outputs[before]));
-            grad = call.op.reference().backward(&self.params(), &inputs, &grad_output, grads);
-        }
-    }
-
-    /// What a call reads of one sample: the batch's, or the output of the call before it.
-    fn inputs<'a>(&self, call: &Call, batch: &'a StepBatch, sample: usize, before: Option<&'a Matrix>) -> Vec<Value<'a>> {
-        let read = |slot: &usize| match self.program.input(*slot) {
-            None => Value::Rows(before.expect("an earlier call made it")),
+    /// What a call reads of one sample: the batch's, or outputs of earlier calls.
+    fn inputs<'a>(&self, call: &Call, batch: &'a StepBatch, sample: usize, values: &'a [Vec<Matrix>]) -> Vec<Value<'a>> {
+        let read = |slot: &SlotIdx| match self.program.input(*slot) {
+            None => Value::Rows(&values[*slot][sample]),
             Some(kind) => batch.input(kind, sample..sample + 1),
         };
         call.inputs.iter().map(read).collect()
     }
+}
+
+/// The rows of all samples as one row each.
+fn joined(samples: &[Matrix]) -> Matrix {
+    let values: Vec<f64> = samples.iter().flat_map(|sample| sample.values.iter().copied()).collect();
+    Matrix::from_rows(values.len() / samples.len().max(1), values)
+}
+
+fn accumulate(sum: &mut Option<Matrix>, grad: Matrix) {
+    *sum = Some(match sum.take() {
+        None => grad,
+        Some(before) => before.plus(&grad),
+    });
 }
 
 /// In f32 at the interface; the accessors of [`ReferenceStep`] lose nothing.
@@ -157,13 +187,20 @@ impl Step for ReferenceStep {
 
     /// The number of chunks does not matter here: samples go through one by one anyway.
     fn gradient(&mut self, batch: &StepBatch, _chunks: usize) -> Result<LossReport, TrainerError> {
-        let loss = self.contrast(batch);
-        self.gradient_from_features(batch, &loss.grad_image.values, &loss.grad_text.values);
-        self.gradient[self.program.params[self.program.log_logit_scale].offset] = loss.grad_log_scale;
-        if let Some(bias) = self.program.logit_bias {
-            self.gradient[self.program.params[bias].offset] = loss.grad_bias;
+        let values = self.forward(&self.program.loss_inputs(), batch);
+        let (mut loss, mut seeds, mut gradient) = (0.0, Vec::new(), vec![0.0; self.program.num_params()]);
+        for term in &self.program.losses {
+            let found = self.term(term, &values);
+            loss += term.weight * found.value;
+            let weighted = found.inputs.into_iter().map(|grad| grad.map(|grad| grad * term.weight));
+            seeds.extend(term.inputs.iter().copied().zip(weighted));
+            for (param, grad) in found.params {
+                gradient[self.program.params[param].offset] += term.weight * grad;
+            }
         }
-        Ok(LossReport { loss: loss.value, logit_scale: self.logit_scale() })
+        self.backward(batch, &values, seeds, &mut gradient);
+        self.gradient = gradient;
+        Ok(LossReport { loss, logit_scale: self.logit_scale() })
     }
 
     fn gradients(&mut self) -> Result<Vec<f32>, TrainerError> {
@@ -205,12 +242,12 @@ impl Step for ReferenceStep {
 
     fn encode_images(&mut self, samples: usize, images: &[u8]) -> Result<Vec<f32>, TrainerError> {
         let batch = StepBatch { samples, images: images.to_vec(), ..StepBatch::default() };
-        Ok(narrow(&self.encode(Tower::Image, &batch).values))
+        Ok(narrow(&self.output(Output::ImageFeatures, &batch).values))
     }
 
     fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError> {
         let batch = StepBatch { samples, tokens: tokens.to_vec(), ends: ends.to_vec(), ..StepBatch::default() };
-        Ok(narrow(&self.encode(Tower::Text, &batch).values))
+        Ok(narrow(&self.output(Output::TextFeatures, &batch).values))
     }
 }
 

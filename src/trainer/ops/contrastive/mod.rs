@@ -11,8 +11,11 @@
 
 mod cpu;
 pub mod cuda;
+mod loss;
 pub mod reference;
 pub mod sigmoid;
+
+pub use loss::{ContrastiveLoss, SigmoidLoss};
 
 use std::sync::Mutex;
 

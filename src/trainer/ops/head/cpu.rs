@@ -50,13 +50,14 @@ impl Rows for Head {
         let (grad_gain, grad_bias) = grads.pair_zeroed(self.gain, self.bias);
         #[expect(clippy::cast_precision_loss, reason = "a token count")]
         let share = 1.0 / tokens as f32;
+        let grad_x = chunk.grad_inputs[0].summed();
         for sample in 0..samples {
             let grad_row = &grad_pooled[sample * width..(sample + 1) * width];
             for row in grad_normed.chunks_exact_mut(width) {
                 row.iter_mut().zip(grad_row).for_each(|(out, grad)| *out = grad * share);
             }
             let (stats, read) = (sample * tokens..(sample + 1) * tokens, self.read(ends, sample));
-            let grad_x = &mut chunk.grad_input[read.clone()];
+            let grad_x = &mut grad_x[read.clone()];
             let gain = params.view(self.gain);
             let (mean, rstd) = (&mean[stats.clone()], &rstd[stats]);
             layer_norm::backward(&x[read], grad_normed, gain, mean, rstd, grad_x, Accumulation::Add, grad_gain, grad_bias);

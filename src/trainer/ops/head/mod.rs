@@ -57,4 +57,7 @@ impl Op for Head {
     fn reference(&self) -> &dyn Reference {
         self
     }
+    fn params(&self) -> Vec<ParamIdx> {
+        vec![self.gain, self.bias, self.project]
+    }
 }

@@ -84,7 +84,9 @@ impl Reference for Head {
         forward(self, params, inputs[0].rows(), end(inputs))
     }
 
-    fn backward(&self, params: &Parameters, inputs: &[Value], grad_y: &Matrix, grads: &mut Gradients) -> Option<Matrix> {
-        Some(backward(self, params, inputs[0].rows(), end(inputs), grad_y, grads))
+    fn backward(&self, params: &Parameters, inputs: &[Value], grad_y: &Matrix, grads: &mut Gradients) -> Vec<Option<Matrix>> {
+        let mut found = vec![Some(backward(self, params, inputs[0].rows(), end(inputs), grad_y, grads))];
+        found.resize(inputs.len(), None);
+        found
     }
 }

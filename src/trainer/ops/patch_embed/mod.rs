@@ -54,4 +54,8 @@ impl Op for PatchEmbed {
     fn reference(&self) -> &dyn Reference {
         self
     }
+    fn params(&self) -> Vec<ParamIdx> {
+        let norm = self.norm.into_iter().flat_map(|(gain, bias)| [gain, bias]);
+        [self.weight, self.positions].into_iter().chain(self.class_token).chain(norm).collect()
+    }
 }

@@ -99,8 +99,8 @@ impl Reference for PatchEmbed {
         forward(self, params, picture(inputs))
     }
 
-    fn backward(&self, params: &Parameters, inputs: &[Value], grad_y: &Matrix, grads: &mut Gradients) -> Option<Matrix> {
+    fn backward(&self, params: &Parameters, inputs: &[Value], grad_y: &Matrix, grads: &mut Gradients) -> Vec<Option<Matrix>> {
         backward(self, params, picture(inputs), grad_y, grads);
-        None
+        vec![None; inputs.len()]
     }
 }

@@ -33,6 +33,9 @@ impl Op for TokenEmbed {
     fn reference(&self) -> &dyn Reference {
         self
     }
+    fn params(&self) -> Vec<ParamIdx> {
+        vec![self.table, self.positions]
+    }
     fn summed_whole(&self) -> Vec<ParamIdx> {
         vec![self.table, self.positions]
     }

@@ -28,8 +28,8 @@ impl Reference for TokenEmbed {
         forward(self, params, inputs[0].words())
     }
 
-    fn backward(&self, _: &Parameters, inputs: &[Value], grad_y: &Matrix, grads: &mut Gradients) -> Option<Matrix> {
+    fn backward(&self, _: &Parameters, inputs: &[Value], grad_y: &Matrix, grads: &mut Gradients) -> Vec<Option<Matrix>> {
         backward(self, inputs[0].words(), grad_y, grads);
-        None
+        vec![None]
     }
 }

@@ -118,4 +118,7 @@ impl Op for TransformerBlock {
     fn reference(&self) -> &dyn Reference {
         self
     }
+    fn params(&self) -> Vec<ParamIdx> {
+        [self.norm1, self.qkv, self.out, self.norm2, self.fc1, self.fc2].into_iter().flat_map(|(a, b)| [a, b]).collect()
+    }
 }

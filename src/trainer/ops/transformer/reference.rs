@@ -89,7 +89,7 @@ impl Reference for TransformerBlock {
         forward(self, params, inputs[0].rows())
     }
 
-    fn backward(&self, params: &Parameters, inputs: &[Value], grad_y: &Matrix, grads: &mut Gradients) -> Option<Matrix> {
-        Some(backward(self, params, inputs[0].rows(), grad_y, grads))
+    fn backward(&self, params: &Parameters, inputs: &[Value], grad_y: &Matrix, grads: &mut Gradients) -> Vec<Option<Matrix>> {
+        vec![Some(backward(self, params, inputs[0].rows(), grad_y, grads))]
     }
 }

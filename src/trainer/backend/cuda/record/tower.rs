@@ -178,6 +178,9 @@ mod tests {
         fn cpu(&self) -> &dyn Rows {
             self.0.cpu()
         }
+        fn params(&self) -> Vec<crate::trainer::program::ParamIdx> {
+            Vec::new()
+        }
         fn reference(&self) -> &dyn Reference {
             self.0.reference()
         }

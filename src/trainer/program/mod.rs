@@ -4,16 +4,21 @@
 //! from. Input: a model and a strategy (`model::build` makes programs). Invariant: a call reads only slots that are inputs or
 //! outputs of earlier calls. Must not know how a backend computes.
 
+mod build;
+
+pub use build::ProgramBuilder;
+
 pub use super::ops::params::{Init, Matrix, ParamIdx, ParamList, ParamView};
 
 use std::sync::Arc;
 
+use super::ops::loss::Loss;
 use super::ops::op::{Op, Size};
 
 /// Index of a slot in [`Program::slots`].
 pub type SlotIdx = usize;
 
-/// One training step, or the encoders alone where `loss` is not run.
+/// One training step, or the encoders alone where the losses are not run.
 #[derive(Debug, Clone)]
 pub struct Program {
     /// Parameter views in flat order.
@@ -24,6 +29,10 @@ pub struct Program {
     pub slots: Vec<Slot>,
     /// Calls in execution order; the image encoder's first, then the text encoder's.
     pub calls: Vec<Call>,
+    /// What is minimised: the sum of these, each times its weight.
+    pub losses: Vec<LossTerm>,
+    /// Slots that are read from outside.
+    pub outputs: Vec<(Output, SlotIdx)>,
     /// The learnt log of the logit scale.
     pub log_logit_scale: ParamIdx,
     /// The learnt bias of the logits; where there is one, the loss is the sigmoid loss, else the contrastive one.
@@ -164,6 +173,42 @@ impl InputKind {
     }
 }
 
+/// A result that evaluation and tests ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// Normalised features of the images [B, E].
+    ImageFeatures,
+    /// Normalised features of the texts [B, E].
+    TextFeatures,
+}
+
+/// A loss on slots of the whole batch.
+#[derive(Debug, Clone)]
+pub struct LossTerm {
+    /// Name, such as `contrastive`.
+    pub name: &'static str,
+    /// Its factor in the total.
+    pub weight: f64,
+    /// What is computed.
+    pub op: Arc<dyn Loss>,
+    /// Read, in the op's order.
+    pub inputs: Vec<SlotIdx>,
+    /// How the gradient of each input is handed back.
+    pub grads: Vec<GradMode>,
+}
+
+/// How a reader of a slot hands back the slot's gradient. Readers go back in the reverse of the order in which they read: the last
+/// one overwrites, the others add.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GradMode {
+    /// There is none: the slot comes with the batch.
+    None,
+    /// It is the first to write.
+    Overwrite,
+    /// It adds to what later readers wrote.
+    Add,
+}
+
 /// One op applied to slots.
 #[derive(Debug, Clone)]
 pub struct Call {
@@ -173,8 +218,12 @@ pub struct Call {
     pub tower: Tower,
     /// What is computed.
     pub op: Arc<dyn Op>,
-    /// Read, in the op's order; the first is the one that gets a gradient, if an earlier call made it.
+    /// Read, in the op's order.
     pub inputs: Vec<SlotIdx>,
+    /// How the gradient of each input is handed back.
+    pub grads: Vec<GradMode>,
+    /// Whether a later call has the same parameters: it goes back first, and this one adds to their gradients.
+    pub adds_to_params: bool,
     /// Written.
     pub output: SlotIdx,
     /// Kept for backward, in the op's own order.
@@ -227,6 +276,24 @@ impl Program {
         let length = |input: &Input| if let InputKind::Tokens { length, .. } = input.kind { Some(length) } else { None };
         self.inputs.iter().find_map(length).unwrap_or_default()
     }
+    /// The slot of an output.
+    #[must_use]
+    pub fn output(&self, output: Output) -> Option<SlotIdx> {
+        self.outputs.iter().find(|(found, _)| *found == output).map(|(_, slot)| *slot)
+    }
+    /// The calls that some slots depend on, in order.
+    #[must_use]
+    pub fn leading_to(&self, slots: &[SlotIdx]) -> Vec<usize> {
+        build::leading_to(&self.calls, slots)
+    }
+    /// Slots that the losses read.
+    #[must_use]
+    pub fn loss_inputs(&self) -> Vec<SlotIdx> {
+        let mut slots: Vec<SlotIdx> = self.losses.iter().flat_map(|term| term.inputs.iter().copied()).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
     /// What a slot holds, where it comes with the batch.
     #[must_use]
     pub fn input(&self, slot: SlotIdx) -> Option<InputKind> {
@@ -246,59 +313,5 @@ impl Program {
     #[must_use]
     pub fn parameter_bytes(&self, lanes: usize, moments: usize) -> usize {
         4 * self.num_params() * (2 + lanes + moments)
-    }
-}
-
-/// Collects views, slots and calls while a model is described.
-#[derive(Debug, Default)]
-pub struct ProgramBuilder {
-    /// Views, in flat order.
-    pub params: ParamList,
-    inputs: Vec<Input>,
-    slots: Vec<Slot>,
-    calls: Vec<Call>,
-}
-
-impl ProgramBuilder {
-    /// The calls so far.
-    #[must_use]
-    pub fn calls(&self) -> &[Call] {
-        &self.calls
-    }
-    /// Adds something that a batch brings along.
-    pub fn input(&mut self, name: &str, tower: Tower, kind: InputKind) -> SlotIdx {
-        let (size, dtype) = kind.layout();
-        let slot = self.slot(name.to_owned(), size, dtype, SlotKind::Input);
-        self.inputs.push(Input { slot, kind, tower });
-        slot
-    }
-    fn slot(&mut self, name: String, Size { rows, channels }: Size, dtype: Dtype, kind: SlotKind) -> SlotIdx {
-        self.slots.push(Slot { name, rows, channels, dtype, kind });
-        self.slots.len() - 1
-    }
-    /// Adds a call with its output slot and saved slots; returns the output.
-    pub fn call(&mut self, name: String, tower: Tower, op: impl Op, inputs: &[SlotIdx]) -> SlotIdx {
-        let shape = op.shape();
-        let saved = shape.saved.iter();
-        let saved = saved.map(|(part, size)| self.slot(format!("{name}.{part}"), *size, Dtype::F32, SlotKind::Saved)).collect();
-        let output = self.slot(format!("{name}.out"), shape.output, Dtype::F32, SlotKind::Activation);
-        let (is_in_place, is_whole) = (shape.is_in_place, !op.summed_whole().is_empty());
-        self.calls.push(Call { name, tower, op: Arc::new(op), inputs: inputs.to_vec(), output, saved, is_in_place, is_whole });
-        output
-    }
-    /// The finished program.
-    #[must_use]
-    pub fn finish(self, logits: Logits, embed_dim: usize) -> Program {
-        let (Self { params, inputs, slots, calls }, Logits { log_scale, bias, scale_max }) = (self, logits);
-        Program {
-            params: params.finish(),
-            inputs,
-            slots,
-            calls,
-            log_logit_scale: log_scale,
-            logit_bias: bias,
-            embed_dim,
-            logit_scale_max: scale_max,
-        }
     }
 }

@@ -1,0 +1,143 @@
+//! Putting a program together while a model is described.
+
+use std::sync::Arc;
+
+use super::{
+    Call, Dtype, GradMode, Input, InputKind, Logits, LossTerm, Output, ParamIdx, ParamList, Program, Slot, SlotIdx, SlotKind, Tower,
+};
+use crate::trainer::ops::loss::Loss;
+use crate::trainer::ops::op::{Op, Size};
+
+/// Collects views, slots, calls and losses while a model is described.
+#[derive(Debug, Default)]
+pub struct ProgramBuilder {
+    /// Views, in flat order.
+    pub params: ParamList,
+    inputs: Vec<Input>,
+    slots: Vec<Slot>,
+    calls: Vec<Call>,
+    losses: Vec<LossTerm>,
+    outputs: Vec<(Output, SlotIdx)>,
+}
+
+impl ProgramBuilder {
+    /// The calls so far.
+    #[must_use]
+    pub fn calls(&self) -> &[Call] {
+        &self.calls
+    }
+    /// Adds something that a batch brings along.
+    pub fn input(&mut self, name: &str, tower: Tower, kind: InputKind) -> SlotIdx {
+        let (size, dtype) = kind.layout();
+        let slot = self.slot(name.to_owned(), size, dtype, SlotKind::Input);
+        self.inputs.push(Input { slot, kind, tower });
+        slot
+    }
+    fn slot(&mut self, name: String, Size { rows, channels }: Size, dtype: Dtype, kind: SlotKind) -> SlotIdx {
+        self.slots.push(Slot { name, rows, channels, dtype, kind });
+        self.slots.len() - 1
+    }
+    /// Adds a call with its output slot and saved slots; returns the output.
+    pub fn call(&mut self, name: String, tower: Tower, op: impl Op, inputs: &[SlotIdx]) -> SlotIdx {
+        let shape = op.shape();
+        let saved = shape.saved.iter();
+        let saved = saved.map(|(part, size)| self.slot(format!("{name}.{part}"), *size, Dtype::F32, SlotKind::Saved)).collect();
+        let output = self.slot(format!("{name}.out"), shape.output, Dtype::F32, SlotKind::Activation);
+        self.calls.push(Call {
+            name,
+            tower,
+            is_in_place: shape.is_in_place,
+            is_whole: !op.summed_whole().is_empty(),
+            op: Arc::new(op),
+            inputs: inputs.to_vec(),
+            grads: Vec::new(),
+            adds_to_params: false,
+            output,
+            saved,
+        });
+        output
+    }
+    /// Adds a term of the loss.
+    pub fn loss(&mut self, name: &'static str, weight: f64, op: impl Loss, inputs: &[SlotIdx]) {
+        self.losses.push(LossTerm { name, weight, op: Arc::new(op), inputs: inputs.to_vec(), grads: Vec::new() });
+    }
+    /// Names a slot that is read from outside.
+    pub fn output(&mut self, output: Output, slot: SlotIdx) {
+        self.outputs.push((output, slot));
+    }
+    /// The finished program.
+    ///
+    /// # Panics
+    /// If two calls share some of their parameters and not all.
+    #[must_use]
+    pub fn finish(self, logits: Logits, embed_dim: usize) -> Program {
+        let (Self { params, inputs, slots, mut calls, mut losses, outputs }, Logits { log_scale, bias, scale_max }) =
+            (self, logits);
+        set_grad_modes(&slots, &mut calls, &mut losses);
+        set_shared(&mut calls, &losses);
+        Program {
+            params: params.finish(),
+            inputs,
+            slots,
+            calls,
+            losses,
+            outputs,
+            log_logit_scale: log_scale,
+            logit_bias: bias,
+            embed_dim,
+            logit_scale_max: scale_max,
+        }
+    }
+}
+
+/// The calls that some slots depend on, in order.
+pub(super) fn leading_to(calls: &[Call], slots: &[SlotIdx]) -> Vec<usize> {
+    let mut wanted = slots.to_vec();
+    let mut found = Vec::new();
+    for (idx, call) in calls.iter().enumerate().rev() {
+        if wanted.contains(&call.output) {
+            found.push(idx);
+            wanted.extend(&call.inputs);
+        }
+    }
+    found.reverse();
+    found
+}
+
+/// The calls that lead to a loss, in order: only they go back.
+fn leading_to_losses(calls: &[Call], losses: &[LossTerm]) -> Vec<usize> {
+    let slots: Vec<SlotIdx> = losses.iter().flat_map(|term| term.inputs.iter().copied()).collect();
+    leading_to(calls, &slots)
+}
+
+/// Of a slot's readers, losses last, the last overwrites its gradient and the others add.
+fn set_grad_modes(slots: &[Slot], calls: &mut [Call], losses: &mut [LossTerm]) {
+    let trained = leading_to_losses(calls, losses);
+    let mut is_written = vec![false; slots.len()];
+    let mut modes = |inputs: &[SlotIdx]| -> Vec<GradMode> {
+        let mode = |slot: &SlotIdx| match (slots[*slot].kind, std::mem::replace(&mut is_written[*slot], true)) {
+            (SlotKind::Input, _) => GradMode::None,
+            (_, false) => GradMode::Overwrite,
+            (_, true) => GradMode::Add,
+        };
+        inputs.iter().map(mode).collect()
+    };
+    for term in losses.iter_mut().rev() {
+        term.grads = modes(&term.inputs);
+    }
+    for (idx, call) in calls.iter_mut().enumerate().rev() {
+        call.grads = if trained.contains(&idx) { modes(&call.inputs) } else { vec![GradMode::None; call.inputs.len()] };
+    }
+}
+
+/// Of the calls that share parameters, the last overwrites their gradients and the others add.
+fn set_shared(calls: &mut [Call], losses: &[LossTerm]) {
+    let mut written: Vec<ParamIdx> = Vec::new();
+    for idx in leading_to_losses(calls, losses).into_iter().rev() {
+        let params = calls[idx].op.params();
+        let shared = params.iter().filter(|param| written.contains(param)).count();
+        assert!(shared == 0 || shared == params.len(), "`{}` shares some of its parameters and not all", calls[idx].name);
+        calls[idx].adds_to_params = shared > 0;
+        written.extend(params);
+    }
+}

@@ -18,10 +18,10 @@ pub(super) fn run(spec: &EvaluateSpec, ctx: &JobContext<'_>) -> Result<JobOutput
         return Ok(JobOutput::finished(&EvaluateSummary { metrics: BTreeMap::new() }));
     }
     let train = train_spec(ctx, &spec.train)?;
-    let parameters = load_model(&ctx.checked_input(&spec.train)?.join(files::MODEL), &build(&train.model, 0.0))?;
+    let weights = load_model(&ctx.checked_input(&spec.train)?.join(files::MODEL), &build(&train.model, 0.0))?;
     let tokenizer = Tokenizer::load(&ctx.checked_input(&spec.tokenizer)?)?;
     let placement = Placement { device: spec.device, precision: spec.precision, threads: ctx.threads() };
-    let mut encoder = Encoder::new(&train.model, parameters, placement)?;
+    let mut encoder = Encoder::new(&train.model, weights, placement)?;
     let mut by_set = Vec::with_capacity(spec.sets.len());
     for (done, set) in spec.sets.iter().enumerate() {
         let pack = Pack::open(&ctx.checked_input(&set.set)?)?;

@@ -21,10 +21,10 @@ pub(super) fn run(spec: &ScoresSpec, ctx: &JobContext<'_>) -> Result<JobOutput, 
                 return Err(diverged(record.reason.as_deref().unwrap_or("no reason is noted")));
             }
             let train = train_spec(ctx, scorer)?;
-            let parameters = load_model(&ctx.checked_input(scorer)?.join(files::MODEL), &build(&train.model, 0.0))?;
+            let weights = load_model(&ctx.checked_input(scorer)?.join(files::MODEL), &build(&train.model, 0.0))?;
             let tokenizer = Tokenizer::load(&ctx.checked_input(tokenizer)?)?;
             let placement = Placement { device: *device, precision: *precision, threads: ctx.threads() };
-            let scores = Encoder::new(&train.model, parameters, placement)?.similarities(&tokenizer, &pack);
+            let scores = Encoder::new(&train.model, weights, placement)?.similarities(&tokenizer, &pack);
             let scores = scores.map_err(|error| match error {
                 TrainerError::Diverged { what } => diverged(&what),
                 other => other.into(),

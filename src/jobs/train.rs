@@ -10,7 +10,7 @@ use crate::data::{Augmenter, BatchSource, Pack, Tokenizer, read_subset};
 use crate::executor::{Control, JobContext, JobError, JobOutput, Spent, TrainSummary};
 use crate::plan::{Key, TrainSpec};
 use crate::store::write_atomic;
-use crate::trainer::checkpoint::save_model;
+use crate::trainer::checkpoint::{Weights, save_model};
 use crate::trainer::cost::gmacs_of_steps;
 use crate::trainer::model::build_with;
 use crate::trainer::step::{Command, Ending, StepDone, TrainOptions, TrainSetup, Watcher, train};
@@ -47,7 +47,8 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
         Ending::Finished => {
             write(&ctx.out().join(files::CURVE), &curve)?;
             let program = build_with(&spec.model, spec.train.loss, 0.0);
-            save_model(&ctx.out().join(files::MODEL), &program, &trained.parameters)?;
+            let weights = Weights { parameters: trained.parameters, state: trained.state };
+            save_model(&ctx.out().join(files::MODEL), &program, &weights, trained.step)?;
             Ok(JobOutput::finished(&summary))
         }
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::TrainerError;
+use super::ops::whole;
 use super::program::Program;
 use crate::run::CurvePoint;
 
@@ -27,6 +28,8 @@ pub struct Checkpoint {
     pub step: u64,
     /// Flat parameters.
     pub parameters: Vec<f32>,
+    /// Running statistics; empty where the model keeps none.
+    pub state: Vec<f32>,
     /// Named optimiser buffers.
     pub optimizer: Vec<(String, Vec<f32>)>,
     /// The loss curve so far.
@@ -50,7 +53,9 @@ impl Checkpoint {
     pub fn save(&self, folder: &Path) -> Result<(), TrainerError> {
         fs::create_dir_all(folder).map_err(|source| io("create", folder, source))?;
         let buffers = self.optimizer.iter().map(|(name, values)| (format!("optimizer.{name}"), values));
-        let buffers: Vec<_> = std::iter::once(("parameters".to_string(), &self.parameters)).chain(buffers).collect();
+        let state = (!self.state.is_empty()).then_some(("state".to_string(), &self.state));
+        let own = std::iter::once(("parameters".to_string(), &self.parameters)).chain(state);
+        let buffers: Vec<_> = own.chain(buffers).collect();
         let bytes: Vec<(String, &[u8])> = buffers.into_iter().map(|(name, values)| (name, bytemuck::cast_slice(values))).collect();
         let views = bytes.iter().map(|(name, bytes)| Ok((name.as_str(), view(&[bytes.len() / 4], bytes, folder)?)));
         let views = views.collect::<Result<Vec<_>, TrainerError>>()?;
@@ -94,11 +99,14 @@ impl Checkpoint {
         let field = |name: &str| meta.get(name).ok_or_else(|| broken(path, &format!("no `{name}` in its header")));
         let tensors = SafeTensors::deserialize(body).map_err(|error| broken(path, &error))?;
         let mut optimizer = Vec::new();
-        let mut parameters = Vec::new();
+        let (mut parameters, mut state) = (Vec::new(), Vec::new());
         for (name, tensor) in tensors.iter() {
-            match name.strip_prefix("optimizer.") {
-                Some(name) => optimizer.push((name.to_string(), bytemuck::pod_collect_to_vec(tensor.data()))),
-                None => parameters = bytemuck::pod_collect_to_vec(tensor.data()),
+            let values = bytemuck::pod_collect_to_vec(tensor.data());
+            match (name, name.strip_prefix("optimizer.")) {
+                (_, Some(name)) => optimizer.push((name.to_string(), values)),
+                ("parameters", _) => parameters = values,
+                ("state", _) => state = values,
+                _ => return Err(broken(path, &format!("tensor `{name}` is none of a checkpoint's"))),
             }
         }
         optimizer.sort_by(|a, b| a.0.cmp(&b.0));
@@ -106,6 +114,7 @@ impl Checkpoint {
             run: field("run")?.clone(),
             step: field("step")?.parse().map_err(|error| broken(path, &error))?,
             parameters,
+            state,
             optimizer,
             curve: serde_json::from_str(field("curve")?).map_err(|error| broken(path, &error))?,
         })
@@ -131,7 +140,17 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainerError> {
     Ok(paths)
 }
 
-/// Writes the trained parameters, each under its name in the program.
+/// What a model file holds, flat; shapes and names are the program's.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Weights {
+    /// Parameters.
+    pub parameters: Vec<f32>,
+    /// Running statistics; empty where the program keeps none.
+    pub state: Vec<f32>,
+}
+
+/// Writes the trained parameters, each under its name in the program, and running statistics under theirs with the `steps` that moved
+/// them as `num_batches_tracked`, as `PyTorch` has it.
 ///
 /// With a class token these are the names and shapes of `open_clip`'s `CLIP` class, which loads the file as a state dict where its
 /// config says the same: `no_ln_pre` where `pre_norm` is false, `quick_gelu` or `act_kwargs` for the activation,
@@ -141,37 +160,46 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, TrainerError> {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn save_model(path: &Path, program: &Program, parameters: &[f32]) -> Result<(), TrainerError> {
-    let bytes: Vec<&[u8]> = program.params.iter().map(|param| bytemuck::cast_slice(&parameters[param.range()])).collect();
-    let views = program.params.iter().zip(&bytes).map(|(param, bytes)| Ok((&param.name, view(&param.shape, bytes, path)?)));
-    let views = views.collect::<Result<Vec<_>, TrainerError>>()?;
+pub fn save_model(path: &Path, program: &Program, weights: &Weights, steps: u64) -> Result<(), TrainerError> {
+    let params = program.params.iter().map(|param| (param.name.clone(), param.shape.clone(), &weights.parameters[param.range()]));
+    let state = program.state.iter().map(|view| (view.name.clone(), vec![view.len], &weights.state[view.range()]));
+    let tensors: Vec<(String, Vec<usize>, &[f32])> = params.chain(state).collect();
+    let floats = tensors.iter().map(|(name, shape, values)| Ok((name.clone(), view(shape, bytemuck::cast_slice(values), path)?)));
+    let steps = i64::try_from(steps).unwrap_or(i64::MAX).to_le_bytes();
+    let counted = program.state.iter().filter_map(|view| view.name.strip_suffix(".running_mean"));
+    let counts = counted.map(|norm| {
+        let count = TensorView::new(Dtype::I64, Vec::new(), &steps).map_err(|error| broken(path, &error))?;
+        Ok((format!("{norm}.num_batches_tracked"), count))
+    });
+    let views = floats.chain(counts).collect::<Result<Vec<_>, TrainerError>>()?;
     let body = safetensors::serialize(views, None).map_err(|error| broken(path, &error))?;
     write_beside(path, &[&body])
 }
 
-/// Reads a model file into the flat buffer of a program.
+/// Reads a model file into the flat buffers of a program; tensors that the program does not name are left alone.
 ///
 /// # Errors
 /// If the file cannot be read, or a tensor is missing or has another shape.
-pub fn load_model(path: &Path, program: &Program) -> Result<Vec<f32>, TrainerError> {
+pub fn load_model(path: &Path, program: &Program) -> Result<Weights, TrainerError> {
     let bytes = fs::read(path).map_err(|source| io("read", path, source))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| broken(path, &error))?;
-    let mut flat = vec![0.0; program.num_params()];
-    for param in &program.params {
-        let tensor = tensors.tensor(&param.name).map_err(|error| broken(path, &format!("tensor `{}`: {error}", param.name)))?;
-        if tensor.shape() != param.shape || tensor.dtype() != Dtype::F32 {
-            let reason = format!(
-                "tensor `{}` is {:?} {:?}, the model has F32 {:?}",
-                param.name,
-                tensor.dtype(),
-                tensor.shape(),
-                param.shape
-            );
-            return Err(broken(path, &reason));
+    let read = |name: &str, shape: &[usize], into: &mut [f32]| {
+        let tensor = tensors.tensor(name).map_err(|error| broken(path, &format!("tensor `{name}`: {error}")))?;
+        if tensor.shape() != shape || tensor.dtype() != Dtype::F32 {
+            let found = format!("{:?} {:?}", tensor.dtype(), tensor.shape());
+            return Err(broken(path, &format!("tensor `{name}` is {found}, the model has F32 {shape:?}")));
         }
-        flat[param.range()].copy_from_slice(&bytemuck::pod_collect_to_vec(tensor.data()));
+        into.copy_from_slice(&bytemuck::pod_collect_to_vec(tensor.data()));
+        Ok(())
+    };
+    let mut weights = Weights { parameters: vec![0.0; program.num_params()], state: whole::initial(&program.state) };
+    for param in &program.params {
+        read(&param.name, &param.shape, &mut weights.parameters[param.range()])?;
     }
-    Ok(flat)
+    for view in &program.state {
+        read(&view.name, &[view.len], &mut weights.state[view.range()])?;
+    }
+    Ok(weights)
 }
 
 fn view<'a>(shape: &[usize], bytes: &'a [u8], path: &Path) -> Result<TensorView<'a>, TrainerError> {
@@ -221,7 +249,7 @@ mod tests {
         let curve =
             vec![CurvePoint { step: 1, samples_seen: 8, loss: 0.1 + 0.2, lr: 1e-3, logit_scale: 14.3, grad_norm: 1.0 / 3.0 }];
         let optimizer = vec![("first_moment".into(), vec![0.5; 3]), ("second_moment".into(), vec![f32::MIN_POSITIVE])];
-        Checkpoint { run: "abc".into(), step, parameters: vec![1.0, -2.5, 0.1], optimizer, curve }
+        Checkpoint { run: "abc".into(), step, parameters: vec![1.0, -2.5, 0.1], state: vec![0.25], optimizer, curve }
     }
 
     #[test]
@@ -264,9 +292,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("model.safetensors");
         let program = build(&tiny_model(Pooling::ClassToken), 0.0);
-        let parameters = initial_parameters(&program, 7);
-        save_model(&path, &program, &parameters).unwrap();
-        assert_eq!(load_model(&path, &program).unwrap(), parameters);
+        let weights = Weights { parameters: initial_parameters(&program, 7), ..Weights::default() };
+        save_model(&path, &program, &weights, 3).unwrap();
+        assert_eq!(load_model(&path, &program).unwrap(), weights);
         let error = load_model(&path, &build(&crate::run::ModelConfig { embed_dim: 9, ..tiny_model(Pooling::ClassToken) }, 0.0));
         let message = error.unwrap_err().to_string();
         assert!(message.contains("`visual.proj`") && message.contains("[20, 9]"), "{message}");
@@ -279,7 +307,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("other"), b"x").unwrap();
         let program = build(&tiny_model(Pooling::Mean), 0.0);
-        save_model(&folder.path().join("model.safetensors"), &program, &initial_parameters(&program, 7)).unwrap();
+        let weights = Weights { parameters: initial_parameters(&program, 7), ..Weights::default() };
+        save_model(&folder.path().join("model.safetensors"), &program, &weights, 3).unwrap();
         checkpoint(1).save(folder.path()).unwrap();
         let modes = ["other", "model.safetensors", "checkpoint-000000000001"]
             .map(|name| fs::metadata(folder.path().join(name)).unwrap().permissions().mode() & 0o777);

@@ -95,6 +95,8 @@ pub struct Trained {
     pub step: u64,
     /// Flat parameters after them.
     pub parameters: Vec<f32>,
+    /// Running statistics after them; empty where the model keeps none.
+    pub state: Vec<f32>,
     /// The loss curve.
     pub curve: Vec<CurvePoint>,
 }
@@ -135,7 +137,10 @@ pub fn train(
         None => initial_parameters(&build_with(setup.model, setup.train.loss, masked), setup.seed),
     };
     let optimizer = resumed.as_ref().map(|checkpoint| checkpoint.optimizer.as_slice());
-    let step = prepare(setup, options, masked, parameters, optimizer)?;
+    let mut step = prepare(setup, options, masked, parameters, optimizer)?;
+    if let Some(checkpoint) = &resumed {
+        step.set_state(&checkpoint.state)?;
+    }
     let mut training = Training {
         setup,
         options,
@@ -247,10 +252,11 @@ impl Training<'_> {
     fn unmask(self, done: u64) -> Result<Self, TrainerError> {
         let Self { setup, options, mut step, mut feed, curve, looked, loss } = self;
         let masked = masked_at(setup, done);
-        let (parameters, optimizer) = (step.parameters()?, step.optimizer_state()?);
+        let (parameters, state, optimizer) = (step.parameters()?, step.state()?, step.optimizer_state()?);
         // Its memory is given back before the next one asks for as much.
         drop(step);
         let mut step = prepare(setup, options, masked, parameters, Some(&optimizer))?;
+        step.set_state(&state)?;
         feed.serve(setup, masked, step.as_mut())?;
         Ok(Self { setup, options, step, feed, curve, looked, loss })
     }
@@ -277,9 +283,9 @@ impl Training<'_> {
 
     fn save(&mut self, step: u64) -> Result<(), TrainerError> {
         let Some(folder) = &self.options.checkpoints else { return Ok(()) };
-        let (parameters, optimizer) = (self.step.parameters()?, self.step.optimizer_state()?);
+        let (parameters, state, optimizer) = (self.step.parameters()?, self.step.state()?, self.step.optimizer_state()?);
         let (run, curve) = (self.options.run.clone(), self.curve.clone());
-        Checkpoint { run, step, parameters, optimizer, curve }.save(folder)
+        Checkpoint { run, step, parameters, state, optimizer, curve }.save(folder)
     }
 
     fn diverged(self, unfit: Unfit) -> Result<Trained, TrainerError> {
@@ -295,11 +301,12 @@ impl Training<'_> {
             Some((name, value)) => Ending::Diverged { what: format!("parameter `{name}` is {value} after step {step}, the last") },
             None => Ending::Finished,
         };
-        Ok(Trained { ending, step, parameters, curve: self.curve })
+        Ok(Trained { ending, step, parameters, state: self.step.state()?, curve: self.curve })
     }
 
     fn end(mut self, ending: Ending, step: u64) -> Result<Trained, TrainerError> {
-        Ok(Trained { ending, step, parameters: self.step.parameters()?, curve: self.curve })
+        let (parameters, state) = (self.step.parameters()?, self.step.state()?);
+        Ok(Trained { ending, step, parameters, state, curve: self.curve })
     }
 }
 

@@ -12,7 +12,7 @@ use scaledown::jobs::{publish, rebuild};
 use scaledown::record;
 use scaledown::run::{DataSource, EvalSource, EvalTask};
 use scaledown::spec::{LoadOptions, load, load_claims};
-use scaledown::trainer::checkpoint::{Checkpoint, load_model, save_model};
+use scaledown::trainer::checkpoint::{Checkpoint, Weights, load_model, save_model};
 use scaledown::trainer::model::build;
 
 /// Files by their path within the folder.
@@ -253,7 +253,7 @@ pub fn models() -> Room {
     let model = expand(&spec, &Digests::default()).config(0).model;
     let program = build(&model, 0.0);
     let path = folder.path().join("model.safetensors");
-    save_model(&path, &program, &vec![0.5; program.num_params()]).unwrap();
+    save_model(&path, &program, &Weights { parameters: vec![0.5; program.num_params()], ..Weights::default() }, 1).unwrap();
     let file = std::fs::read(&path).unwrap();
     // A checkpoint that is not there is no error; one that is there and cannot be read is refused or passed over.
     Room {

@@ -91,6 +91,18 @@ impl StepBatch {
         Ok(())
     }
 
+    /// Takes over what another batch holds, in the buffers at hand.
+    fn copy_from(&mut self, other: &Self) {
+        let Self { samples, images, index, crops, keep, tokens, ends } = self;
+        *samples = other.samples;
+        images.clone_from(&other.images);
+        index.clone_from(&other.index);
+        crops.clone_from(&other.crops);
+        keep.clone_from(&other.keep);
+        tokens.clone_from(&other.tokens);
+        ends.clone_from(&other.ends);
+    }
+
     /// What an input holds of some samples.
     #[must_use]
     pub fn input<R: ?Sized>(&self, kind: InputKind, samples: std::ops::Range<usize>) -> Read<'_, R> {
@@ -171,6 +183,20 @@ pub trait Step {
     /// # Errors
     /// If the length is not the program's.
     fn set_parameters(&mut self, values: &[f32]) -> Result<(), TrainerError>;
+    /// What training changes without a gradient, such as running statistics; empty where the program keeps none.
+    ///
+    /// # Errors
+    /// If the device cannot be read.
+    fn state(&mut self) -> Result<Vec<f32>, TrainerError> {
+        Ok(Vec::new())
+    }
+    /// Replaces what [`Step::state`] returned.
+    ///
+    /// # Errors
+    /// If the length is not the program's.
+    fn set_state(&mut self, values: &[f32]) -> Result<(), TrainerError> {
+        if values.is_empty() { Ok(()) } else { Err(TrainerError::Input("this program keeps no running statistics".into())) }
+    }
     /// Forward and backward of one batch in `chunks` parts; the flat gradient is replaced.
     ///
     /// # Errors
@@ -276,8 +302,15 @@ pub fn prepare(
 
 /// Cuts `samples` into `chunks` contiguous parts of nearly equal length.
 fn parts(samples: usize, chunks: usize) -> Vec<std::ops::Range<usize>> {
-    let chunks = chunks.clamp(1, samples.max(1));
-    (0..chunks).map(|chunk| samples * chunk / chunks..samples * (chunk + 1) / chunks).collect()
+    group_parts(samples, chunks, 1)
+}
+
+/// As [`parts`], each of whole groups of `grain` samples; the last group may be short.
+fn group_parts(samples: usize, chunks: usize, grain: usize) -> Vec<std::ops::Range<usize>> {
+    let groups = samples.div_ceil(grain.max(1)).max(1);
+    let chunks = chunks.clamp(1, groups);
+    let at = |chunk: usize| (groups * chunk / chunks * grain.max(1)).min(samples);
+    (0..chunks).map(|chunk| at(chunk)..at(chunk + 1)).collect()
 }
 
 /// A whole step of a backend that does it in two halves; `last` is what the step before found.

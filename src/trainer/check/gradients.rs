@@ -16,7 +16,7 @@ use crate::trainer::TrainerError;
 use crate::trainer::backend::cuda::CudaStep;
 use crate::trainer::backend::cuda::device::Device;
 use crate::trainer::backend::{Step as _, StepBatch};
-use crate::trainer::checkpoint::save_model;
+use crate::trainer::checkpoint::{Weights, save_model};
 use crate::trainer::model::{build, initial_parameters};
 use crate::trainer::ops::launch::Real;
 
@@ -72,7 +72,8 @@ pub fn write<D: Device>(folder: &Path, batches: u64, open: OpenStep<D>) -> Resul
     std::fs::create_dir_all(folder).map_err(|source| io(folder, source))?;
     let program = Arc::new(build(&config(), 0.0));
     let parameters = initial_parameters(&program, SEED);
-    save_model(&folder.join("parameters.safetensors"), &program, &parameters)?;
+    let file = folder.join("parameters.safetensors");
+    save_model(&file, &program, &Weights { parameters: parameters.clone(), ..Weights::default() }, 0)?;
     let mut losses = vec![[0.0; 2]; usize::try_from(batches).unwrap_or(0)];
     for (idx, (real, name)) in [(Real::F32, "gradients-f32"), (Real::Bf16, "gradients-bf16")].into_iter().enumerate() {
         let mut step = CudaStep::new(open(real, 0)?, program.clone(), &parameters, Some(&train(ADAMW, 0.0)), None)?;
@@ -81,7 +82,8 @@ pub fn write<D: Device>(folder: &Path, batches: u64, open: OpenStep<D>) -> Resul
             std::fs::create_dir_all(&inside).map_err(|source| io(&inside, source))?;
             write_batch(&inside.join("batch.safetensors"), &batch)?;
             losses[idx] = step.gradient(&batch, 1)?.loss;
-            save_model(&inside.join(format!("{name}.safetensors")), &program, &step.gradients()?)?;
+            let gradients = Weights { parameters: step.gradients()?, ..Weights::default() };
+            save_model(&inside.join(format!("{name}.safetensors")), &program, &gradients, 0)?;
         }
     }
     Ok(losses)

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::TrainerError;
 use super::backend::{self, Placement, Step};
+use super::checkpoint::Weights;
 use super::model::build;
 use super::ops::linear::{self, Linear, LinearShape};
 use super::ops::{AlignedFloats, Scratch, WeightLayout};
@@ -33,14 +34,16 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Prepares a model's parameters for encoding.
+    /// Prepares a model's weights for encoding.
     ///
     /// # Errors
     /// If the parameters are of another model, or the device cannot be had.
-    pub fn new(model: &ModelConfig, parameters: Vec<f32>, placement: Placement) -> Result<Self, TrainerError> {
+    pub fn new(model: &ModelConfig, weights: Weights, placement: Placement) -> Result<Self, TrainerError> {
         let program = Arc::new(build(model, 0.0));
+        let mut step = backend::prepare(program, weights.parameters, placement, None)?;
+        step.set_state(&weights.state)?;
         Ok(Self {
-            step: backend::prepare(program, parameters, placement, None)?,
+            step,
             embed_dim: model.embed_dim,
             context_length: model.text_encoder.context_length,
             image_bytes: model.image_size * model.image_size * 3,
@@ -216,7 +219,7 @@ mod tests {
             let view = program.params.iter().find(|view| view.name == name).expect("a ViT has one");
             parameters[view.range()].fill(value);
             let placement = Placement { device: DeviceKind::Cpu, precision: Precision::F32, threads: 1 };
-            let mut encoder = Encoder::new(&model, parameters, placement).expect("it fits");
+            let mut encoder = Encoder::new(&model, Weights { parameters, ..Weights::default() }, placement).expect("it fits");
             let features = encoder.step.encode_images(2, &vec![9; 2 * 12 * 12 * 3]).expect("memory");
             let found = check_features(&features, encoder.embed_dim, |row| format!("image {row}"));
             let message = found.expect_err("no features").to_string();

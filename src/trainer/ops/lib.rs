@@ -41,6 +41,7 @@ mod simd;
 mod testing;
 pub mod token_embed;
 pub mod transformer;
+pub mod whole;
 
 pub use scratch::{AlignedFloats, Scratch};
 

@@ -10,6 +10,7 @@ use std::fmt::Debug;
 use crate::linear::Linear;
 use crate::params::{ParamIdx, ParamView};
 use crate::reference::{Gradients, Matrix, Parameters};
+use crate::whole::{Whole, WholeReference};
 use crate::{Accumulation, Scratch};
 
 /// The parameters of a program with the packed forms of its linear weights.
@@ -232,9 +233,9 @@ pub trait Op: Any + Debug + Send + Sync {
     /// Sizes and cost.
     fn shape(&self) -> OpShape;
     /// The fast form for a CPU.
-    fn cpu(&self) -> &dyn Rows;
+    fn cpu(&self) -> Cpu<'_>;
     /// The form that the others are tested against.
-    fn reference(&self) -> &dyn Reference;
+    fn reference(&self) -> Oracle<'_>;
     /// Its parameters.
     fn params(&self) -> Vec<ParamIdx>;
     /// Parameters whose gradients are summed over the whole batch in the order of samples, not by lanes. Where there are some,
@@ -242,6 +243,37 @@ pub trait Op: Any + Debug + Send + Sync {
     fn summed_whole(&self) -> Vec<ParamIdx> {
         Vec::new()
     }
+    /// Samples that a result depends on: contiguous groups of this size; 1 where samples do not meet.
+    fn group(&self) -> usize {
+        1
+    }
+}
+
+/// Parameters of an op whose gradients are not summed by lanes; its backward takes a whole part at once.
+#[must_use]
+pub fn not_by_lanes(op: &dyn Op) -> Vec<ParamIdx> {
+    match op.cpu() {
+        Cpu::Rows(_) => op.summed_whole(),
+        Cpu::Whole(_) => op.params(),
+    }
+}
+
+/// An op's fast form for a CPU.
+#[derive(Clone, Copy)]
+pub enum Cpu<'a> {
+    /// Samples do not meet: any chunk of them alone.
+    Rows(&'a dyn Rows),
+    /// A whole part of the batch at once.
+    Whole(&'a dyn Whole),
+}
+
+/// An op's f64 form.
+#[derive(Clone, Copy)]
+pub enum Oracle<'a> {
+    /// One sample at a time.
+    Sample(&'a dyn Reference),
+    /// All samples at once.
+    Whole(&'a dyn WholeReference),
 }
 
 /// An op on rows of f32, chunk by chunk.

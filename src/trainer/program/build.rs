@@ -6,13 +6,16 @@ use super::{
     Call, Dtype, GradMode, Input, InputKind, Logits, LossTerm, Output, ParamIdx, ParamList, Program, Slot, SlotIdx, SlotKind, Tower,
 };
 use crate::trainer::ops::loss::Loss;
-use crate::trainer::ops::op::{Op, Size};
+use crate::trainer::ops::op::{Op, Size, not_by_lanes};
+use crate::trainer::ops::whole::StateList;
 
 /// Collects views, slots, calls and losses while a model is described.
 #[derive(Debug, Default)]
 pub struct ProgramBuilder {
     /// Views, in flat order.
     pub params: ParamList,
+    /// Untrained state, in flat order.
+    pub state: StateList,
     inputs: Vec<Input>,
     slots: Vec<Slot>,
     calls: Vec<Call>,
@@ -47,7 +50,7 @@ impl ProgramBuilder {
             name,
             tower,
             is_in_place: shape.is_in_place,
-            is_whole: !op.summed_whole().is_empty(),
+            is_whole: !not_by_lanes(&op).is_empty(),
             op: Arc::new(op),
             inputs: inputs.to_vec(),
             grads: Vec::new(),
@@ -71,12 +74,13 @@ impl ProgramBuilder {
     /// If two calls share some of their parameters and not all.
     #[must_use]
     pub fn finish(self, logits: Logits, embed_dim: usize) -> Program {
-        let (Self { params, inputs, slots, mut calls, mut losses, outputs }, Logits { log_scale, bias, scale_max }) =
+        let (Self { params, state, inputs, slots, mut calls, mut losses, outputs }, Logits { log_scale, bias, scale_max }) =
             (self, logits);
         set_grad_modes(&slots, &mut calls, &mut losses);
         set_shared(&mut calls, &losses);
         Program {
             params: params.finish(),
+            state: state.finish(),
             inputs,
             slots,
             calls,

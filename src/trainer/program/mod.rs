@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::ops::loss::Loss;
 use super::ops::op::{Op, Size};
+use super::ops::whole::StateView;
 
 /// Index of a slot in [`Program::slots`].
 pub type SlotIdx = usize;
@@ -23,6 +24,8 @@ pub type SlotIdx = usize;
 pub struct Program {
     /// Parameter views in flat order.
     pub params: Vec<ParamView>,
+    /// Views of what training changes without a gradient, in flat order.
+    pub state: Vec<StateView>,
     /// What a batch brings along.
     pub inputs: Vec<Input>,
     /// Buffers by role.
@@ -240,6 +243,11 @@ impl Program {
     pub fn num_params(&self) -> usize {
         self.params.last().map_or(0, |view| view.range().end)
     }
+    /// Samples that meet in some call, in contiguous groups of this many: parts of a batch are whole groups.
+    #[must_use]
+    pub fn grain(&self) -> usize {
+        self.calls.iter().map(|call| call.op.group()).fold(1, least_common_multiple)
+    }
     /// Calls of one tower, in order.
     pub fn tower(&self, tower: Tower) -> impl Iterator<Item = &Call> {
         self.calls.iter().filter(move |call| call.tower == tower)
@@ -314,4 +322,12 @@ impl Program {
     pub fn parameter_bytes(&self, lanes: usize, moments: usize) -> usize {
         4 * self.num_params() * (2 + lanes + moments)
     }
+}
+
+fn least_common_multiple(a: usize, b: usize) -> usize {
+    let (mut greatest, mut rest) = (a, b);
+    while rest > 0 {
+        (greatest, rest) = (rest, greatest % rest);
+    }
+    a / greatest * b
 }

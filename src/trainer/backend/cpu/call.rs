@@ -6,7 +6,8 @@ use rayon::prelude::*;
 
 use super::core::Core;
 use super::lanes::{chunk_samples, lane_range, split_lanes};
-use crate::trainer::ops::op::{Backward, Forward, GradInput, GradLane, In, Workspace};
+use crate::trainer::ops::op::{Backward, Cpu, Forward, GradInput, GradLane, In, Rows, Workspace};
+use crate::trainer::ops::whole::{Part, Pass, State, Whole};
 use crate::trainer::program::{Call, Dtype};
 
 /// Rows of an earlier call for a part; `None` for what comes with the batch.
@@ -76,16 +77,27 @@ fn lane_jobs<'a>(core: &Core, call: &Call, samples: usize, output: &'a mut [f32]
 }
 
 /// Writes a call's output and saved slots.
-pub(super) fn forward(core: &mut Core, call: &Call, part: &Range<usize>, inputs: &[Input], output: &mut [f32]) {
+pub(super) fn forward(core: &mut Core, call: &Call, part: &Range<usize>, inputs: &[Input], output: &mut [f32], pass: Pass) {
+    let rows = match call.op.cpu() {
+        Cpu::Rows(rows) => rows,
+        Cpu::Whole(whole) => return forward_whole(core, (call, whole), part, inputs, output, pass),
+    };
     let mut saved = take_saved(core, call, part.len());
     let shared: &Core = core;
     let jobs = lane_jobs(shared, call, part.len(), output, &mut saved);
-    let lane = |mut job: LaneJob| shared.workspaces.with(|work| forward_lane(shared, call, part, inputs, &mut job, work));
+    let lane = |mut job: LaneJob| shared.workspaces.with(|work| forward_lane(shared, (call, rows), part, inputs, &mut job, work));
     shared.pool.install(|| jobs.into_par_iter().for_each(lane));
     put_saved(core, call, saved);
 }
 
-fn forward_lane(core: &Core, call: &Call, part: &Range<usize>, rows: &[Input], job: &mut LaneJob, work: &mut Workspace) {
+fn forward_lane(
+    core: &Core,
+    (call, op): (&Call, &dyn Rows),
+    part: &Range<usize>,
+    rows: &[Input],
+    job: &mut LaneJob,
+    work: &mut Workspace,
+) {
     let slots = &core.program.slots;
     let params = core.params();
     let step = chunk_samples(chunk_rows(core, call));
@@ -102,7 +114,7 @@ fn forward_lane(core: &Core, call: &Call, part: &Range<usize>, rows: &[Input], j
             output: take_front(&mut job.output, samples.len() * slots[call.output].len_per_sample()),
             saved: &mut saved,
         };
-        call.op.cpu().forward(&params, &mut chunk, work);
+        op.forward(&params, &mut chunk, work);
         start = samples.end;
     }
 }
@@ -120,9 +132,13 @@ pub(super) fn backward(
     grad_output: &mut [f32],
     mut grad_inputs: Vec<GradInput>,
 ) {
-    if call.is_whole {
-        return backward_whole(core, call, part, inputs, grad_output, &mut grad_inputs);
-    }
+    let rows = match call.op.cpu() {
+        Cpu::Whole(whole) => return backward_whole(core, (call, whole), part, inputs, grad_output, &mut grad_inputs),
+        Cpu::Rows(rows) if call.is_whole => {
+            return backward_in_order(core, (call, rows), part, inputs, grad_output, &mut grad_inputs);
+        }
+        Cpu::Rows(rows) => rows,
+    };
     let samples = part.len();
     let mut saved = take_saved(core, call, samples);
     let mut lanes = std::mem::take(&mut core.lanes);
@@ -138,7 +154,7 @@ pub(super) fn backward(
             lane.resize(shared.program.num_params(), 0.0);
         }
         let mut grads = GradLane { views: &shared.program.params, flat: lane, first: !started && !call.adds_to_params };
-        shared.workspaces.with(|work| backward_lane(shared, call, part, inputs, &mut job, grad_inputs, &mut grads, work));
+        shared.workspaces.with(|work| backward_lane(shared, (call, rows), part, inputs, &mut job, grad_inputs, &mut grads, work));
     };
     shared.pool.install(|| work.into_par_iter().for_each(lane));
     core.lanes = lanes;
@@ -176,9 +192,9 @@ fn take_grad<'a>(grad: &mut GradInput<'a>, len: usize) -> GradInput<'a> {
 }
 
 /// A part goes back at once, in the order of samples, into the flat gradient.
-fn backward_whole(
+fn backward_in_order(
     core: &mut Core,
-    call: &Call,
+    (call, op): (&Call, &dyn Rows),
     part: &Range<usize>,
     rows: &[Input],
     grad_output: &mut [f32],
@@ -194,7 +210,47 @@ fn backward_whole(
     let mut chunk = Backward { samples: part.len(), inputs: &inputs, grad_output, grad_inputs, saved: &mut slices };
     // The gradient was zeroed when the batch began.
     let mut grads = GradLane { views: &core.program.params, flat: &mut gradient, first: false };
-    core.workspaces.with(|work| call.op.cpu().backward(&core.params(), &mut chunk, &mut grads, work));
+    core.workspaces.with(|work| op.backward(&core.params(), &mut chunk, &mut grads, work));
+    core.gradient = gradient;
+    put_saved(core, call, saved);
+}
+
+/// Writes the output and saved slots of an op that takes a part at once.
+fn forward_whole(
+    core: &mut Core,
+    (call, op): (&Call, &dyn Whole),
+    part: &Range<usize>,
+    rows: &[Input],
+    output: &mut [f32],
+    pass: Pass,
+) {
+    let mut saved = take_saved(core, call, part.len());
+    let mut observed = std::mem::take(&mut core.observed);
+    let inputs = chunk_inputs(core, call, part, rows, &(0..part.len()));
+    let mut slices: Vec<&mut [f32]> = saved.iter_mut().map(Vec::as_mut_slice).collect();
+    let whole = Part { samples: part.len(), inputs: &inputs, params: core.params(), pass };
+    let mut state = State { views: &core.program.state, flat: &core.state, observed: &mut observed };
+    op.forward(&whole, output, &mut slices, &mut state, &core.team());
+    core.observed = observed;
+    put_saved(core, call, saved);
+}
+
+/// Gradients of an op that takes a part at once; those of its parameters are added to the flat gradient, which was zeroed when the batch
+/// began.
+fn backward_whole(
+    core: &mut Core,
+    (call, op): (&Call, &dyn Whole),
+    part: &Range<usize>,
+    rows: &[Input],
+    grad_output: &mut [f32],
+    grad_inputs: &mut [GradInput],
+) {
+    let saved = take_saved(core, call, part.len());
+    let mut gradient = std::mem::take(&mut core.gradient);
+    let inputs = chunk_inputs(core, call, part, rows, &(0..part.len()));
+    let slices: Vec<&[f32]> = saved.iter().map(Vec::as_slice).collect();
+    let whole = Part { samples: part.len(), inputs: &inputs, params: core.params(), pass: Pass::Gradient };
+    op.backward(&whole, grad_output, grad_inputs, &slices, &mut gradient, &core.team());
     core.gradient = gradient;
     put_saved(core, call, saved);
 }
@@ -210,7 +266,7 @@ fn reborrow<'a>(grad: &'a mut GradInput<'_>) -> GradInput<'a> {
 #[expect(clippy::too_many_arguments, reason = "the borrowed halves of one lane's job")]
 fn backward_lane(
     core: &Core,
-    call: &Call,
+    (call, op): (&Call, &dyn Rows),
     part: &Range<usize>,
     rows: &[Input],
     job: &mut LaneJob,
@@ -238,7 +294,7 @@ fn backward_lane(
             grad_inputs: &mut grad_inputs,
             saved: &mut saved,
         };
-        call.op.cpu().backward(&params, &mut chunk, grads, work);
+        op.backward(&params, &mut chunk, grads, work);
         grads.first = false;
         start = samples.end;
     }

@@ -10,6 +10,7 @@ use super::CpuSettings;
 use super::lanes;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::op::{Params, Workspace};
+use crate::trainer::ops::whole::{self, Observed};
 use crate::trainer::ops::{AlignedFloats, ParallelFor, Scratch, linear};
 use crate::trainer::program::{ParamIdx, Program, Tower};
 
@@ -18,6 +19,9 @@ pub(super) struct Core {
     pub program: Arc<Program>,
     pub parameters: Vec<f32>,
     pub gradient: Vec<f32>,
+    /// What training changes without a gradient, and what the step at hand has observed of it.
+    pub state: Vec<f32>,
+    pub observed: Observed,
     /// Parameter gradients of each lane.
     pub lanes: Vec<Vec<f32>>,
     /// Whether a lane has been written since the batch began.
@@ -66,6 +70,8 @@ impl Core {
         let mut core = Self {
             parameters: Vec::new(),
             gradient: vec![0.0; num_params],
+            state: whole::initial(&program.state),
+            observed: Observed::new(&program.state),
             lanes: (0..settings.lanes.max(1)).map(|_| Vec::new()).collect(),
             lane_started: vec![false; settings.lanes.max(1)],
             saved: program.slots.iter().map(|_| Vec::new()).collect(),
@@ -99,9 +105,10 @@ impl Core {
         if !batch.index.is_empty() || lacks_masks {
             return Err(TrainerError::Input("the CPU holds no pool and draws no masks: images and kept patches come along".into()));
         }
-        self.batch.clone_from(batch);
+        self.batch.copy_from(batch);
         self.lane_started.fill(false);
         self.loss_grads.clear();
+        self.observed.clear();
         if !self.packed_is_fresh {
             self.pack();
             self.packed_is_fresh = true;
@@ -156,13 +163,27 @@ impl Core {
         }
     }
 
-    /// Adds the lanes into the flat gradient, and the gradients of the losses' own parameters.
-    #[expect(clippy::cast_possible_truncation, reason = "a gradient is f32")]
+    /// Replaces the untrained state.
+    pub fn set_state(&mut self, values: &[f32]) -> Result<(), TrainerError> {
+        let expected = self.state.len();
+        if values.len() != expected {
+            return Err(TrainerError::Input(format!("{} values of running statistics, expected {expected}", values.len())));
+        }
+        self.state = values.to_vec();
+        Ok(())
+    }
+
+    /// Adds the lanes into the flat gradient, and the gradients of the losses' own parameters; the untrained state moves by what was
+    /// observed.
+    #[expect(clippy::cast_possible_truncation, reason = "gradients and state are f32")]
     pub fn finish(&mut self) {
         lanes::reduce(&self.pool, &self.program, &mut self.gradient, &self.lanes, &self.lane_started);
         for (param, grad) in self.loss_grads.drain(..) {
             self.gradient[self.program.params[param].offset] += grad as f32;
         }
+        let before: Vec<f64> = self.state.iter().map(|value| f64::from(*value)).collect();
+        let moved = self.observed.moved(&self.program.state, &before);
+        self.state = moved.into_iter().map(|value| value as f32).collect();
     }
 }
 

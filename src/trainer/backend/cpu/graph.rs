@@ -19,6 +19,7 @@ use super::values::{FreeList, Values};
 use crate::trainer::TrainerError;
 use crate::trainer::ops::loss::LossValue;
 use crate::trainer::ops::op::GradInput;
+use crate::trainer::ops::whole::Pass;
 use crate::trainer::program::{GradMode, LossTerm, Program, SlotIdx};
 
 type CpuTape = OwnedTape<f32, Cpu>;
@@ -71,12 +72,12 @@ impl Graph {
     }
 
     /// Runs the calls that lead to `slots` on a part of the loaded batch; the tapes that lead back from slots nobody read are returned
-    /// where `is_taped`.
-    pub fn run(&self, slots: &[SlotIdx], part: &Range<usize>, is_taped: bool) -> Result<Tapes, TrainerError> {
+    /// in a pass with gradients.
+    pub fn run(&self, slots: &[SlotIdx], part: &Range<usize>, pass: Pass) -> Result<Tapes, TrainerError> {
         let mut tapes: Tapes = self.program.slots.iter().map(|_| None).collect();
         for idx in self.program.leading_to(slots) {
-            self.forward(idx, part)?;
-            if is_taped {
+            self.forward(idx, part, pass)?;
+            if pass == Pass::Gradient {
                 let call = &self.program.calls[idx];
                 let mut tape = merged(&mut tapes, &call.inputs);
                 let (program, state, part) = (self.program.clone(), self.state.clone(), part.clone());
@@ -87,13 +88,13 @@ impl Graph {
         Ok(tapes)
     }
 
-    fn forward(&self, idx: usize, part: &Range<usize>) -> Result<(), CpuError> {
+    fn forward(&self, idx: usize, part: &Range<usize>, pass: Pass) -> Result<(), CpuError> {
         let (program, call) = (&*self.program, &self.program.calls[idx]);
         let state = &mut *self.state.borrow_mut();
         state.values.reserve(program, call.output, part.len())?;
         let len = part.len() * program.slots[call.output].len_per_sample();
         let (inputs, output) = state.values.write(&rows_of(program, &call.inputs, part), call.output, len);
-        call::forward(&mut state.core, call, part, &inputs, output);
+        call::forward(&mut state.core, call, part, &inputs, output, pass);
         Ok(())
     }
 
@@ -185,17 +186,19 @@ impl Graph {
     /// Goes back from a scalar.
     pub fn go_back(&mut self, scalar: Scalar) -> Result<(), TrainerError> {
         let (scalar, tape) = scalar.split_tape();
-        let (kept, known) = self.kept.take().unwrap_or_else(|| (Gradients::leaky(), 0));
+        let (mut kept, known) = self.kept.take().unwrap_or_else(|| (Gradients::leaky(), 0));
+        let made = {
+            let state = self.state.borrow();
+            let made = state.values.generation + state.whole.generation;
+            if made != known {
+                // Entries of these are kept after a pass, those of scalars are dropped.
+                kept.retain_leafs(&[state.values.ids(), state.whole.ids()].concat());
+            }
+            made
+        };
         let carrier: Tensor<(), f32, Cpu> = self.device.try_zeros()?;
         let (_, kept) = carrier.traced(kept).split_tape();
-        let mut grads = scalar.put_tape(kept.merge(tape)).try_backward()?;
-        let state = self.state.borrow();
-        let made = state.values.generation + state.whole.generation;
-        if made != known {
-            // Entries of scalars are dropped after each pass, those of slots stay.
-            grads.retain_leafs(&[state.values.ids(), state.whole.ids()].concat());
-        }
-        self.kept = Some((grads, made));
+        self.kept = Some((scalar.put_tape(kept.merge(tape)).try_backward()?, made));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::trainer::ops::op::not_by_lanes;
 use crate::trainer::program::Program;
 
 /// Rows that a chunk aims for: activations of a block stay in the second-level cache.
@@ -48,9 +49,11 @@ pub(super) fn reduce(pool: &rayon::ThreadPool, program: &Program, gradient: &mut
 
 /// Ranges of parameters whose gradient is not summed by lanes.
 fn summed_whole(program: &Program) -> Vec<Range<usize>> {
-    let params = program.calls.iter().flat_map(|call| call.op.summed_whole());
+    let params = program.calls.iter().flat_map(|call| not_by_lanes(call.op.as_ref()));
     let mut ranges: Vec<_> = params.map(|param| program.params[param].range()).collect();
     ranges.sort_by_key(|range| range.start);
+    // Calls may share parameters.
+    ranges.dedup();
     ranges
 }
 

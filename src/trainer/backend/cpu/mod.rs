@@ -16,9 +16,10 @@ use std::sync::Arc;
 
 use self::core::Core;
 use self::graph::{Graph, Source};
-use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport, parts};
+use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport, group_parts};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
+use crate::trainer::ops::whole::Pass;
 use crate::trainer::optim::Optimizer;
 use crate::trainer::program::{Output, Program, SlotIdx, Tower};
 
@@ -83,7 +84,7 @@ impl CpuStep {
     pub fn features(&mut self, batch: &StepBatch) -> Result<(Vec<f32>, Vec<f32>), TrainerError> {
         let (image, text) = (self.slot(Output::ImageFeatures)?, self.slot(Output::TextFeatures)?);
         self.begin(batch, &[image, text])?;
-        self.graph.run(&[image, text], &(0..batch.samples), false)?;
+        self.graph.run(&[image, text], &(0..batch.samples), Pass::Features)?;
         Ok((self.graph.values(image, batch.samples).to_vec(), self.graph.values(text, batch.samples).to_vec()))
     }
 
@@ -96,7 +97,7 @@ impl CpuStep {
         let seeds =
             grads.iter().map(|(output, grad)| Ok((self.slot(*output)?, *grad))).collect::<Result<Vec<_>, TrainerError>>()?;
         self.begin(batch, &seeds.iter().map(|(slot, _)| *slot).collect::<Vec<_>>())?;
-        for part in parts(batch.samples, chunks) {
+        for part in group_parts(batch.samples, chunks, self.program.grain()) {
             self.go_back_from(&part, &seeds)?;
         }
         self.core_mut().finish();
@@ -106,7 +107,7 @@ impl CpuStep {
     /// Runs a part with tapes, and back from the whole batch's gradients of some slots.
     fn go_back_from(&mut self, part: &Range<usize>, grads: &[(SlotIdx, &[f32])]) -> Result<(), TrainerError> {
         let slots: Vec<SlotIdx> = grads.iter().map(|(slot, _)| *slot).collect();
-        let mut tapes = self.graph.run(&slots, part, true)?;
+        let mut tapes = self.graph.run(&slots, part, Pass::Gradient)?;
         let of_part = |(slot, grad): &(SlotIdx, &[f32])| {
             let per_sample = self.program.slots[*slot].len_per_sample();
             (*slot, grad[part.start * per_sample..part.end * per_sample].to_vec())
@@ -121,9 +122,9 @@ impl CpuStep {
     fn pass(&mut self, batch: &StepBatch, chunks: usize) -> Result<Vec<f64>, TrainerError> {
         let slots = self.program.loss_inputs();
         self.begin(batch, &slots)?;
-        let parts = parts(batch.samples, chunks);
+        let parts = group_parts(batch.samples, chunks, self.program.grain());
         if let [whole] = parts.as_slice() {
-            let mut tapes = self.graph.run(&slots, whole, true)?;
+            let mut tapes = self.graph.run(&slots, whole, Pass::Gradient)?;
             let (total, values) = self.graph.loss(&mut tapes, batch.samples, Source::Part)?;
             self.graph.go_back(total)?;
             self.core_mut().end_part(batch.samples);
@@ -131,8 +132,7 @@ impl CpuStep {
         }
         // Exact accumulation: what the losses read of all parts first, the losses on the whole batch, then each part again with a tape.
         for part in &parts {
-            let mut tapes = self.graph.run(&slots, part, false)?;
-            tapes.clear();
+            self.graph.run(&slots, part, Pass::Features)?;
             self.graph.gather(&slots, part, batch.samples)?;
         }
         let mut tapes: graph::Tapes = self.program.slots.iter().map(|_| None).collect();
@@ -151,7 +151,7 @@ impl CpuStep {
     fn encode(&mut self, output: Output, batch: &StepBatch) -> Result<Vec<f32>, TrainerError> {
         let slot = self.slot(output)?;
         self.begin(batch, &[slot])?;
-        self.graph.run(&[slot], &(0..batch.samples), false)?;
+        self.graph.run(&[slot], &(0..batch.samples), Pass::Evaluate)?;
         Ok(self.graph.values(slot, batch.samples).to_vec())
     }
 }
@@ -163,6 +163,14 @@ impl Step for CpuStep {
 
     fn set_parameters(&mut self, values: &[f32]) -> Result<(), TrainerError> {
         self.core_mut().set_parameters(values)
+    }
+
+    fn state(&mut self) -> Result<Vec<f32>, TrainerError> {
+        Ok(self.core().state.clone())
+    }
+
+    fn set_state(&mut self, values: &[f32]) -> Result<(), TrainerError> {
+        self.core_mut().set_state(values)
     }
 
     fn gradient(&mut self, batch: &StepBatch, chunks: usize) -> Result<LossReport, TrainerError> {

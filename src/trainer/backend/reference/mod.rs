@@ -13,8 +13,9 @@ use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::loss::ReferenceLoss;
-use crate::trainer::ops::op::Value;
+use crate::trainer::ops::op::{Oracle, Value};
 use crate::trainer::ops::reference::{Gradients, Matrix, Parameters};
+use crate::trainer::ops::whole::{self, Observed, Pass, State};
 use crate::trainer::program::{Call, LossTerm, Output, Program, Slot, SlotIdx};
 
 /// A program prepared for the reference backend.
@@ -23,6 +24,7 @@ pub struct ReferenceStep {
     program: Arc<Program>,
     parameters: Vec<f64>,
     gradient: Vec<f64>,
+    state: Vec<f64>,
     optimizer: Option<ReferenceOptimizer>,
     found: Option<StepFound>,
 }
@@ -35,7 +37,8 @@ impl ReferenceStep {
     pub fn new(program: Arc<Program>, parameters: &[f32], train: Option<&TrainConfig>) -> Result<Self, TrainerError> {
         let optimizer = train.map(|train| ReferenceOptimizer::new(&program, train));
         let gradient = vec![0.0; program.num_params()];
-        let mut step = Self { program, parameters: Vec::new(), gradient, optimizer, found: None };
+        let state = widen(&whole::initial(&program.state));
+        let mut step = Self { program, parameters: Vec::new(), gradient, state, optimizer, found: None };
         step.set_parameters(parameters)?;
         Ok(step)
     }
@@ -63,13 +66,14 @@ impl ReferenceStep {
     /// If the program has no such outputs.
     #[must_use]
     pub fn features(&self, batch: &StepBatch) -> (Vec<f64>, Vec<f64>) {
-        (self.output(Output::ImageFeatures, batch).values, self.output(Output::TextFeatures, batch).values)
+        let output = |output| self.output(output, batch, Pass::Features).values;
+        (output(Output::ImageFeatures), output(Output::TextFeatures))
     }
 
     /// The program's loss of a batch, nats.
     #[must_use]
     pub fn loss(&self, batch: &StepBatch) -> f64 {
-        let values = self.forward(&self.program.loss_inputs(), batch);
+        let (values, _) = self.forward(&self.program.loss_inputs(), batch, Pass::Features);
         self.program.losses.iter().map(|term| term.weight * self.term(term, &values).value).sum()
     }
 
@@ -80,10 +84,11 @@ impl ReferenceStep {
     pub fn gradient_from_features(&mut self, batch: &StepBatch, grad_image: &[f64], grad_text: &[f64]) {
         let seeds = [(Output::ImageFeatures, grad_image), (Output::TextFeatures, grad_text)];
         let seeds = seeds.map(|(output, grad)| (self.slot(output), Matrix::from_rows(grad.len() / batch.samples, grad.to_vec())));
-        let values = self.forward(&seeds.each_ref().map(|(slot, _)| *slot), batch);
+        let (values, observed) = self.forward(&seeds.each_ref().map(|(slot, _)| *slot), batch, Pass::Gradient);
         let mut gradient = vec![0.0; self.program.num_params()];
         self.backward(batch, &values, seeds.to_vec(), &mut gradient);
         self.gradient = gradient;
+        self.state = observed.moved(&self.program.state, &self.state);
     }
 
     fn slot(&self, output: Output) -> SlotIdx {
@@ -99,9 +104,9 @@ impl ReferenceStep {
     }
 
     /// An output of the whole batch, one row a sample.
-    fn output(&self, output: Output, batch: &StepBatch) -> Matrix {
+    fn output(&self, output: Output, batch: &StepBatch, pass: Pass) -> Matrix {
         let slot = self.slot(output);
-        joined(&self.forward(&[slot], batch)[slot])
+        joined(&self.forward(&[slot], batch, pass).0[slot])
     }
 
     fn term(&self, term: &LossTerm, values: &[Vec<Matrix>]) -> ReferenceLoss {
@@ -109,15 +114,22 @@ impl ReferenceStep {
         term.op.reference(&self.params(), &inputs.iter().collect::<Vec<_>>())
     }
 
-    /// What the calls that lead to `slots` give: by slot, one matrix a sample.
-    fn forward(&self, slots: &[SlotIdx], batch: &StepBatch) -> Vec<Vec<Matrix>> {
+    /// What the calls that lead to `slots` give: by slot, one matrix a sample; and what they observed.
+    fn forward(&self, slots: &[SlotIdx], batch: &StepBatch, pass: Pass) -> (Vec<Vec<Matrix>>, Observed) {
+        let mut observed = Observed::new(&self.program.state);
         let mut values: Vec<Vec<Matrix>> = vec![Vec::new(); self.program.slots.len()];
         for idx in self.program.leading_to(slots) {
             let call = &self.program.calls[idx];
-            let sample = |sample| call.op.reference().forward(&self.params(), &self.inputs(call, batch, sample, &values));
-            values[call.output] = (0..batch.samples).map(sample).collect();
+            let inputs: Vec<_> = (0..batch.samples).map(|sample| self.inputs(call, batch, sample, &values)).collect();
+            values[call.output] = match call.op.reference() {
+                Oracle::Sample(op) => inputs.iter().map(|inputs| op.forward(&self.params(), inputs)).collect(),
+                Oracle::Whole(op) => {
+                    let mut state = State { views: &self.program.state, flat: &self.state, observed: &mut observed };
+                    op.forward(&self.params(), &inputs, pass, &mut state)
+                }
+            };
         }
-        values
+        (values, observed)
     }
 
     /// Adds the parameters' gradients, from the gradients of some slots [B, width].
@@ -133,10 +145,18 @@ impl ReferenceStep {
         let mut flat = Gradients { views: &self.program.params, flat: gradient };
         for idx in self.program.leading_to(&slots).into_iter().rev() {
             let call = &self.program.calls[idx];
-            for sample in 0..batch.samples {
-                let Some(grad_output) = grads[call.output][sample].take() else { continue };
-                let inputs = self.inputs(call, batch, sample, values);
-                let found = call.op.reference().backward(&self.params(), &inputs, &grad_output, &mut flat);
+            let Some(grad_outputs) = std::mem::take(&mut grads[call.output]).into_iter().collect::<Option<Vec<_>>>() else {
+                continue;
+            };
+            let inputs: Vec<_> = (0..batch.samples).map(|sample| self.inputs(call, batch, sample, values)).collect();
+            let found: Vec<_> = match call.op.reference() {
+                Oracle::Sample(op) => {
+                    let pairs = inputs.iter().zip(&grad_outputs);
+                    pairs.map(|(inputs, grad)| op.backward(&self.params(), inputs, grad, &mut flat)).collect()
+                }
+                Oracle::Whole(op) => op.backward(&self.params(), &inputs, &grad_outputs, &mut flat),
+            };
+            for (sample, found) in found.into_iter().enumerate() {
                 assert_eq!(found.len(), call.inputs.len(), "`{}` gives one gradient an input", call.name);
                 for (slot, grad) in call.inputs.iter().zip(found) {
                     if let Some(grad) = grad {
@@ -185,9 +205,22 @@ impl Step for ReferenceStep {
         Ok(())
     }
 
+    fn state(&mut self) -> Result<Vec<f32>, TrainerError> {
+        Ok(narrow(&self.state))
+    }
+
+    fn set_state(&mut self, values: &[f32]) -> Result<(), TrainerError> {
+        let expected = self.state.len();
+        if values.len() != expected {
+            return Err(TrainerError::Input(format!("{} values of running statistics, expected {expected}", values.len())));
+        }
+        self.state = widen(values);
+        Ok(())
+    }
+
     /// The number of chunks does not matter here: samples go through one by one anyway.
     fn gradient(&mut self, batch: &StepBatch, _chunks: usize) -> Result<LossReport, TrainerError> {
-        let values = self.forward(&self.program.loss_inputs(), batch);
+        let (values, observed) = self.forward(&self.program.loss_inputs(), batch, Pass::Gradient);
         let (mut loss, mut seeds, mut gradient) = (0.0, Vec::new(), vec![0.0; self.program.num_params()]);
         for term in &self.program.losses {
             let found = self.term(term, &values);
@@ -200,6 +233,7 @@ impl Step for ReferenceStep {
         }
         self.backward(batch, &values, seeds, &mut gradient);
         self.gradient = gradient;
+        self.state = observed.moved(&self.program.state, &self.state);
         Ok(LossReport { loss, logit_scale: self.logit_scale() })
     }
 
@@ -242,12 +276,12 @@ impl Step for ReferenceStep {
 
     fn encode_images(&mut self, samples: usize, images: &[u8]) -> Result<Vec<f32>, TrainerError> {
         let batch = StepBatch { samples, images: images.to_vec(), ..StepBatch::default() };
-        Ok(narrow(&self.output(Output::ImageFeatures, &batch).values))
+        Ok(narrow(&self.output(Output::ImageFeatures, &batch, Pass::Evaluate).values))
     }
 
     fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError> {
         let batch = StepBatch { samples, tokens: tokens.to_vec(), ends: ends.to_vec(), ..StepBatch::default() };
-        Ok(narrow(&self.output(Output::TextFeatures, &batch).values))
+        Ok(narrow(&self.output(Output::TextFeatures, &batch, Pass::Evaluate).values))
     }
 }
 

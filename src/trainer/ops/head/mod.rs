@@ -5,7 +5,7 @@
 mod cpu;
 mod reference;
 
-use crate::op::{Op, OpShape, Reference, Rows};
+use crate::op::{Cpu, Op, OpShape, Oracle};
 use crate::params::ParamIdx;
 
 /// Which tokens become the feature.
@@ -51,11 +51,11 @@ impl Op for Head {
             [("mean", rows, 1), ("rstd", rows, 1), ("pooled", 1, self.width), ("feature", 1, self.embed_dim), ("norm", 1, 1)];
         OpShape::new((1, self.embed_dim), &saved, self.width * self.embed_dim)
     }
-    fn cpu(&self) -> &dyn Rows {
-        self
+    fn cpu(&self) -> Cpu<'_> {
+        Cpu::Rows(self)
     }
-    fn reference(&self) -> &dyn Reference {
-        self
+    fn reference(&self) -> Oracle<'_> {
+        Oracle::Sample(self)
     }
     fn params(&self) -> Vec<ParamIdx> {
         vec![self.gain, self.bias, self.project]

@@ -5,7 +5,7 @@
 mod cpu;
 mod reference;
 
-use crate::op::{Op, OpShape, Reference, Rows};
+use crate::op::{Cpu, Op, OpShape, Oracle};
 use crate::params::ParamIdx;
 use crate::patchify::PatchShape;
 
@@ -48,11 +48,11 @@ impl Op for PatchEmbed {
         let saved = if self.norm.is_some() { &saved[..] } else { &[] };
         OpShape::new((tokens, self.width), saved, self.kept * self.pixels() * self.width)
     }
-    fn cpu(&self) -> &dyn Rows {
-        self
+    fn cpu(&self) -> Cpu<'_> {
+        Cpu::Rows(self)
     }
-    fn reference(&self) -> &dyn Reference {
-        self
+    fn reference(&self) -> Oracle<'_> {
+        Oracle::Sample(self)
     }
     fn params(&self) -> Vec<ParamIdx> {
         let norm = self.norm.into_iter().flat_map(|(gain, bias)| [gain, bias]);

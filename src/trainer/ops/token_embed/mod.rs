@@ -5,7 +5,7 @@
 mod cpu;
 mod reference;
 
-use crate::op::{Op, OpShape, Reference, Rows};
+use crate::op::{Cpu, Op, OpShape, Oracle};
 use crate::params::ParamIdx;
 
 /// A token embedding and where its parameters are.
@@ -27,11 +27,11 @@ impl Op for TokenEmbed {
     fn shape(&self) -> OpShape {
         OpShape::new((self.tokens, self.width), &[], 0)
     }
-    fn cpu(&self) -> &dyn Rows {
-        self
+    fn cpu(&self) -> Cpu<'_> {
+        Cpu::Rows(self)
     }
-    fn reference(&self) -> &dyn Reference {
-        self
+    fn reference(&self) -> Oracle<'_> {
+        Oracle::Sample(self)
     }
     fn params(&self) -> Vec<ParamIdx> {
         vec![self.table, self.positions]

@@ -7,7 +7,7 @@
 mod cpu;
 mod reference;
 
-use crate::op::{Op, OpShape, Reference, Rows};
+use crate::op::{Cpu, Op, OpShape, Oracle};
 use crate::params::{Init, ParamIdx, ParamList};
 use crate::{Activation, WeightLayout, attention::AttentionShape, linear::LinearShape};
 
@@ -112,11 +112,11 @@ impl Op for TransformerBlock {
         let macs = tokens * (4 * width * width + 2 * width * mlp_width) + 2 * tokens * tokens * width;
         OpShape { is_in_place: true, ..OpShape::new((tokens, width), &saved, macs) }
     }
-    fn cpu(&self) -> &dyn Rows {
-        self
+    fn cpu(&self) -> Cpu<'_> {
+        Cpu::Rows(self)
     }
-    fn reference(&self) -> &dyn Reference {
-        self
+    fn reference(&self) -> Oracle<'_> {
+        Oracle::Sample(self)
     }
     fn params(&self) -> Vec<ParamIdx> {
         [self.norm1, self.qkv, self.out, self.norm2, self.fc1, self.fc2].into_iter().flat_map(|(a, b)| [a, b]).collect()

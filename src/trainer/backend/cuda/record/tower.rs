@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::run::Pooling;
     use crate::trainer::model::build;
-    use crate::trainer::ops::op::{OpShape, Reference, Rows};
+    use crate::trainer::ops::op::{Cpu, OpShape, Oracle};
     use crate::trainer::program::{InputKind, ProgramBuilder};
     use crate::trainer::tests::tiny_model;
 
@@ -175,13 +175,13 @@ mod tests {
         fn shape(&self) -> OpShape {
             self.0.shape()
         }
-        fn cpu(&self) -> &dyn Rows {
+        fn cpu(&self) -> Cpu<'_> {
             self.0.cpu()
         }
         fn params(&self) -> Vec<crate::trainer::program::ParamIdx> {
             Vec::new()
         }
-        fn reference(&self) -> &dyn Reference {
+        fn reference(&self) -> Oracle<'_> {
             self.0.reference()
         }
     }

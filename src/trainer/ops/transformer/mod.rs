@@ -5,11 +5,14 @@
 //! weights.
 
 mod cpu;
+mod cuda;
 mod reference;
 
+use crate::attention::{self, AttentionShape};
 use crate::op::{Op, OpShape, Reference, Rows};
 use crate::params::{Init, ParamIdx, ParamList};
-use crate::{Activation, WeightLayout, attention::AttentionShape, linear::LinearShape};
+use crate::recorder::{Record, Refusal};
+use crate::{Activation, WeightLayout, layer_norm, linear::LinearShape};
 
 /// Shape and starting values of a block.
 #[derive(Debug, Clone, Copy)]
@@ -117,5 +120,10 @@ impl Op for TransformerBlock {
     }
     fn reference(&self) -> &dyn Reference {
         self
+    }
+    fn cuda(&self) -> Result<&dyn Record, Refusal> {
+        layer_norm::cuda::check(self.shape.width)?;
+        attention::cuda::check(&self.attention_shape())?;
+        Ok(self)
     }
 }

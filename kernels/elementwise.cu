@@ -1,15 +1,16 @@
-// Casts, column sums, the global gradient norm with its clip factor, the clamp of the logit scale.
+// Casts, sums, column sums, the global gradient norm with its clip factor, the clamp of the logit scale.
 //   cast          y = x
+//   sum           z = x + y, or x alone
 //   column sums   sums[j] (+)= sum over rows of x[row, j]
 //   global norm   n = sqrt(sum of g^2); clip = limit / n where n > limit, else 1; unfit where the loss or n is not finite
 //   clamp         p = min(max(p, 0), limit), unless unfit; a NaN stays
-// Arguments: x float or real[rows, columns], sums float[columns], partial float[chunks, columns]; grad float[len], squares
+// Arguments: x, y float or real[len], z float[len] and z_real real[len], one of them or both; x float or real[rows, columns], sums float[columns], partial float[chunks, columns]; grad float[len], squares
 // double[blocks]; controls, report float[8] (common.cuh). Any alignment of an element; 16-byte accesses where all fit.
-// Decomposition: cast: 8 elements a thread. Column sums: a block takes a chunk of rows of `lanes` x N columns, `lanes` threads
+// Decomposition: cast, sum: 8 elements a thread. Column sums: a block takes a chunk of rows of `lanes` x N columns, `lanes` threads
 // side by side in a row; the chunks are then merged by blocks of 32 columns. Norm: blocks take every gridDim-th stretch of 4096
 // elements; one block merges them. Accumulation: column sums in float, chunk by chunk; squares in float over 16 elements, then
 // in double. Fixed trees, so the same bytes for the same shape.
-// Gradient convention: column sums are gradients of biases, added where `add` is 1 and written where it is 0.
+// Gradient convention: a sum may be written where x or y is. Column sums are gradients of biases, added where `add` is 1 and written where it is 0.
 // CPU reference: src/trainer/ops/elementwise, src/trainer/optim (norm and clip). Test: src/trainer/check/elementwise.rs. Source: own.
 #include "common.cuh"
 
@@ -31,6 +32,21 @@ KERNEL(256) cast(const float* __restrict__ x, real* __restrict__ y, u32 len) {
         } else {
             for (size_t i = first; i < len && i < first + 4; i++) put(y + i, x[i]);
         }
+    }
+}
+
+DEV float either(const void* x, u32 is_real, size_t i) { return is_real ? widen(((const real*)x)[i]) : ((const float*)x)[i]; }
+
+// Blocks of 2048 elements, each read and then written by one thread: z may be x or y.
+KERNEL(256) sum(const void* x, u32 x_is_real, const void* y, u32 y_is_real, float* z, real* z_real, u32 len) {
+#pragma unroll
+    for (int k = 0; k < 8; k++) {
+        size_t i = (size_t)blockIdx.x * 2048 + k * 256 + threadIdx.x;
+        if (i >= len) return;
+        float value = either(x, x_is_real, i);
+        if (y) value += either(y, y_is_real, i);
+        if (z) z[i] = value;
+        if (z_real) put(z_real + i, value);
     }
 }
 

@@ -139,8 +139,11 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
     });
     if let Some(run) = largest {
         #[expect(clippy::cast_precision_loss, reason = "a display value")]
-        let mib = planned_bytes(&loaded.expansion.config(run)) as f64 / 1048576.0;
-        writeln!(out, "memory      about {mib:.0} MiB for the largest batch")?;
+        let mib = |bytes: u64| bytes as f64 / 1048576.0;
+        match planned_bytes(&loaded.expansion.config(run)) {
+            Ok(bytes) => writeln!(out, "memory      about {:.0} MiB for the largest batch", mib(bytes))?,
+            Err(error) => writeln!(out, "memory      unknown: {error}")?,
+        }
     }
     trainings(loaded, out)?;
     packs(loaded, out)?;

@@ -1,5 +1,6 @@
 //! What a run costs, counted from shapes as the paper counts: forward multiply-accumulates of both encoders times samples.
 
+use super::TrainerError;
 use super::backend::cuda;
 use super::model::{build, build_with};
 use super::program::Tower;
@@ -51,8 +52,10 @@ pub fn gmacs(config: &RunConfig) -> f64 {
 
 /// Bytes that a training step of this config plans for: on the CPU parameters, lanes, moments and saved activations; on a GPU
 /// kept buffers and the arena of the recorded step, without a held image pool.
-#[must_use]
-pub fn planned_bytes(config: &RunConfig) -> u64 {
+///
+/// # Errors
+/// If the device cannot train the model.
+pub fn planned_bytes(config: &RunConfig) -> Result<u64, TrainerError> {
     // The steps that see whole images need the most.
     let masked = if config.train.masked_steps() < config.train.steps { 0.0 } else { config.train.strategy.masked };
     let program = build_with(&config.model, config.train.loss, masked);
@@ -61,7 +64,7 @@ pub fn planned_bytes(config: &RunConfig) -> u64 {
     }
     let batch = config.train.effective_batch().div_ceil(config.train.accumulate.max(1));
     let activations = program.activation_bytes(usize::try_from(batch).unwrap_or(usize::MAX));
-    activations.saturating_add(program.parameter_bytes(config.train.lanes, 2)) as u64
+    Ok(activations.saturating_add(program.parameter_bytes(config.train.lanes, 2)) as u64)
 }
 
 #[cfg(test)]

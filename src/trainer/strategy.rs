@@ -3,7 +3,6 @@
 use super::TrainerError;
 use super::backend::cuda;
 use super::model::{build_with, kept_patches};
-use super::ops::{attention, layer_norm, patchify};
 use crate::data::{Philox, Stream};
 use crate::run::{Augmentation, DeviceKind, EvalTask, ImageEncoderConfig, ModelConfig, Precision, RunConfig};
 
@@ -20,16 +19,8 @@ pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
     if config.device == DeviceKind::Cpu && config.precision != Precision::F32 {
         return refuse("a run in reduced precision", "the CPU trains in f32");
     }
-    if config.device == DeviceKind::Cuda
-        && let Some(what) = beyond_kernels(&config.model)
-    {
-        return refuse(&what, "use `--device cpu`, or a smaller one");
-    }
     if config.device == DeviceKind::Cuda {
-        let program = build_with(&config.model, config.train.loss, config.train.strategy.masked);
-        if let Some(name) = cuda::call_without_form(&program) {
-            return refuse(&format!("`{name}`"), "use `--device cpu`");
-        }
+        cuda::check_program(&build_with(&config.model, config.train.loss, config.train.strategy.masked))?;
     }
     if config.train.strategy.ssl.is_some() {
         return refuse("strategy `slip`", "`plan` counts its cost; train `clip` or `flip`");
@@ -44,22 +35,6 @@ pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
         Some(eval) => refuse(&format!("evaluation `{}`", eval.task.name()), "use `zeroshot` or `retrieval`"),
         None => Ok(()),
     }
-}
-
-/// What of a model is larger than the GPU's kernels take.
-fn beyond_kernels(model: &ModelConfig) -> Option<String> {
-    let ImageEncoderConfig::Vit(vit) = &model.image_encoder;
-    let text = &model.text_encoder;
-    let patches = (model.image_size / vit.patch_size).pow(2);
-    let limits = [
-        ("an image encoder's width", vit.width, layer_norm::cuda::MOST_WIDTH),
-        ("a text encoder's width", text.width, layer_norm::cuda::MOST_WIDTH),
-        ("channels of a head of the image encoder", vit.width / vit.heads, attention::cuda::MOST_HEAD_DIM),
-        ("channels of a head of the text encoder", text.width / text.heads, attention::cuda::MOST_HEAD_DIM),
-        ("patches of an image", patches, patchify::cuda::MOST_PATCHES),
-    ];
-    let beyond = limits.into_iter().find(|(_, found, most)| found > most);
-    beyond.map(|(what, found, most)| format!("{found} as {what} (at most {most})"))
 }
 
 /// Draws the kept patches of every image of a batch.
@@ -102,6 +77,7 @@ impl PatchMask {
 mod tests {
     use super::*;
     use crate::run::Pooling;
+    use crate::trainer::model::build;
     use crate::trainer::tests::tiny_model;
 
     #[test]
@@ -122,15 +98,25 @@ mod tests {
     }
 
     #[test]
-    fn a_model_beyond_the_kernels_is_refused_by_name() {
-        assert_eq!(beyond_kernels(&tiny_model(Pooling::Mean)), None);
-        let mut wide = tiny_model(Pooling::Mean);
-        wide.text_encoder.width = 4096;
-        assert_eq!(beyond_kernels(&wide).as_deref(), Some("4096 as a text encoder's width (at most 2048)"));
-        let mut deep = tiny_model(Pooling::Mean);
-        let ImageEncoderConfig::Vit(vit) = &mut deep.image_encoder;
-        (vit.width, vit.heads) = (512, 2);
-        assert_eq!(beyond_kernels(&deep).as_deref(), Some("256 as channels of a head of the image encoder (at most 128)"));
+    fn a_call_beyond_the_kernels_is_refused_by_name_with_its_limit_and_a_way_out() {
+        let refused = |change: &dyn Fn(&mut ModelConfig)| {
+            let mut model = tiny_model(Pooling::Mean);
+            change(&mut model);
+            cuda::check_program(&build(&model, 0.0)).err().map(|error| match error {
+                TrainerError::Unsupported { ref hint, .. } => (error.to_string(), hint.clone()),
+                error => panic!("{error}"),
+            })
+        };
+        assert!(refused(&|_| {}).is_none());
+        let (message, hint) = refused(&|model| model.text_encoder.width = 4096).expect("it is too wide");
+        assert_eq!(message, "`text.block0` (4096 channels of a layer norm, at most 2048) cannot be trained yet on a GPU");
+        assert!(hint.contains("--device cpu"), "{hint}");
+        let (message, _) = refused(&|model| {
+            let ImageEncoderConfig::Vit(vit) = &mut model.image_encoder;
+            (vit.width, vit.heads) = (512, 2);
+        })
+        .expect("its heads are too wide");
+        assert_eq!(message, "`image.block0` (256 channels of a head, at most 128) cannot be trained yet on a GPU");
     }
 
     #[test]

@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use crate::run::Activation;
 use crate::trainer::TrainerError;
-use crate::trainer::backend::cuda::buffers::{Buffers, Life};
 use crate::trainer::backend::cuda::device::Device;
 use crate::trainer::ops::attention::AttentionShape;
 use crate::trainer::ops::contrastive::cuda::{Schedule, Views};
 use crate::trainer::ops::contrastive::{Contrastive, Form};
 use crate::trainer::ops::launch::{Factor, Node, Product, Real, Section, View};
+use crate::trainer::ops::recorder::{Buffers, Life};
 use crate::trainer::ops::{activation, attention, contrastive, elementwise, layer_norm};
 
 /// One figure.

@@ -1,14 +1,15 @@
-//! What an op is to a program: its shapes ([`Op`]), its fast rows on a CPU ([`Rows`]), its f64 loops ([`Reference`]).
+//! What an op is to a program: its shapes ([`Op`]), its fast rows on a CPU ([`Rows`]), its f64 loops ([`Reference`]), its nodes on a
+//! GPU ([`Record`]).
 //!
 //! On a CPU an op works on a chunk: a few samples whose rows fit the cache. It reads parameters through [`Params`], keeps what its
 //! backward needs in the saved slots of the program, and accumulates parameter gradients into one lane ([`GradLane`]).
 //! Invariant: what an op computes for a sample does not depend on the other samples of the batch. Must not know threads.
 
-use std::any::Any;
 use std::fmt::Debug;
 
 use crate::linear::Linear;
 use crate::params::{ParamIdx, ParamView};
+use crate::recorder::{Record, Refusal};
 use crate::reference::{Gradients, Matrix, Parameters};
 use crate::whole::{Whole, WholeReference};
 use crate::{Accumulation, Scratch};
@@ -228,8 +229,8 @@ impl OpShape {
     }
 }
 
-/// What a program calls: shapes, and its forms. The form for a GPU is known to `backend::cuda::record`.
-pub trait Op: Any + Debug + Send + Sync {
+/// What a program calls: shapes, and its forms.
+pub trait Op: Debug + Send + Sync + 'static {
     /// Sizes and cost.
     fn shape(&self) -> OpShape;
     /// The fast form for a CPU.
@@ -238,6 +239,13 @@ pub trait Op: Any + Debug + Send + Sync {
     fn reference(&self) -> Oracle<'_>;
     /// Its parameters.
     fn params(&self) -> Vec<ParamIdx>;
+    /// The form for a GPU.
+    ///
+    /// # Errors
+    /// If it has none, or none of its size.
+    fn cuda(&self) -> Result<&dyn Record, Refusal> {
+        Err(Refusal::NoForm)
+    }
     /// Parameters whose gradients are summed over the whole batch in the order of samples, not by lanes. Where there are some,
     /// backward takes the whole batch at once.
     fn summed_whole(&self) -> Vec<ParamIdx> {

@@ -1,4 +1,4 @@
-//! Buffers of a recording, planned by lifetime: those whose lives do not meet share memory.
+//! The buffers of a recording, planned by lifetime: those whose lives do not meet share memory.
 //!
 //! Input: buffers by size, and sections of nodes that use them. Output: where each buffer lies in one arena, and how large that is.
 //! Invariants: two buffers that may be alive at once do not overlap, in whatever order the branches of a section run; a buffer that
@@ -8,60 +8,10 @@
 use std::collections::HashMap;
 
 use crate::trainer::ops::launch::{Arg, BufferIdx, Node, Section, View};
+use crate::trainer::ops::recorder::{Buffers, Life};
 
 /// Every buffer begins at a multiple of this many bytes.
 pub const ALIGNMENT: usize = 256;
-
-/// How long a buffer lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Life {
-    /// As long as the step: parameters, inputs, reports. It has memory of its own.
-    Kept,
-    /// From the first node that writes it to the last that reads it.
-    Planned,
-}
-
-/// A buffer by name and size.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Buffer {
-    /// For messages.
-    pub name: String,
-    /// Size.
-    pub bytes: usize,
-    /// Lifetime.
-    pub life: Life,
-}
-
-/// The buffers of a recording.
-#[derive(Debug, Clone, Default)]
-pub struct Buffers {
-    list: Vec<Buffer>,
-}
-
-impl Buffers {
-    /// Adds a buffer.
-    ///
-    /// # Panics
-    /// If there are over 2^32 buffers.
-    pub fn add(&mut self, name: impl Into<String>, bytes: usize, life: Life) -> View {
-        let view = View { buffer: self.next(), offset: 0 };
-        self.list.push(Buffer { name: name.into(), bytes, life });
-        view
-    }
-    /// Index of the buffer that is added next.
-    ///
-    /// # Panics
-    /// If there are over 2^32 buffers.
-    #[must_use]
-    pub fn next(&self) -> BufferIdx {
-        BufferIdx(u32::try_from(self.list.len()).expect("a recording has few buffers"))
-    }
-    /// All of them, by index.
-    #[must_use]
-    pub fn all(&self) -> &[Buffer] {
-        &self.list
-    }
-}
 
 /// Where the planned buffers lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,15 +93,15 @@ impl Use {
 #[must_use]
 pub fn plan(buffers: &Buffers, sections: &[Section]) -> Arena {
     let uses = uses(buffers, sections);
-    let mut order: Vec<usize> = (0..buffers.list.len()).filter(|idx| uses[*idx].is_some()).collect();
-    order.sort_by_key(|idx| (std::cmp::Reverse(buffers.list[*idx].bytes), *idx));
-    let mut offsets: Vec<Option<usize>> = vec![None; buffers.list.len()];
+    let mut order: Vec<usize> = (0..buffers.all().len()).filter(|idx| uses[*idx].is_some()).collect();
+    order.sort_by_key(|idx| (std::cmp::Reverse(buffers.all()[*idx].bytes), *idx));
+    let mut offsets: Vec<Option<usize>> = vec![None; buffers.all().len()];
     // (offset, end, use) of placed buffers, by offset.
     let mut placed: Vec<(usize, usize, Use)> = Vec::new();
     let mut total = 0;
     for idx in order {
         let life = uses[idx].expect("only used buffers are ordered");
-        let bytes = buffers.list[idx].bytes.next_multiple_of(ALIGNMENT);
+        let bytes = buffers.all()[idx].bytes.next_multiple_of(ALIGNMENT);
         let mut offset = 0;
         for (start, end, _) in placed.iter().filter(|(_, _, other)| life.meets(other)) {
             if offset + bytes <= *start {
@@ -168,14 +118,14 @@ pub fn plan(buffers: &Buffers, sections: &[Section]) -> Arena {
 }
 
 fn uses(buffers: &Buffers, sections: &[Section]) -> Vec<Option<Use>> {
-    let mut uses: Vec<Option<Use>> = vec![None; buffers.list.len()];
+    let mut uses: Vec<Option<Use>> = vec![None; buffers.all().len()];
     for (section_idx, section) in sections.iter().enumerate() {
         assert_no_race(buffers, section);
         for (branch_idx, branch) in section.branches.iter().enumerate() {
             for (place, node) in branch.iter().enumerate() {
                 for Access { view, is_read, .. } in accesses(node) {
                     let idx = view.buffer.0 as usize;
-                    let buffer = &buffers.list[idx];
+                    let buffer = &buffers.all()[idx];
                     assert!(view.offset <= buffer.bytes, "a view beyond buffer `{}`", buffer.name);
                     if buffer.life == Life::Kept {
                         continue;
@@ -201,7 +151,7 @@ fn assert_no_race(buffers: &Buffers, section: &Section) {
     let mut touched: HashMap<(BufferIdx, usize), (usize, bool)> = HashMap::new();
     for (branch_idx, branch) in section.branches.iter().enumerate() {
         for Access { view, is_written, .. } in branch.iter().flat_map(accesses) {
-            let buffer = &buffers.list[view.buffer.0 as usize];
+            let buffer = &buffers.all()[view.buffer.0 as usize];
             let place = if buffer.life == Life::Kept { view.offset } else { 0 };
             let (first, was_written) = touched.entry((view.buffer, place)).or_insert((branch_idx, false));
             *was_written |= is_written;

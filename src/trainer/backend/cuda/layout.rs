@@ -11,7 +11,10 @@ const FLOATS: usize = 64;
 /// Where each parameter view lies in the padded buffers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaddedLayout {
-    views: Vec<(usize, usize)>,
+    /// First float of each view.
+    offsets: Vec<usize>,
+    /// Its floats without padding.
+    lengths: Vec<usize>,
     len: usize,
 }
 
@@ -24,14 +27,15 @@ impl PaddedLayout {
 
     /// The layout of views of given lengths, floats.
     pub fn of_lengths(lengths: impl IntoIterator<Item = usize>) -> Self {
+        let lengths: Vec<usize> = lengths.into_iter().collect();
         let mut len = 0;
-        let place = |view_len: usize| {
+        let place = |view_len: &usize| {
             let offset = len;
             len += view_len.next_multiple_of(FLOATS);
-            (offset, view_len)
+            offset
         };
-        let views = lengths.into_iter().map(place).collect();
-        Self { views, len }
+        let offsets = lengths.iter().map(place).collect();
+        Self { offsets, lengths, len }
     }
 
     /// Floats of a padded buffer.
@@ -49,13 +53,23 @@ impl PaddedLayout {
     /// First float of a view.
     #[must_use]
     pub fn offset(&self, view: usize) -> usize {
-        self.views[view].0
+        self.offsets[view]
+    }
+
+    /// First float of each view.
+    #[must_use]
+    pub fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    fn views(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.offsets.iter().copied().zip(self.lengths.iter().copied())
     }
 
     /// Floats of all views without padding.
     #[must_use]
     pub fn dense_len(&self) -> usize {
-        self.views.iter().map(|(_, len)| len).sum()
+        self.lengths.iter().sum()
     }
 
     /// The padded form of a dense buffer of [`Self::dense_len`] floats.
@@ -63,9 +77,9 @@ impl PaddedLayout {
     pub fn pad(&self, dense: &[f32]) -> Vec<f32> {
         let mut padded = vec![0.0; self.len];
         let mut rest = dense;
-        for (offset, len) in &self.views {
-            let (view, tail) = rest.split_at(*len);
-            padded[*offset..offset + len].copy_from_slice(view);
+        for (offset, len) in self.views() {
+            let (view, tail) = rest.split_at(len);
+            padded[offset..offset + len].copy_from_slice(view);
             rest = tail;
         }
         padded
@@ -74,7 +88,7 @@ impl PaddedLayout {
     /// The dense form of a padded buffer.
     #[must_use]
     pub fn strip(&self, padded: &[f32]) -> Vec<f32> {
-        self.views.iter().flat_map(|(offset, len)| &padded[*offset..offset + len]).copied().collect()
+        self.views().flat_map(|(offset, len)| &padded[offset..offset + len]).copied().collect()
     }
 }
 

@@ -14,6 +14,7 @@ pub mod compile;
 pub mod device;
 pub mod devices;
 pub mod driver;
+mod feed;
 mod kernels;
 mod lane;
 pub mod layout;
@@ -29,41 +30,16 @@ mod shape;
 mod step;
 mod tune;
 
+pub use crate::trainer::ops::kernels::modules;
 pub use driver::CudaDevice;
+pub use record::check as check_program;
 pub use step::{CudaStep, Towers, planned_bytes};
 
 use self::devices::DeviceInfo;
 use self::libraries::Library;
 use crate::run::Precision;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::launch::{Module, Real};
-use crate::trainer::ops::{
-    activation, adafactor, adamw, attention, contrastive, elementwise, embedding, layer_norm, normalize, patchify,
-};
-use crate::trainer::program::Program;
-
-/// Every kernel file, in every size that it is compiled for.
-#[must_use]
-pub fn modules() -> Vec<Module> {
-    let plain = [
-        activation::cuda::MODULE,
-        adafactor::cuda::MODULE,
-        adamw::cuda::MODULE,
-        contrastive::cuda::MODULE,
-        elementwise::cuda::MODULE,
-        embedding::cuda::MODULE,
-        layer_norm::cuda::MODULE,
-        normalize::cuda::MODULE,
-        patchify::cuda::MODULE,
-    ];
-    plain.into_iter().chain(attention::cuda::modules()).collect()
-}
-
-/// The name of the first call of a program whose op has no form for a GPU.
-#[must_use]
-pub fn call_without_form(program: &Program) -> Option<&str> {
-    record::without_form(&program.calls).map(|call| call.name.as_str())
-}
+use crate::trainer::ops::launch::Real;
 
 /// The GPU that runs use, if it and every library that they need are there.
 ///

@@ -8,19 +8,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::buffers::{Arena, Buffers, Life};
+use super::buffers::Arena;
 use super::device::{Address, Device};
+use super::feed::{self, Feed};
 use super::layout::PaddedLayout;
 use super::optimizer::CudaOptimizer;
-use super::record::{self, Batch, Encode, Images, Masking, Pool, Recording, Session, StepShape, Training};
+use super::record::{self, Encode, Images, Masking, Pool, Recording, Session, StepShape, Training};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
-use crate::trainer::backend::{CROP_LEN, LossReport, Step, StepAt, StepBatch, StepFound, Unfit, UpdateReport, parts};
-use crate::trainer::ops::embedding::cuda::TokenPlan;
+use crate::trainer::backend::{LossReport, Step, StepAt, StepBatch, StepFound, Unfit, UpdateReport};
 use crate::trainer::ops::flat::{control, report};
 use crate::trainer::ops::launch::{Real, View};
-use crate::trainer::ops::patchify;
-use crate::trainer::program::{Program, Tower};
+use crate::trainer::ops::recorder::{Buffers, Life};
+use crate::trainer::program::{Input, InputKind, Program, Tower};
 
 /// Bytes of the controls with the number of the step behind them: both are written at once.
 const CONTROL_BYTES: usize = 4 * control::LEN + 8;
@@ -76,9 +76,8 @@ type Encoders<G> = HashMap<(Tower, usize), (Prepared<G>, View)>;
 /// A recording on the device, with its inputs.
 struct Prepared<G> {
     graph: G,
-    batch: Option<Batch>,
+    feed: Option<Feed>,
     addresses: Vec<Address>,
-    plans: Vec<TokenPlan>,
 }
 
 /// The kept buffers of a program in a compute type.
@@ -104,8 +103,11 @@ pub(super) fn session(layout: &PaddedLayout, real: Real, optimizer: Option<&Cuda
 }
 
 /// Bytes of device memory that a training step of a program plans for: kept buffers and the arena of its recording.
-#[must_use]
-pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> u64 {
+///
+/// # Errors
+/// [`TrainerError::Unsupported`] if a call of the program cannot be recorded.
+pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> Result<u64, TrainerError> {
+    record::check(program)?;
     let layout = PaddedLayout::new(program);
     let optimizer = CudaOptimizer::new(program, &layout, train);
     let session = session(&layout, real, Some(&optimizer));
@@ -121,14 +123,14 @@ pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> u64 
     };
     let (recording, _) = record::training_step(program, &layout, &session, real, &shape, None, &optimizer.update());
     let kept: usize = recording.buffers.all().iter().filter(|buffer| buffer.life == Life::Kept).map(|buffer| buffer.bytes).sum();
-    (kept + recording.arena.bytes) as u64
+    Ok((kept + recording.arena.bytes) as u64)
 }
 
 /// A lack of memory, with what a training step takes in all.
 fn with_plan(error: TrainerError, program: &Program, train: Option<&TrainConfig>, real: Real) -> TrainerError {
     match (error, train) {
         (TrainerError::DeviceMemory { asked, held, available, planned: None }, Some(train)) => {
-            TrainerError::DeviceMemory { asked, held, available, planned: Some(planned_bytes(program, train, real)) }
+            TrainerError::DeviceMemory { asked, held, available, planned: planned_bytes(program, train, real).ok() }
         }
         (error, _) => error,
     }
@@ -139,7 +141,7 @@ impl<D: Device> CudaStep<D> {
     /// patches are drawn with.
     ///
     /// # Errors
-    /// If memory is short or `parameters` has another length than the program.
+    /// If a call of the program cannot be recorded, memory is short, or `parameters` has another length than the program.
     pub fn new(
         device: D,
         program: Arc<Program>,
@@ -158,6 +160,7 @@ impl<D: Device> CudaStep<D> {
         train: Option<&TrainConfig>,
         mask_key: Option<[u32; 2]>,
     ) -> Result<Self, TrainerError> {
+        record::check(&program)?;
         let layout = PaddedLayout::new(&program);
         let real = device.real();
         let optimizer = train.map(|train| CudaOptimizer::new(&program, &layout, train));
@@ -183,7 +186,7 @@ impl<D: Device> CudaStep<D> {
             step.device.write(table, bytemuck::cast_slice(&words))?;
         }
         if let Some(recording) = record::refresh(&step.program, &step.layout, &step.session, real) {
-            step.refresh = Some(step.prepare(&recording, None, Vec::new())?);
+            step.refresh = Some(step.prepare(&recording, None)?);
         }
         step.set_parameters(parameters)?;
         Ok(step)
@@ -208,12 +211,7 @@ impl<D: Device> CudaStep<D> {
     }
 
     /// Allocates what a recording needs beyond the session's buffers, and makes it ready.
-    fn prepare(
-        &mut self,
-        recording: &Recording,
-        batch: Option<Batch>,
-        plans: Vec<TokenPlan>,
-    ) -> Result<Prepared<D::Graph>, TrainerError> {
+    fn prepare(&mut self, recording: &Recording, feed: Option<Feed>) -> Result<Prepared<D::Graph>, TrainerError> {
         let Recording { buffers, sections, arena: Arena { offsets, bytes } } = recording;
         let arena = self.device.allocate(*bytes)?;
         let mut addresses = self.kept.clone();
@@ -227,20 +225,11 @@ impl<D: Device> CudaStep<D> {
             addresses.push(address);
         }
         let graph = self.device.prepare(sections, &addresses)?;
-        Ok(Prepared { graph, batch, addresses, plans })
+        Ok(Prepared { graph, feed, addresses })
     }
 
     fn shape(&self, batch: &StepBatch, chunks: usize, has_gradient: bool, has_update: bool) -> StepShape {
-        let images = match (batch.index.is_empty(), batch.crops.is_empty()) {
-            (true, _) => Images::Written,
-            (false, true) => Images::Pool,
-            (false, false) => Images::PoolCropped,
-        };
-        let masking = match (batch.keep.is_empty(), self.mask_key) {
-            (false, _) => Masking::Written,
-            (true, Some(key)) => Masking::Drawn(key),
-            (true, None) => Masking::None,
-        };
+        let (images, masking) = (feed::images(batch), feed::masking(batch, self.mask_key));
         let chunks = chunks.clamp(1, batch.samples.max(1));
         let side_by_side = self.towers.are_side_by_side(&self.program, batch.samples, chunks);
         StepShape { samples: batch.samples, chunks, images, masking, has_gradient, has_update, side_by_side }
@@ -254,9 +243,9 @@ impl<D: Device> CudaStep<D> {
         let optimizer = self.optimizer.as_ref().ok_or(TrainerError::NoOptimizer)?;
         let (recording, batch) =
             record::training_step(&self.program, &self.layout, &self.session, self.real, &shape, self.pool, &optimizer.update());
-        let plans = parts(shape.samples, shape.chunks).iter().map(|_| TokenPlan::default()).collect();
         let train = optimizer.train.clone();
-        let prepared = self.prepare(&recording, batch, plans);
+        let feed = batch.map(|batch| Feed::new(&self.program, batch, shape.samples, shape.chunks));
+        let prepared = self.prepare(&recording, feed);
         let prepared = prepared.map_err(|error| with_plan(error, &self.program, Some(&train), self.real))?;
         self.steps.insert(shape, prepared);
         Ok(())
@@ -266,13 +255,7 @@ impl<D: Device> CudaStep<D> {
     fn start(&mut self, shape: StepShape, batch: Option<&StepBatch>, at: Option<StepAt>) -> Result<(), TrainerError> {
         if let Some(batch) = batch {
             batch.check(&self.program, &[Tower::Image, Tower::Text])?;
-            if !batch.index.is_empty() {
-                let Some(pool) = &self.pool else {
-                    let what = format!("a batch of {} pairs: the image index is of a pool, and none is held", batch.samples);
-                    return Err(TrainerError::Input(what));
-                };
-                check_places(batch, pool, self.program.image_side())?;
-            }
+            feed::check_places(batch, self.pool.as_ref(), self.program.image_side())?;
         }
         self.ready(shape)?;
         let training = self.training()?;
@@ -282,8 +265,8 @@ impl<D: Device> CudaStep<D> {
             self.device.write(self.address(training.controls), &bytes)?;
         }
         let prepared = self.steps.get_mut(&shape).expect("made ready above");
-        if let (Some(batch), Some(views)) = (batch, &prepared.batch) {
-            write_batch(&mut self.device, &prepared.addresses, views, batch, &shape, &mut prepared.plans)?;
+        if let (Some(batch), Some(feed)) = (batch, &mut prepared.feed) {
+            feed.write(&mut self.device, &prepared.addresses, &self.program, batch)?;
         }
         self.device.run(&prepared.graph)
     }
@@ -291,22 +274,20 @@ impl<D: Device> CudaStep<D> {
     fn encode(&mut self, tower: Tower, batch: &StepBatch) -> Result<Vec<f32>, TrainerError> {
         let samples = batch.samples;
         batch.check(&self.program, &[tower])?;
+        let is_masked = |input: &Input| input.tower == tower && matches!(input.kind, InputKind::KeptPatches { .. });
+        if self.program.inputs.iter().any(is_masked) {
+            return Err(TrainerError::Input("features of masked images: encode with a program that masks none".into()));
+        }
         if !self.encoders.contains_key(&(tower, samples)) {
             let Encode { recording, batch, features } =
                 record::encode(&self.program, &self.layout, &self.session, self.real, tower, samples);
-            let prepared = self.prepare(&recording, Some(batch), Vec::new())?;
+            let feed = Feed::new(&self.program, batch, samples, 1);
+            let prepared = self.prepare(&recording, Some(feed))?;
             self.encoders.insert((tower, samples), (prepared, features));
         }
         let (prepared, features) = self.encoders.get_mut(&(tower, samples)).expect("made above");
-        let views = prepared.batch.as_ref().expect("an encoder has inputs");
-        let to = |view: View| prepared.addresses[view.buffer.0 as usize].at(view.offset);
-        match tower {
-            Tower::Image => self.device.write(to(views.pixels.expect("images are written")), &batch.images)?,
-            Tower::Text => {
-                self.device.write(to(views.tokens), bytemuck::cast_slice(&batch.tokens))?;
-                self.device.write(to(views.ends), bytemuck::cast_slice(&batch.ends))?;
-            }
-        }
+        let feed = prepared.feed.as_mut().expect("an encoder has inputs");
+        feed.write(&mut self.device, &prepared.addresses, &self.program, batch)?;
         self.device.run(&prepared.graph)?;
         let from = prepared.addresses[features.buffer.0 as usize];
         read_floats(&mut self.device, from, samples * self.program.embed_dim)
@@ -323,65 +304,6 @@ impl<D: Device> CudaStep<D> {
         let report = read_floats(&mut self.device, address, report::LEN)?;
         Ok(report.try_into().expect("as many as were asked for"))
     }
-}
-
-/// Checks that the images of a batch lie in the pool, and its crops in their pictures: kernels do not.
-fn check_places(batch: &StepBatch, pool: &Pool, side: usize) -> Result<(), TrainerError> {
-    let wrong = |what: String| Err(TrainerError::Input(format!("a batch of {} pairs: {what}", batch.samples)));
-    let fits = |place: u32, pixels: usize| (place as usize * pool.unit + pixels) * 3 <= pool.bytes;
-    if batch.crops.is_empty() {
-        if pool.unit != side * side {
-            return wrong(format!("whole pictures of a pool, expected crops of them at {side} x {side}"));
-        }
-        return match batch.index.iter().find(|place| !fits(**place, side * side)) {
-            Some(place) => wrong(format!("image {place} of a pool of {}", pool.bytes / 3 / pool.unit)),
-            None => Ok(()),
-        };
-    }
-    for (crop, place) in batch.crops.as_chunks::<CROP_LEN>().0.iter().zip(&batch.index) {
-        let [left, top, width, height, _, row] = *crop;
-        let is_inside = left >= 0.0 && top >= 0.0 && width > 0.0 && height > 0.0 && left + width <= row;
-        #[expect(clippy::cast_precision_loss, reason = "a side")]
-        let is_short = width.max(height) <= patchify::cuda::MOST_CROP * side as f32;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be sides")]
-        if !(is_inside && is_short && fits(*place, row as usize * (top + height).ceil() as usize)) {
-            return wrong(format!("the crop {crop:?} at {place} in a pool of {} bytes", pool.bytes));
-        }
-    }
-    Ok(())
-}
-
-fn write_batch<D: Device>(
-    device: &mut D,
-    addresses: &[Address],
-    views: &Batch,
-    batch: &StepBatch,
-    shape: &StepShape,
-    plans: &mut [TokenPlan],
-) -> Result<(), TrainerError> {
-    let to = |view: View| addresses[view.buffer.0 as usize].at(view.offset);
-    if let Some(pixels) = views.pixels {
-        device.write(to(pixels), &batch.images)?;
-    }
-    let mut written = vec![0; views.bytes];
-    let mut put = |view: View, bytes: &[u8]| written[view.offset..][..bytes.len()].copy_from_slice(bytes);
-    if let Some(index) = views.index {
-        put(index, bytemuck::cast_slice(&batch.index));
-    }
-    if let Some(crops) = views.crops {
-        put(crops, bytemuck::cast_slice(&batch.crops));
-    }
-    if let Some(keep) = views.keep {
-        put(keep, bytemuck::cast_slice(&batch.keep));
-    }
-    put(views.tokens, bytemuck::cast_slice(&batch.tokens));
-    put(views.ends, bytemuck::cast_slice(&batch.ends));
-    let context = batch.tokens.len() / batch.samples.max(1);
-    for ((part, view), plan) in parts(shape.samples, shape.chunks).into_iter().zip(&views.token_plans).zip(plans) {
-        plan.fill(&batch.tokens[part.start * context..part.end * context], &batch.ends[part], context);
-        put(*view, bytemuck::cast_slice(plan.as_words()));
-    }
-    device.write(to(views.written), &written)
 }
 
 impl<D: Device> Step for CudaStep<D> {

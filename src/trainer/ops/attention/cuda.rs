@@ -2,6 +2,7 @@
 
 use super::super::launch::{Arg, Launch, Module, Node, Real, View, blocks};
 use super::AttentionShape;
+use crate::recorder::Refusal;
 
 /// The kernels of a head size.
 fn module(size: usize) -> Module {
@@ -16,6 +17,14 @@ pub fn modules() -> impl Iterator<Item = Module> {
 
 /// Channels of a head at most.
 pub const MOST_HEAD_DIM: usize = 128;
+
+/// Refuses heads that are wider than the kernels take.
+///
+/// # Errors
+/// [`Refusal::Beyond`].
+pub fn check(shape: &AttentionShape) -> Result<(), Refusal> {
+    Refusal::beyond("channels of a head", shape.head_dim, MOST_HEAD_DIM)
+}
 
 /// Head sizes that kernels are compiled for, each by itself; a smaller head is padded with zeros to the next one.
 const SIZES: [usize; 6] = [16, 32, 64, 80, 96, MOST_HEAD_DIM];

@@ -6,7 +6,7 @@ use super::super::launch::{Arg, Launch, Module, Node, Real, View, blocks};
 pub const MODULE: Module = Module::new("elementwise", include_str!("../../../../kernels/elementwise.cu"));
 
 const THREADS: usize = 256;
-/// Elements that a block of a cast handles.
+/// Elements that a block of a cast or sum handles.
 const CAST: usize = 8 * THREADS;
 /// Floats of a stretch of the global norm.
 const STRETCH: usize = 4096;
@@ -17,6 +17,36 @@ const BLOCKS: usize = 528;
 #[must_use]
 pub fn cast(len: usize, x: View, y: View) -> Launch {
     launch("cast", [blocks(len, CAST), 1, 1], THREADS, vec![Arg::In(x), Arg::Out(y), Arg::count(len)])
+}
+
+/// Elements of f32, or of the real that the kernels compute in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elements {
+    /// First element.
+    pub view: View,
+    /// Their type.
+    pub real: Real,
+}
+
+/// z = x + y, or x alone, in f32, in real, or in both. **Shapes** `len` elements each; z may be where x or y is, in the same type.
+///
+/// # Panics
+/// If z goes nowhere.
+#[must_use]
+pub fn sum(len: usize, x: Elements, y: Option<Elements>, z: Option<View>, z_real: Option<View>) -> Launch {
+    assert!(z.is_some() || z_real.is_some(), "a sum that goes nowhere");
+    let is_read = |view: View| [Some(x), y].into_iter().flatten().any(|read| read.view == view);
+    let out = |view: Option<View>| match view {
+        None => Arg::Null,
+        Some(view) if is_read(view) => Arg::InOut(view),
+        Some(view) => Arg::Out(view),
+    };
+    let read = |elements: Option<Elements>| {
+        let is_real = elements.is_some_and(|elements| elements.real != Real::F32);
+        [Arg::maybe_in(elements.map(|elements| elements.view)), Arg::U32(is_real.into())]
+    };
+    let args = [&read(Some(x))[..], &read(y), &[out(z), out(z_real), Arg::count(len)]].concat();
+    launch("sum", [blocks(len, CAST), 1, 1], THREADS, args)
 }
 
 /// How column sums are spread over a GPU.

@@ -3,10 +3,13 @@
 //! Only the tokens that pooling reads are normed: one for a class token or the end of text, all for the mean.
 
 mod cpu;
+mod cuda;
 mod reference;
 
+use crate::layer_norm;
 use crate::op::{Cpu, Op, OpShape, Oracle};
 use crate::params::ParamIdx;
+use crate::recorder::{Record, Refusal};
 
 /// Which tokens become the feature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,5 +62,9 @@ impl Op for Head {
     }
     fn params(&self) -> Vec<ParamIdx> {
         vec![self.gain, self.bias, self.project]
+    }
+    fn cuda(&self) -> Result<&dyn Record, Refusal> {
+        layer_norm::cuda::check(self.width)?;
+        Ok(self)
     }
 }

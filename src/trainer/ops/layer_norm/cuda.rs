@@ -2,6 +2,7 @@
 
 use super::super::launch::{Arg, Launch, Module, Node, PartSums, Real, View, blocks, pack};
 use super::{Accumulation, EPS};
+use crate::recorder::{Recorder, Refusal};
 
 /// The kernels.
 pub const MODULE: Module = Module::new("layer_norm", include_str!("../../../../kernels/layer_norm.cu"));
@@ -13,6 +14,14 @@ const WARPS: usize = THREADS / 32;
 const MOST_BLOCKS: usize = 6 * 132;
 /// Widest row that the registers of a block hold.
 pub const MOST_WIDTH: usize = 2048;
+
+/// Refuses rows that are wider than the kernels take.
+///
+/// # Errors
+/// [`Refusal::Beyond`].
+pub fn check(width: usize) -> Result<(), Refusal> {
+    Refusal::beyond("channels of a layer norm", width, MOST_WIDTH)
+}
 
 /// Which rows of x are normed: row r of the norm is row `r * stride + ends[r]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,6 +208,14 @@ pub fn backward(at: &Backward, scratch: View) -> [Node; 2] {
     args.extend([write(at.grad_gain), write(at.grad_bias), Arg::U32(accumulate.into())]);
     let sums = Launch { grid: parts.grid(), threads: PartSums::THREADS, ..launch("layer_norm_columns_sum", 1, args) };
     [rows, sums].map(Node::from)
+}
+
+/// Records [`backward`]: the gradient of the input now, those of gain and bias when those of parameters are recorded.
+pub fn record_backward(r: &mut Recorder, at: &Backward) {
+    let scratch = r.scratch("norm scratch", backward_scratch_bytes(at.rows, at.width));
+    let [rows, sums] = backward(at, scratch);
+    r.push([rows]);
+    r.push_aside(|aside| &mut aside.products, [sums]);
 }
 
 /// Whether a tensor has the module's type where that is not f32; where it is, both are one.

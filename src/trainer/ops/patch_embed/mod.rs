@@ -3,11 +3,14 @@
 //! The patches are cut and normalised from uint8 in one pass, forward and again in backward: cheaper than keeping them.
 
 mod cpu;
+mod cuda;
 mod reference;
 
+use crate::layer_norm;
 use crate::op::{Cpu, Op, OpShape, Oracle};
 use crate::params::ParamIdx;
-use crate::patchify::PatchShape;
+use crate::patchify::{self, PatchShape};
+use crate::recorder::{Record, Refusal};
 
 /// A patch embedding and where its parameters are.
 #[derive(Debug, Clone)]
@@ -57,5 +60,14 @@ impl Op for PatchEmbed {
     fn params(&self) -> Vec<ParamIdx> {
         let norm = self.norm.into_iter().flat_map(|(gain, bias)| [gain, bias]);
         [self.weight, self.positions].into_iter().chain(self.class_token).chain(norm).collect()
+    }
+    fn cuda(&self) -> Result<&dyn Record, Refusal> {
+        if self.norm.is_some() {
+            layer_norm::cuda::check(self.width)?;
+        }
+        // Masked patches are drawn by a kernel.
+        let drawn = if self.kept < self.patches { self.patches } else { 0 };
+        Refusal::beyond("patches of an image of which some are masked", drawn, patchify::cuda::MOST_PATCHES)?;
+        Ok(self)
     }
 }

@@ -3,10 +3,12 @@
 //! Its backward runs over the whole batch in sample order, not by lanes: the table is large and each sample touches a few rows.
 
 mod cpu;
+mod cuda;
 mod reference;
 
 use crate::op::{Cpu, Op, OpShape, Oracle};
 use crate::params::ParamIdx;
+use crate::recorder::{Record, Refusal};
 
 /// A token embedding and where its parameters are.
 #[derive(Debug, Clone)]
@@ -35,6 +37,9 @@ impl Op for TokenEmbed {
     }
     fn params(&self) -> Vec<ParamIdx> {
         vec![self.table, self.positions]
+    }
+    fn cuda(&self) -> Result<&dyn Record, Refusal> {
+        Ok(self)
     }
     fn summed_whole(&self) -> Vec<ParamIdx> {
         vec![self.table, self.positions]

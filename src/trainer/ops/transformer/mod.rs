@@ -5,11 +5,14 @@
 //! weights.
 
 mod cpu;
+mod cuda;
 mod reference;
 
+use crate::attention::{self, AttentionShape};
 use crate::op::{Cpu, Op, OpShape, Oracle};
 use crate::params::{Init, ParamIdx, ParamList};
-use crate::{Activation, WeightLayout, attention::AttentionShape, linear::LinearShape};
+use crate::recorder::{Record, Refusal};
+use crate::{Activation, WeightLayout, layer_norm, linear::LinearShape};
 
 /// Shape and starting values of a block.
 #[derive(Debug, Clone, Copy)]
@@ -120,5 +123,10 @@ impl Op for TransformerBlock {
     }
     fn params(&self) -> Vec<ParamIdx> {
         [self.norm1, self.qkv, self.out, self.norm2, self.fc1, self.fc2].into_iter().flat_map(|(a, b)| [a, b]).collect()
+    }
+    fn cuda(&self) -> Result<&dyn Record, Refusal> {
+        layer_norm::cuda::check(self.shape.width)?;
+        attention::cuda::check(&self.attention_shape())?;
+        Ok(self)
     }
 }

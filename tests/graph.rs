@@ -14,12 +14,13 @@ use scaledown::trainer::backend::reference::ReferenceStep;
 use scaledown::trainer::backend::{Step as _, StepBatch};
 use scaledown::trainer::model;
 use scaledown::trainer::ops::contrastive::{ContrastiveLoss, SigmoidLoss};
-use scaledown::trainer::ops::head::{Head, HeadPooling};
 use scaledown::trainer::ops::linear::LinearShape;
+use scaledown::trainer::ops::project::Project;
 use scaledown::trainer::ops::token_embed::TokenEmbed;
+use scaledown::trainer::ops::token_pool::{Pooled, TokenPool};
 use scaledown::trainer::ops::transformer::{BlockShape, TransformerBlock};
 use scaledown::trainer::ops::{WeightLayout, params::ParamList};
-use scaledown::trainer::program::{GradMode, Init, InputKind, Logits, Matrix, Output, Program, ProgramBuilder, Tower};
+use scaledown::trainer::program::{GradMode, Init, InputKind, Logits, Matrix, Output, Program, ProgramBuilder, SlotIdx, Tower};
 
 use near::{assert_gradients_near, largest};
 
@@ -77,12 +78,16 @@ fn block(params: &mut ParamList, prefix: &str) -> TransformerBlock {
     TransformerBlock::describe(params, prefix, shape)
 }
 
-fn head(params: &mut ParamList, prefix: &str) -> Head {
+/// Adds a pooling and a projection of `x`; the feature.
+fn head(builder: &mut ProgramBuilder, prefix: &str, x: SlotIdx) -> SlotIdx {
+    let params = &mut builder.params;
     let gain = params.vector(format!("{prefix}.gain"), WIDTH, Init::Constant(1.0));
     let bias = params.vector(format!("{prefix}.bias"), WIDTH, Init::Constant(0.0));
     let shape = LinearShape { inputs: WIDTH, outputs: EMBED, layout: WeightLayout::InOut };
-    let project = params.linear(format!("{prefix}.project"), &[WIDTH, EMBED], 1, shape, Init::Normal { std: 0.4 });
-    Head { tokens: TOKENS, width: WIDTH, embed_dim: EMBED, pooling: HeadPooling::Mean, gain, bias, project }
+    let weight = params.linear(format!("{prefix}.project"), &[WIDTH, EMBED], 1, shape, Init::Normal { std: 0.4 });
+    let pool = TokenPool { tokens: TOKENS, width: WIDTH, pooling: Pooled::Mean, gain, bias };
+    let pooled = builder.call(format!("{prefix}.pool"), Tower::Text, pool, &[x]);
+    builder.call(format!("{prefix}.project"), Tower::Text, Project { width: WIDTH, embed_dim: EMBED, weight }, &[pooled])
 }
 
 /// Tokens, a slot that three readers take (two blocks that turn gradients over in place, and a head that does not), a block that is
@@ -100,14 +105,12 @@ fn diamond() -> Arc<Program> {
     let embed = TokenEmbed { vocab_size: VOCAB, tokens: TOKENS, width: WIDTH, table, positions };
     let x = builder.call("embed".into(), Tower::Text, embed, &[ids]);
     let (first, second) = (block(&mut builder.params, "first"), block(&mut builder.params, "second"));
-    let heads = ["a", "b", "c"].map(|name| head(&mut builder.params, name));
-    let [head_a, head_b, head_c] = heads;
     let a = builder.call("first".into(), Tower::Text, first.clone(), &[x]);
     let b = builder.call("second".into(), Tower::Text, second, &[x]);
-    let c = builder.call("head_c".into(), Tower::Text, head_c, &[x]);
+    let c = head(&mut builder, "c", x);
     let a = builder.call("first.again".into(), Tower::Text, first, &[a]);
-    let a = builder.call("head_a".into(), Tower::Text, head_a, &[a]);
-    let b = builder.call("head_b".into(), Tower::Text, head_b, &[b]);
+    let a = head(&mut builder, "a", a);
+    let b = head(&mut builder, "b", b);
     builder.output(Output::ImageFeatures, a);
     builder.output(Output::TextFeatures, b);
     builder.loss("contrastive", 1.0, ContrastiveLoss { embed_dim: EMBED, log_scale }, &[a, b]);
@@ -131,7 +134,7 @@ fn the_last_reader_of_a_slot_overwrites_and_the_others_add() {
     let program = diamond();
     let modes = |name: &str| program.calls.iter().find(|call| call.name == name).map(|call| call.grads[0]);
     assert_eq!(modes("embed"), Some(GradMode::None));
-    assert_eq!(modes("head_c"), Some(GradMode::Overwrite));
+    assert_eq!(modes("c.pool"), Some(GradMode::Overwrite));
     assert_eq!(modes("second"), Some(GradMode::Add));
     assert_eq!(modes("first"), Some(GradMode::Add));
     assert_eq!(modes("first.again"), Some(GradMode::Overwrite));

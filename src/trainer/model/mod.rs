@@ -13,8 +13,16 @@ pub use crate::run::kept_patches;
 
 use super::ops::contrastive::{ContrastiveLoss, SigmoidLoss};
 use super::ops::transformer::BlockShape;
-use super::program::{Init, InputKind, Logits, Matrix, Output, Program, ProgramBuilder, Tower};
+use super::program::{Init, InputKind, Logits, Matrix, Output, Program, ProgramBuilder, SlotIdx, Tower};
 use crate::run::{ImageEncoderConfig, LossConfig, ModelConfig, VitConfig};
+
+/// What an image encoder's calls give.
+struct Encoded {
+    /// One row an image, before the projection.
+    pooled: SlotIdx,
+    /// Projected and normalised [1, E].
+    features: SlotIdx,
+}
 
 /// Describes both encoders, with the contrastive loss where they are trained.
 ///
@@ -45,12 +53,13 @@ pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program
         ImageEncoderConfig::Vit(config) => vit::describe(&mut builder, model, config, masked, image),
     };
     let text = text::describe(&mut builder, model);
-    builder.output(Output::ImageFeatures, image);
+    builder.output(Output::ImagePooled, image.pooled);
+    builder.output(Output::ImageFeatures, image.features);
     builder.output(Output::TextFeatures, text);
     let (embed_dim, log_scale) = (model.embed_dim, log_logit_scale);
     match logit_bias {
-        None => builder.loss("contrastive", 1.0, ContrastiveLoss { embed_dim, log_scale }, &[image, text]),
-        Some(bias) => builder.loss("sigmoid", 1.0, SigmoidLoss { embed_dim, log_scale, bias }, &[image, text]),
+        None => builder.loss("contrastive", 1.0, ContrastiveLoss { embed_dim, log_scale }, &[image.features, text]),
+        Some(bias) => builder.loss("sigmoid", 1.0, SigmoidLoss { embed_dim, log_scale, bias }, &[image.features, text]),
     }
     builder.finish(Logits { log_scale: log_logit_scale, bias: logit_bias, scale_max: model.logit_scale_max }, model.embed_dim)
 }

@@ -1,7 +1,9 @@
 //! The text transformer: token embedding, causal blocks, head at the end-of-text token.
 
-use super::super::ops::head::{Head, HeadPooling};
-use super::super::ops::{WeightLayout, linear::LinearShape, token_embed::TokenEmbed, transformer::TransformerBlock};
+use super::super::ops::token_pool::{Pooled, TokenPool};
+use super::super::ops::{
+    WeightLayout, linear::LinearShape, project::Project, token_embed::TokenEmbed, transformer::TransformerBlock,
+};
 use super::super::program::{Init, InputKind, Matrix, ProgramBuilder, SlotIdx, Tower};
 use super::vit::inverse_root;
 use crate::run::ModelConfig;
@@ -30,6 +32,8 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig) -> Slo
     let shape = LinearShape { inputs: width, outputs: model.embed_dim, layout: WeightLayout::InOut };
     let init = Init::Normal { std: inverse_root(width) };
     let project = builder.params.linear("text_projection".into(), &[width, model.embed_dim], 1, shape, init);
-    let head = Head { tokens, width, embed_dim: model.embed_dim, pooling: HeadPooling::EndOfText, gain, bias, project };
-    builder.call("text.head".into(), Tower::Text, head, &[x, ends])
+    let pool = TokenPool { tokens, width, pooling: Pooled::EndOfText, gain, bias };
+    let pooled = builder.call("text.pool".into(), Tower::Text, pool, &[x, ends]);
+    let project = Project { width, embed_dim: model.embed_dim, weight: project };
+    builder.call("text.project".into(), Tower::Text, project, &[pooled])
 }

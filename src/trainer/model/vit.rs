@@ -1,20 +1,26 @@
 //! The vision transformer: patch embedding, transformer blocks, head.
 
-use super::super::ops::head::{Head, HeadPooling};
 use super::super::ops::{
-    WeightLayout, linear::LinearShape, patch_embed::PatchEmbed, patchify::PatchShape, transformer::TransformerBlock,
+    WeightLayout,
+    linear::LinearShape,
+    patch_embed::PatchEmbed,
+    patchify::PatchShape,
+    project::Project,
+    token_pool::{Pooled, TokenPool},
+    transformer::TransformerBlock,
 };
 use super::super::program::{Init, InputKind, Matrix, ProgramBuilder, SlotIdx, Tower};
+use super::Encoded;
 use crate::run::{ModelConfig, Pooling, VitConfig};
 
-/// Adds the image encoder's calls, from the pixel slot to the slot of normalised features.
+/// Adds the image encoder's calls, from the pixel slot to normalised features.
 pub(super) fn describe(
     builder: &mut ProgramBuilder,
     model: &ModelConfig,
     vit: &VitConfig,
     masked: f64,
     pixels: SlotIdx,
-) -> SlotIdx {
+) -> Encoded {
     let width = vit.width;
     let grid = model.image_size / vit.patch_size;
     let patches = grid * grid;
@@ -35,14 +41,15 @@ pub(super) fn describe(
         );
         x = builder.call(format!("image.block{layer}"), Tower::Image, block, &[x]);
     }
-    let pooling = if class_token { HeadPooling::First } else { HeadPooling::Mean };
+    let pooling = if class_token { Pooled::First } else { Pooled::Mean };
     let std = inverse_root(width);
     let gain = builder.params.vector("visual.ln_post.weight".into(), width, Init::Constant(1.0));
     let bias = builder.params.vector("visual.ln_post.bias".into(), width, Init::Constant(0.0));
     let shape = LinearShape { inputs: width, outputs: model.embed_dim, layout: WeightLayout::InOut };
     let project = builder.params.linear("visual.proj".into(), &[width, model.embed_dim], 1, shape, Init::Normal { std });
-    let head = Head { tokens, width, embed_dim: model.embed_dim, pooling, gain, bias, project };
-    builder.call("image.head".into(), Tower::Image, head, &[x])
+    let pooled = builder.call("image.pool".into(), Tower::Image, TokenPool { tokens, width, pooling, gain, bias }, &[x]);
+    let project = Project { width, embed_dim: model.embed_dim, weight: project };
+    Encoded { pooled, features: builder.call("image.project".into(), Tower::Image, project, &[pooled]) }
 }
 
 fn patch_embed(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &VitConfig, patches: usize, kept: usize) -> PatchEmbed {

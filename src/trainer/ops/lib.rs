@@ -3,7 +3,7 @@
 //! Owns the arithmetic of the trainer: fast rows for the CPU, f64 loops as their reference, launches for a GPU. An op takes
 //! slices (row-major) and writes slices; it knows no tape, no program and no thread: everything here runs on the calling thread,
 //! and callers are parallel over samples. The one exception is [`contrastive`], which hands independent slabs to the caller's
-//! [`ParallelFor`]. The ops that a program calls ([`patch_embed`], [`token_embed`], [`transformer`], [`head`]) are made of the
+//! [`ParallelFor`]. The ops that a program calls ([`patch_embed`], [`token_embed`], [`transformer`], [`token_pool`], [`project`]) are made of the
 //! others; they read parameters by index ([`params`]) and work on chunks of samples ([`op`]).
 //!
 //! A crate of its own, so that debug builds optimise it and nothing else: tests train models. Seen from the program it is
@@ -23,7 +23,6 @@ pub mod elementwise;
 pub mod embedding;
 mod factor_view;
 pub mod flat;
-pub mod head;
 pub mod kernels;
 pub mod launch;
 pub mod layer_norm;
@@ -35,6 +34,7 @@ pub mod params;
 pub mod patch_embed;
 pub mod patchify;
 mod product;
+pub mod project;
 pub mod recorder;
 pub mod reference;
 mod scratch;
@@ -42,6 +42,7 @@ mod simd;
 #[cfg(test)]
 mod testing;
 pub mod token_embed;
+pub mod token_pool;
 pub mod transformer;
 pub mod whole;
 

@@ -46,8 +46,10 @@ impl ProgramBuilder {
         let saved = shape.saved.iter();
         let saved = saved.map(|(part, size)| self.slot(format!("{name}.{part}"), *size, Dtype::F32, SlotKind::Saved)).collect();
         let output = self.slot(format!("{name}.out"), shape.output, Dtype::F32, SlotKind::Activation);
+        let chunk_rows = self.chunk_rows(inputs, output);
         self.calls.push(Call {
             name,
+            chunk_rows,
             tower,
             is_in_place: shape.is_in_place,
             is_whole: !not_by_lanes(&op).is_empty(),
@@ -59,6 +61,13 @@ impl ProgramBuilder {
             saved,
         });
         output
+    }
+    /// The most rows of the f32 slots that a call reads and writes; a call on single rows walks the chunks of the call before it.
+    fn chunk_rows(&self, inputs: &[SlotIdx], output: SlotIdx) -> usize {
+        let slots = inputs.iter().chain([&output]).map(|slot| &self.slots[*slot]);
+        let rows = slots.filter(|slot| slot.dtype == Dtype::F32).map(|slot| slot.rows).max().unwrap_or(1);
+        let before = inputs.iter().find_map(|slot| self.calls.iter().find(|call| call.output == *slot));
+        if rows > 1 { rows } else { before.map_or(rows, |call| call.chunk_rows) }
     }
     /// Adds a term of the loss.
     pub fn loss(&mut self, name: &'static str, weight: f64, op: impl Loss, inputs: &[SlotIdx]) {

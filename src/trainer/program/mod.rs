@@ -179,6 +179,8 @@ impl InputKind {
 /// A result that evaluation and tests ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Output {
+    /// Images before the projection [B, width of the encoder's last layer].
+    ImagePooled,
     /// Normalised features of the images [B, E].
     ImageFeatures,
     /// Normalised features of the texts [B, E].
@@ -227,6 +229,8 @@ pub struct Call {
     pub grads: Vec<GradMode>,
     /// Whether a later call has the same parameters: it goes back first, and this one adds to their gradients.
     pub adds_to_params: bool,
+    /// Rows a sample that decide how many samples a chunk holds.
+    pub chunk_rows: usize,
     /// Written.
     pub output: SlotIdx,
     /// Kept for backward, in the op's own order.

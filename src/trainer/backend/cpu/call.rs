@@ -8,7 +8,7 @@ use super::core::Core;
 use super::lanes::{chunk_samples, lane_range, split_lanes};
 use crate::trainer::ops::op::{Backward, Cpu, Forward, GradInput, GradLane, In, Rows, Workspace};
 use crate::trainer::ops::whole::{Part, Pass, State, Whole};
-use crate::trainer::program::{Call, Dtype};
+use crate::trainer::program::Call;
 
 /// Rows of an earlier call for a part; `None` for what comes with the batch.
 pub(super) type Input<'a> = Option<&'a [f32]>;
@@ -38,12 +38,6 @@ fn chunk_inputs<'a>(core: &'a Core, call: &Call, part: &Range<usize>, rows: &[In
         Some(kind) => core.batch.input(kind, part.start + samples.start..part.start + samples.end),
     };
     call.inputs.iter().zip(rows).map(read).collect()
-}
-
-/// Rows that decide how many samples a chunk of this call holds: those of f32 slots.
-fn chunk_rows(core: &Core, call: &Call) -> usize {
-    let slots = call.inputs.iter().chain([&call.output]).map(|slot| &core.program.slots[*slot]);
-    slots.filter(|slot| slot.dtype == Dtype::F32).map(|slot| slot.rows).max().unwrap_or(1)
 }
 
 /// Moves a call's saved slots out of the core, grown to `samples`.
@@ -100,7 +94,7 @@ fn forward_lane(
 ) {
     let slots = &core.program.slots;
     let params = core.params();
-    let step = chunk_samples(chunk_rows(core, call));
+    let step = chunk_samples(call.chunk_rows);
     let mut start = job.samples.start;
     while start < job.samples.end {
         let samples = start..(start + step).min(job.samples.end);
@@ -276,7 +270,7 @@ fn backward_lane(
 ) {
     let slots = &core.program.slots;
     let params = core.params();
-    let step = chunk_samples(chunk_rows(core, call));
+    let step = chunk_samples(call.chunk_rows);
     let mut start = job.samples.start;
     while start < job.samples.end {
         let samples = start..(start + step).min(job.samples.end);

@@ -1,4 +1,4 @@
-//! Tokens to a feature: final norm, pooling, projection, L2 normalisation.
+//! Tokens to one row: final norm, then pooling.
 //!
 //! Only the tokens that pooling reads are normed: one for a class token or the end of text, all for the mean.
 
@@ -11,9 +11,9 @@ use crate::op::{Cpu, Op, OpShape, Oracle};
 use crate::params::ParamIdx;
 use crate::recorder::{Record, Refusal};
 
-/// Which tokens become the feature.
+/// Which tokens are pooled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HeadPooling {
+pub enum Pooled {
     /// The first (class) token.
     First,
     /// The mean of all.
@@ -22,37 +22,31 @@ pub enum HeadPooling {
     EndOfText,
 }
 
-/// A head and where its parameters are.
+/// A pooling and where its parameters are.
 #[derive(Debug, Clone)]
-pub struct Head {
+pub struct TokenPool {
     /// Tokens a sample (T).
     pub tokens: usize,
     /// Channels (C).
     pub width: usize,
-    /// Output width (E).
-    pub embed_dim: usize,
     /// Pooling.
-    pub pooling: HeadPooling,
+    pub pooling: Pooled,
     /// Gain of the final norm.
     pub gain: ParamIdx,
     /// Bias of the final norm.
     pub bias: ParamIdx,
-    /// [C, E].
-    pub project: ParamIdx,
 }
 
-impl Head {
+impl TokenPool {
     fn pooled_tokens(&self) -> usize {
-        if self.pooling == HeadPooling::Mean { self.tokens } else { 1 }
+        if self.pooling == Pooled::Mean { self.tokens } else { 1 }
     }
 }
 
-impl Op for Head {
+impl Op for TokenPool {
     fn shape(&self) -> OpShape {
         let rows = self.pooled_tokens();
-        let saved =
-            [("mean", rows, 1), ("rstd", rows, 1), ("pooled", 1, self.width), ("feature", 1, self.embed_dim), ("norm", 1, 1)];
-        OpShape::new((1, self.embed_dim), &saved, self.width * self.embed_dim)
+        OpShape::new((1, self.width), &[("mean", rows, 1), ("rstd", rows, 1)], 0)
     }
     fn cpu(&self) -> Cpu<'_> {
         Cpu::Rows(self)
@@ -61,7 +55,7 @@ impl Op for Head {
         Oracle::Sample(self)
     }
     fn params(&self) -> Vec<ParamIdx> {
-        vec![self.gain, self.bias, self.project]
+        vec![self.gain, self.bias]
     }
     fn cuda(&self) -> Result<&dyn Record, Refusal> {
         layer_norm::cuda::check(self.width)?;

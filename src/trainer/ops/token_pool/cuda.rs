@@ -1,29 +1,30 @@
-//! The head as nodes: norm and pooling, then projection and normalisation.
+//! The pooling as nodes: norm, and the mean where more than one row is pooled.
 
-use super::{Head, HeadPooling};
+use super::{Pooled, TokenPool};
 use crate::launch::View;
 use crate::layer_norm::cuda::{RowPick, record_backward};
 use crate::recorder::{Array, Output, Record, Recorded, Recorder, Site, Value};
 use crate::{Accumulation, layer_norm, normalize};
 
-impl Head {
+impl TokenPool {
     /// The rows that are normed, where not all are.
     fn pick(&self, site: &Site) -> Option<RowPick> {
         let pick = |ends: Option<View>| Some(RowPick { stride: self.tokens, ends });
         match self.pooling {
-            HeadPooling::Mean => None,
-            HeadPooling::First => pick(None),
-            HeadPooling::EndOfText => pick(Some(site.inputs[1].words().view)),
+            Pooled::Mean => None,
+            Pooled::First => pick(None),
+            Pooled::EndOfText => pick(Some(site.inputs[1].words().view)),
         }
     }
 
-    /// Normed and pooled tokens, of the compute type [samples, C], with mean and rstd of the norm.
-    fn pool(&self, r: &mut Recorder, site: &Site) -> (Array, [Array; 2]) {
+    /// Normed and pooled tokens, of the compute type [samples, C] in `out`, with mean and rstd of the norm.
+    fn pool(&self, r: &mut Recorder, site: &Site, out: Array) -> [Array; 2] {
         let (samples, width) = (site.samples, self.width);
         let rows = samples * self.pooled_tokens();
         let x = r.in_floats(site.inputs[0].rows());
         let (mean, rstd) = (r.floats("mean", rows, 1), r.floats("rstd", rows, 1));
-        let normed = r.reals("normed", rows, width);
+        let is_mean = self.pooling == Pooled::Mean;
+        let normed = if is_mean { r.reals("normed", rows, width) } else { out };
         let args = layer_norm::cuda::Forward {
             rows,
             width,
@@ -37,12 +38,10 @@ impl Head {
             rstd: rstd.view,
         };
         r.push([layer_norm::cuda::forward(&args)]);
-        if self.pooling != HeadPooling::Mean {
-            return (normed, [mean, rstd]);
+        if is_mean {
+            r.push([normalize::cuda::mean_rows(samples, self.tokens, width, normed.view, out.view)]);
         }
-        let pooled = r.reals("pooled", samples, width);
-        r.push([normalize::cuda::mean_rows(samples, self.tokens, width, normed.view, pooled.view)]);
-        (pooled, [mean, rstd])
+        [mean, rstd]
     }
 
     /// The tokens' gradient from that of what was pooled, of the compute type [samples, C].
@@ -52,7 +51,7 @@ impl Head {
         let Output { floats, reals } = r.pair("stream gradient", samples * self.tokens, width);
         let grad = Value::both(floats, reals);
         // Only the rows that are pooled are written.
-        if self.pooling != HeadPooling::Mean {
+        if self.pooling != Pooled::Mean {
             r.zero(floats);
             grad.copy().into_iter().for_each(|copy| r.zero(copy));
         }
@@ -80,45 +79,19 @@ impl Head {
         record_backward(r, &args);
         grad
     }
-
-    /// Normalised features of pooled tokens, in both types; returns the norms.
-    fn project(&self, r: &mut Recorder, pooled: Array, features: Output) -> Array {
-        let (samples, embed_dim) = (pooled.rows, self.embed_dim);
-        let projected = r.floats("projected", samples, embed_dim);
-        r.linear((self.project, None), pooled, projected, None);
-        let norm = r.floats("norm", samples, 1);
-        let Output { floats, reals } = features;
-        r.push([normalize::cuda::forward(samples, embed_dim, projected.view, floats.view, reals.view, norm.view)]);
-        norm
-    }
-
-    /// The pooled tokens' gradient from that of the features (both given), of the compute type.
-    fn project_backward(&self, r: &mut Recorder, pooled: Array, [features, norm]: [Array; 2], grad: Value) -> Array {
-        let (samples, embed_dim) = (pooled.rows, self.embed_dim);
-        let grad = r.in_floats(grad);
-        let grad_projected = r.reals("grad projected", samples, embed_dim);
-        let views = [features, norm, grad, grad_projected].map(|array| array.view);
-        r.push([normalize::cuda::backward(samples, embed_dim, views[0], views[1], views[2], views[3])]);
-        let grad_pooled = r.reals("grad pooled", samples, self.width);
-        r.linear_input(self.project, grad_projected, grad_pooled);
-        r.linear_weight((self.project, None), pooled, grad_projected);
-        grad_pooled
-    }
 }
 
-impl Record for Head {
+impl Record for TokenPool {
     fn forward(&self, r: &mut Recorder, site: &Site, output: Output) -> Recorded {
-        let (pooled, [mean, rstd]) = self.pool(r, site);
-        let norm = self.project(r, pooled, output);
-        Recorded { output: Value::both(output.floats, output.reals), saved: vec![mean, rstd, pooled, output.floats, norm] }
+        let saved = self.pool(r, site, output.reals).to_vec();
+        Recorded { output: Value::reals(output.reals), saved }
     }
 
     fn backward(&self, r: &mut Recorder, site: &Site, saved: &[Array], grad: Value) -> Vec<Option<Value>> {
-        let [mean, rstd, pooled, features, norm] = *saved else { panic!("what the head saved") };
-        let grad_pooled = self.project_backward(r, pooled, [features, norm], grad);
-        let grad = self.pool_backward(r, site, [mean, rstd], grad_pooled);
+        let [mean, rstd] = *saved else { panic!("what a pooling saved") };
+        let grad = r.in_reals(grad);
         let mut grads = vec![None; site.inputs.len()];
-        grads[0] = Some(grad);
+        grads[0] = Some(self.pool_backward(r, site, [mean, rstd], grad));
         grads
     }
 }

@@ -7,4 +7,5 @@
 mod device;
 mod harness;
 mod kernels;
+mod readers;
 mod step;

@@ -22,6 +22,42 @@ pub(super) fn casts_round_to_the_nearest_wherever_they_start() {
     }
 }
 
+/// Sums take and give both types, also in place.
+pub(super) fn sums_take_and_give_both_types_also_in_place() {
+    for (idx, len) in [1, 255, 2048, 2053].into_iter().enumerate() {
+        for (real, x_real, y_real) in [
+            (Real::F32, Real::F32, Some(Real::F32)),
+            (Real::Bf16, Real::F32, Some(Real::Bf16)),
+            (Real::Bf16, Real::Bf16, Some(Real::F32)),
+            (Real::Bf16, Real::Bf16, None),
+        ] {
+            let mut bench = Bench::new(real, ORDERS[idx % ORDERS.len()]);
+            let mut operand = |seed: u64, of: Real| {
+                let values = rounded(&random(seed, len), of);
+                let view = if of == Real::F32 { bench.floats(&values) } else { bench.reals(&values) };
+                (cuda::Elements { view, real: of }, values)
+            };
+            let (x, xs) = operand(1, x_real);
+            let y = y_real.map(|of| operand(2, of));
+            let expected: Vec<f32> = match &y {
+                Some((_, ys)) => xs.iter().zip(ys).map(|(x, y)| x + y).collect(),
+                None => xs,
+            };
+            let (z, z_real) = (bench.unwritten_floats(len), bench.unwritten_reals(len));
+            let y = y.map(|(elements, _)| elements);
+            bench.run([cuda::sum(len, x, y, Some(z), None), cuda::sum(len, x, y, None, Some(z_real))]);
+            assert_eq!(bench.read_floats(z, len), expected, "{len} {x_real:?} {y_real:?}");
+            assert_eq!(bench.read_reals(z_real, len), rounded(&expected, real), "{len} {x_real:?} {y_real:?}");
+            if let Some(in_place) = [Some(x), y].into_iter().flatten().find(|elements| elements.real == Real::F32) {
+                let copy = bench.unwritten_reals(len);
+                bench.run([cuda::sum(len, x, y, Some(in_place.view), Some(copy))]);
+                assert_eq!(bench.read_floats(in_place.view, len), expected, "{len} {x_real:?} {y_real:?} in place");
+                assert_eq!(bench.read_reals(copy, len), rounded(&expected, real), "{len} {x_real:?} {y_real:?} in place");
+            }
+        }
+    }
+}
+
 /// Column sums agree with the cpu for both inputs and any shape.
 pub(super) fn column_sums_agree_with_the_cpu_for_both_inputs_and_any_shape() {
     // In bf16 the last three are read 16 bytes at a time, in f32 the last four.

@@ -50,6 +50,7 @@ checks! {
     contrastive: both_losses_agree_with_the_cpu_in_both_schedules_on_every_shape,
         wide_features_long_batches_and_views_at_odd_places_agree_with_the_cpu;
     elementwise: casts_round_to_the_nearest_wherever_they_start,
+        sums_take_and_give_both_types_also_in_place,
         column_sums_agree_with_the_cpu_for_both_inputs_and_any_shape,
         the_norm_is_that_of_the_cpu_with_and_without_a_limit,
         the_logit_scale_is_clamped_unless_a_step_was_unfit;

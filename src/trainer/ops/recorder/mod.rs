@@ -29,7 +29,7 @@ pub struct ParamPlaces<'a> {
     pub params: View,
     /// Parameters in the compute type; `params` itself where that is f32.
     pub shadow: View,
-    /// Gradients, f32; absent where nothing is trained.
+    /// Gradients, f32, zero at first; absent where nothing is trained.
     pub grads: Option<View>,
 }
 
@@ -211,15 +211,6 @@ impl<'a> Recorder<'a> {
         (params.map(|idx| self.grad_view(idx)), accumulate)
     }
 
-    /// Zeroes the gradients that no call has recorded.
-    pub fn zero_other_grads(&mut self) {
-        let others: Vec<Node> = (0..self.has_grad.len())
-            .filter(|idx| !self.has_grad[*idx])
-            .map(|idx| Node::Zero { view: self.grad_view(idx), bytes: 4 * self.places.views[idx].len() })
-            .collect();
-        self.push(others);
-    }
-
     fn grad_view(&self, idx: ParamIdx) -> View {
         let grads = self.places.grads.expect("only a session for training records gradients");
         grads.floats(self.places.offsets[idx])
@@ -228,4 +219,87 @@ impl<'a> Recorder<'a> {
 
 fn elements(array: Array) -> elementwise::cuda::Elements {
     elementwise::cuda::Elements { view: array.view, real: array.elem.real() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WeightLayout;
+    use crate::launch::{Arg, BufferIdx};
+    use crate::linear::LinearShape;
+    use crate::params::{Init, ParamList};
+
+    /// A weight [3, 2] and its bias.
+    fn params() -> Vec<ParamView> {
+        let mut list = ParamList::default();
+        let shape = LinearShape { inputs: 2, outputs: 3, layout: WeightLayout::OutIn };
+        list.linear("weight".into(), &[3, 2], 1, shape, Init::Constant(0.0));
+        list.vector("bias".into(), 3, Init::Constant(0.0));
+        list.finish()
+    }
+
+    fn place(buffer: u32) -> View {
+        View { buffer: BufferIdx(buffer), offset: 0 }
+    }
+
+    fn recorder(views: &[ParamView], real: Real) -> Recorder<'_> {
+        let mut buffers = Buffers::default();
+        ["params", "shadow", "grads"].into_iter().for_each(|name| drop(buffers.add(name, 512, Life::Kept)));
+        let grads = Some(place(2));
+        Recorder::new(ParamPlaces { views, offsets: &[0, 64], params: place(0), shadow: place(1), grads }, real, buffers)
+    }
+
+    fn nodes(r: Recorder) -> Vec<Node> {
+        r.finish().1.into_iter().flat_map(|section| section.branches).flatten().collect()
+    }
+
+    #[test]
+    fn the_first_gradient_of_a_parameter_is_written_and_later_ones_are_added() {
+        let views = params();
+        let mut r = recorder(&views, Real::F32);
+        let (x, grad) = (r.reals("x", 4, 2), r.reals("grad", 4, 3));
+        r.linear_weight((0, Some(1)), x, grad);
+        r.linear_weight((0, Some(1)), x, grad);
+        let addends = nodes(r).into_iter().filter_map(|node| if let Node::Product(p) = node { Some(p.addend) } else { None });
+        assert_eq!(addends.collect::<Vec<_>>(), [None, Some(place(2))]);
+    }
+
+    #[test]
+    fn parameters_that_go_together_are_shared_together() {
+        let views = params();
+        let outcome = std::panic::catch_unwind(|| {
+            let mut r = recorder(&views, Real::F32);
+            let _ = r.grads([1]);
+            let _ = r.grads([0, 1]);
+        });
+        assert!(outcome.is_err());
+    }
+
+    #[test]
+    fn gradients_add_where_the_first_is_and_their_copy_is_new() {
+        let views = params();
+        for real in [Real::F32, Real::Bf16] {
+            let mut r = recorder(&views, real);
+            let (stream, product) = (r.pair("stream", 4, 2), r.reals("product", 4, 2));
+            let sum = r.add(Value::reals(product), Value::both(stream.floats, stream.reals));
+            let expected = if real == Real::F32 { product } else { stream.floats };
+            assert_eq!(sum.in_floats(), Some(expected));
+            assert_eq!(sum.copy().is_some(), real == Real::Bf16);
+            assert!(sum.copy().is_none_or(|copy| copy.view != stream.reals.view && copy.view != product.view));
+            let [Node::Launch(launch)] = &nodes(r)[..] else { panic!("one launch") };
+            assert!(launch.args.contains(&Arg::InOut(expected.view)), "{launch:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_converted_where_the_wanted_type_is_not_there() {
+        let views = params();
+        let mut r = recorder(&views, Real::Bf16);
+        let (floats, reals) = (r.floats("floats", 4, 2), r.reals("reals", 4, 2));
+        assert_eq!(r.in_floats(Value::floats(floats)), floats);
+        assert_eq!(r.in_reals(Value::both(floats, reals)), reals);
+        assert_eq!(r.in_reals(Value::floats(floats)).elem, Elem::Bf16);
+        assert_eq!(r.in_floats(Value::reals(reals)).elem, Elem::F32);
+        assert_eq!(nodes(r).len(), 2);
+    }
 }

@@ -179,7 +179,6 @@ impl Draft<'_> {
             }
         }
         self.r.begin(1);
-        self.r.zero_other_grads();
         batch
     }
 

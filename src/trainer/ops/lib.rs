@@ -19,6 +19,7 @@ pub mod adafactor;
 pub mod adamw;
 pub mod attention;
 pub mod contrastive;
+pub mod conv;
 pub mod elementwise;
 pub mod embedding;
 mod factor_view;

@@ -94,13 +94,32 @@ impl ConvShape {
         (BLOCK_FLOATS / self.patch() / ROW_STEP * ROW_STEP).clamp(ROW_STEP, 8 * ROW_STEP).min(rows)
     }
 
-    /// The parts of a patch that lie in the map, for output row `row` of all samples: where each begins in the patch and in the
-    /// maps, and its length. `lines` are those of the kernel that are wanted.
+    /// Where output row `row` of all samples is: its sample, line and column.
+    fn place(&self, row: usize) -> (usize, usize, usize) {
+        let (out, pixels) = (self.out_side(), self.out_pixels());
+        (row / pixels, row % pixels / out, row % out)
+    }
+
+    /// The place of the next output row.
+    fn next((sample, line, column): (usize, usize, usize), out: usize) -> (usize, usize, usize) {
+        match (line + 1 == out, column + 1 == out) {
+            (_, false) => (sample, line, column + 1),
+            (false, true) => (sample, line + 1, 0),
+            (true, true) => (sample + 1, 0, 0),
+        }
+    }
+
+    /// The parts of a patch that lie in the map, for the output row at a place: where each begins in the patch and in the maps,
+    /// and its length. `lines` are those of the kernel that are wanted.
     #[inline(always)]
-    fn runs(&self, row: usize, lines: std::ops::Range<usize>, mut run: impl FnMut(usize, usize, usize)) {
-        let (side, inputs, out) = (self.side, self.inputs, self.out_side());
-        let (sample, place) = (row / (out * out), row % (out * out));
-        let (top, left) = (place / out * self.stride, place % out * self.stride);
+    fn runs(
+        &self,
+        (sample, line, column): (usize, usize, usize),
+        lines: std::ops::Range<usize>,
+        mut run: impl FnMut(usize, usize, usize),
+    ) {
+        let (side, inputs) = (self.side, self.inputs);
+        let (top, left) = (line * self.stride, column * self.stride);
         // In padded coordinates the map begins at `padding`.
         let from = self.padding.saturating_sub(left);
         let to = (side + self.padding).saturating_sub(left).min(self.kernel);
@@ -117,22 +136,26 @@ impl ConvShape {
     /// Writes lines `lines` of the patches of output rows from `from_row`.
     fn gather(&self, x: &[f32], from_row: usize, lines: &std::ops::Range<usize>, patches: &mut [f32]) {
         let (line, first) = (self.kernel * self.inputs, lines.start * self.kernel * self.inputs);
-        for (row, patch) in patches.chunks_exact_mut(lines.len() * line).enumerate() {
-            if self.padding > 0 {
-                patch.fill(0.0);
-            }
-            self.runs(from_row + row, lines.clone(), |to, from, len| {
+        let (mut place, out) = (self.place(from_row), self.out_side());
+        if self.padding > 0 {
+            patches.fill(0.0);
+        }
+        for patch in patches.chunks_exact_mut(lines.len() * line) {
+            self.runs(place, lines.clone(), |to, from, len| {
                 patch[to - first..to - first + len].copy_from_slice(&x[from..from + len]);
             });
+            place = Self::next(place, out);
         }
     }
 
     /// Adds patches of output rows from `from_row` to the pixels that they were read from.
     fn scatter(&self, patches: &[f32], from_row: usize, x: &mut [f32]) {
-        for (row, patch) in patches.chunks_exact(self.patch()).enumerate() {
-            self.runs(from_row + row, 0..self.kernel, |from, to, len| {
+        let (mut place, out) = (self.place(from_row), self.out_side());
+        for patch in patches.chunks_exact(self.patch()) {
+            self.runs(place, 0..self.kernel, |from, to, len| {
                 x[to..to + len].iter_mut().zip(&patch[from..from + len]).for_each(|(x, p)| *x += p);
             });
+            place = Self::next(place, out);
         }
     }
 }

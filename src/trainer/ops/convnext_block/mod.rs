@@ -40,7 +40,7 @@ pub struct ConvNextShape {
 pub struct ConvNextBlock {
     /// Shape.
     pub shape: ConvNextShape,
-    /// Scale of the residual branch [C].
+    /// Scale of the residual branch: `[C]`.
     pub gamma: ParamIdx,
     /// Depthwise convolution: weight stored [k, k, C] and exported as [C, 1, k, k], bias.
     pub depthwise: (ParamIdx, ParamIdx),

@@ -1,7 +1,7 @@
 //! Layer norm on vectors, a row at a time: statistics in two passes over a row that is in L1.
 
 use super::super::simd::{Simd, dispatch, for_vectors};
-use super::{Accumulation, EPS};
+use super::Accumulation;
 
 /// Gain and bias.
 #[derive(Clone, Copy)]
@@ -26,11 +26,18 @@ pub(super) struct Saved<'a> {
 }
 
 dispatch! {
-    pub(super) fn forward(x: &[f32], affine: Affine, y: &mut [f32], stats: Statistics) = forward_on;
+    pub(super) fn forward(eps: f32, x: &[f32], affine: Affine, y: &mut [f32], stats: Statistics) = forward_on;
 }
 
 dispatch! {
-    pub(super) fn forward_residual(x: &mut [f32], add: &[f32], affine: Affine, y: &mut [f32], stats: Statistics) = residual_on;
+    pub(super) fn forward_residual(
+        eps: f32,
+        x: &mut [f32],
+        add: &[f32],
+        affine: Affine,
+        y: &mut [f32],
+        stats: Statistics,
+    ) = residual_on;
 }
 
 dispatch! {
@@ -49,20 +56,20 @@ dispatch! {
 }
 
 #[inline(always)]
-fn forward_on<S: Simd>(s: S, x: &[f32], affine: Affine, y: &mut [f32], stats: Statistics) {
+fn forward_on<S: Simd>(s: S, eps: f32, x: &[f32], affine: Affine, y: &mut [f32], stats: Statistics) {
     let width = affine.gain.len();
     for (r, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).enumerate() {
         let mut sum = s.splat(0.0);
         for_vectors!(s: S, width, |at| {
             sum = s.add(sum, at.load(x));
         });
-        (stats.mean[r], stats.rstd[r]) = statistics(s, x, s.sum(sum));
+        (stats.mean[r], stats.rstd[r]) = statistics(s, eps, x, s.sum(sum));
         apply(s, x, affine, stats.mean[r], stats.rstd[r], y);
     }
 }
 
 #[inline(always)]
-fn residual_on<S: Simd>(s: S, x: &mut [f32], add: &[f32], affine: Affine, y: &mut [f32], stats: Statistics) {
+fn residual_on<S: Simd>(s: S, eps: f32, x: &mut [f32], add: &[f32], affine: Affine, y: &mut [f32], stats: Statistics) {
     let width = affine.gain.len();
     let rows = x.chunks_exact_mut(width).zip(add.chunks_exact(width)).zip(y.chunks_exact_mut(width));
     for (r, ((x, add), y)) in rows.enumerate() {
@@ -72,7 +79,7 @@ fn residual_on<S: Simd>(s: S, x: &mut [f32], add: &[f32], affine: Affine, y: &mu
             at.store(x, v);
             sum = s.add(sum, v);
         });
-        (stats.mean[r], stats.rstd[r]) = statistics(s, x, s.sum(sum));
+        (stats.mean[r], stats.rstd[r]) = statistics(s, eps, x, s.sum(sum));
         apply(s, x, affine, stats.mean[r], stats.rstd[r], y);
     }
 }
@@ -87,14 +94,14 @@ fn recompute_on<S: Simd>(s: S, x: &[f32], affine: Affine, mean: &[f32], rstd: &[
 
 /// Mean and 1 / standard deviation of a row, given its sum.
 #[inline(always)]
-fn statistics<S: Simd>(s: S, x: &[f32], sum: f32) -> (f32, f32) {
+fn statistics<S: Simd>(s: S, eps: f32, x: &[f32], sum: f32) -> (f32, f32) {
     let mean = sum / x.len() as f32;
     let mut squares = s.splat(0.0);
     for_vectors!(s: S, x.len(), |at| {
         let d = at.keep(s.sub(at.load(x), s.splat(mean)));
         squares = s.mul_add(d, d, squares);
     });
-    (mean, 1.0 / (s.sum(squares) / x.len() as f32 + EPS).sqrt())
+    (mean, 1.0 / (s.sum(squares) / x.len() as f32 + eps).sqrt())
 }
 
 #[inline(always)]

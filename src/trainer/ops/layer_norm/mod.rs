@@ -10,16 +10,21 @@ pub mod reference;
 use super::Accumulation;
 use cpu::{Affine, Saved, Statistics};
 
-/// Added to the variance.
+/// Added to the variance where a model names nothing else.
 ///
 /// **Source** PyTorch's default, which `open_clip` uses.
 pub const EPS: f32 = 1e-5;
 
-/// y, and the statistics that backward needs.
+/// y, and the statistics that backward needs; [`EPS`] is added to the variance.
 pub fn forward(x: &[f32], gain: &[f32], bias: &[f32], y: &mut [f32], mean: &mut [f32], rstd: &mut [f32]) {
+    forward_with(EPS, x, gain, bias, y, mean, rstd);
+}
+
+/// As [`forward`], with an `eps` of the model. Backward and [`recompute`] need none: they read the statistics.
+pub fn forward_with(eps: f32, x: &[f32], gain: &[f32], bias: &[f32], y: &mut [f32], mean: &mut [f32], rstd: &mut [f32]) {
     check(gain, x, y, mean, rstd);
     check_bias(gain, bias);
-    cpu::forward(x, Affine { gain, bias }, y, Statistics { mean, rstd });
+    cpu::forward(eps, x, Affine { gain, bias }, y, Statistics { mean, rstd });
 }
 
 /// x += add, then [`forward`] of the sum.
@@ -27,7 +32,7 @@ pub fn forward_residual(x: &mut [f32], add: &[f32], gain: &[f32], bias: &[f32], 
     check(gain, x, y, mean, rstd);
     check_bias(gain, bias);
     assert_eq!(x.len(), add.len(), "rows of a layer norm");
-    cpu::forward_residual(x, add, Affine { gain, bias }, y, Statistics { mean, rstd });
+    cpu::forward_residual(EPS, x, add, Affine { gain, bias }, y, Statistics { mean, rstd });
 }
 
 /// y from saved statistics: the same bits as [`forward`].
@@ -132,6 +137,23 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn an_eps_of_the_model_takes_the_place_of_the_usual_one() {
+        let (x, gain, bias) = (random(1, 30).iter().map(|v| v * 1e-3).collect::<Vec<_>>(), [1.0; 10], [0.0; 10]);
+        let reference = |eps: f64| {
+            let rows = crate::reference::Matrix::from_rows(10, widen(&x));
+            super::reference::forward_with(eps, &rows, &widen(&gain), &widen(&bias)).values
+        };
+        on_every_path(|path| {
+            for eps in [1e-5f32, 1e-6] {
+                let (mut y, mut mean, mut rstd) = (vec![f32::NAN; 30], [0.0; 3], [0.0; 3]);
+                forward_with(eps, &x, &gain, &bias, &mut y, &mut mean, &mut rstd);
+                assert_close(&format!("{path} {eps}"), &y, &reference(f64::from(eps)), SUM);
+            }
+        });
+        assert!((reference(1e-6)[0] / reference(1e-5)[0]).abs() > 1.5);
     }
 
     #[test]

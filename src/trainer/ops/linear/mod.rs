@@ -106,6 +106,25 @@ pub fn backward_weight(
     }
 }
 
+/// `grad_w[o, i]` = or += sum over rows of `grad_y[row, o] x[row, i]`, for rows of `grad_w` that are `stride` apart.
+#[expect(clippy::too_many_arguments, reason = "two operands and their widths, all plain slices")]
+pub(crate) fn sum_outer(
+    grad_y: &[f32],
+    x: &[f32],
+    outputs: usize,
+    inputs: usize,
+    grad_w: &mut [f32],
+    stride: usize,
+    accumulate: bool,
+    s: &mut Scratch,
+) {
+    let rows = x.len() / inputs;
+    assert!(x.len() == rows * inputs && grad_y.len() == rows * outputs, "rows of a weight gradient");
+    let (x, dy) = (Mat::rows(x, inputs), Mat::rows(grad_y, outputs));
+    let start = if accumulate { Start::Add } else { Start::Zero };
+    cpu::multiply(Dims { m: outputs, n: inputs, k: rows }, dy.transposed(), x, start, Target { data: grad_w, stride }, s);
+}
+
 fn input_major<'a>(shape: &LinearShape, weight: &'a [f32]) -> Mat<'a> {
     match shape.layout {
         WeightLayout::InOut => Mat::rows(weight, shape.outputs),

@@ -36,3 +36,23 @@ impl Op for Project {
         Ok(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WeightLayout;
+    use crate::linear::LinearShape;
+    use crate::params::{Init, ParamList};
+    use crate::testing::op::{Given, check};
+
+    #[test]
+    fn rows_agree_with_the_reference_and_the_reference_with_its_slopes() {
+        for (inputs, outputs, layout) in [(5, 3, WeightLayout::OutIn), (24, 20, WeightLayout::InOut), (7, 9, WeightLayout::InOut)] {
+            let mut params = ParamList::default();
+            let shape = if layout == WeightLayout::OutIn { [outputs, inputs] } else { [inputs, outputs] };
+            let linear = LinearShape { inputs, outputs, layout };
+            let weight = params.linear("proj".into(), &shape, 1, linear, Init::Normal { std: 0.1 });
+            check(&Project { width: inputs, embed_dim: outputs, weight }, &params.finish(), Given::Rows(1, inputs), 5);
+        }
+    }
+}

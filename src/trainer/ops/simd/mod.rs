@@ -41,6 +41,8 @@ pub(crate) use portable::Portable;
 pub(crate) trait Simd: Copy {
     /// Floats of a vector.
     const LANES: usize;
+    /// Whether a vector is a register by its type; if not, long unrolled code is slow to compile and no faster.
+    const IS_REGISTER: bool = true;
     /// A vector.
     type V: Copy;
     /// The first few lanes of a vector.

@@ -32,6 +32,7 @@ fn zip(a: V, b: V, f: impl Fn(f32, f32) -> f32) -> V {
 
 impl Simd for Portable {
     const LANES: usize = LANES;
+    const IS_REGISTER: bool = false;
     type V = V;
     type Mask = usize;
 

@@ -4,7 +4,7 @@ use super::inputs::Ready;
 use super::{Draft, form};
 use crate::trainer::ops::launch::View;
 use crate::trainer::ops::recorder::{Array, Aside, Output, Site, Source, Value};
-use crate::trainer::program::{Program, SlotIdx, Tower};
+use crate::trainer::program::{Dtype, Program, SlotIdx, Tower};
 
 /// A part of a batch on its way through the calls.
 pub(super) struct Part {
@@ -119,6 +119,12 @@ impl Draft<'_> {
         }
     }
 
+    /// Whether a call works on single rows: it shares a section with the call that it reads, since it is over at once.
+    fn is_short(&self, call: usize) -> bool {
+        let slots = self.program.calls[call].inputs.iter().map(|slot| &self.program.slots[*slot]);
+        slots.filter(|slot| slot.dtype == Dtype::F32).all(|slot| slot.rows == 1)
+    }
+
     /// As [`Self::backward_in_turn`], both towers side by side, a section for a call of each; gradients of parameters run beside the
     /// calls after those that they belong to. Branches: a tower's calls, then its products and its sums aside.
     pub(super) fn backward_side_by_side(&mut self, part: &mut Part, towers: &[Vec<usize>; 2]) {
@@ -136,9 +142,12 @@ impl Draft<'_> {
                 self.r.push(sums);
                 self.r.on(idx);
                 self.r.set_aside();
-                if let Some(call) = left.pop() {
+                while let Some(call) = left.pop() {
                     is_over = false;
                     self.backward(part, call);
+                    if !self.is_short(call) {
+                        break;
+                    }
                 }
                 *waiting = self.r.take_aside();
             }

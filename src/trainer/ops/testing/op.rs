@@ -97,7 +97,7 @@ pub(crate) fn run_rows(
     found
 }
 
-fn sample(op: &dyn Op) -> &dyn Reference {
+fn oracle(op: &dyn Op) -> &dyn Reference {
     let Oracle::Sample(reference) = op.reference() else { panic!("an op on samples") };
     reference
 }
@@ -112,9 +112,9 @@ fn run_reference(
     grads: &mut [f64],
 ) -> (Matrix, Option<Matrix>) {
     let params = Parameters { views, flat };
-    let output = sample(op).forward(&params, &[input]);
+    let output = oracle(op).forward(&params, &[input]);
     let upstream = Matrix::from_rows(output.columns, upstream.to_vec());
-    let mut found = sample(op).backward(&params, &[input], &upstream, &mut Gradients { views, flat: grads });
+    let mut found = oracle(op).backward(&params, &[input], &upstream, &mut Gradients { views, flat: grads });
     (output, found.pop().expect("one gradient an input"))
 }
 
@@ -146,14 +146,14 @@ pub(crate) fn check(op: &dyn Op, views: &[ParamView], given: Given, samples: usi
         let (output, grad) = run_reference(op, views, &flat64, input, upstream, &mut own);
         // Differences where they are cheap.
         if sample == 0 && len < 700 {
-            let loss = |flat: &[f64]| dot(&sample(op).forward(&Parameters { views, flat }, &[input]).values, upstream);
+            let loss = |flat: &[f64]| dot(&oracle(op).forward(&Parameters { views, flat }, &[input]).values, upstream);
             let narrow = |v: &[f64]| v.iter().map(|v| *v as f32).collect::<Vec<_>>();
             assert_close("slopes of parameters", &narrow(&own), &differences(&flat64, loss), DIFFERENCE);
             if let (Some(grad), Read::Rows(x)) = (&grad, input) {
                 let params = Parameters { views, flat: &flat64 };
                 let loss = |x_values: &[f64]| {
                     let x = Matrix::from_rows(x.columns, x_values.to_vec());
-                    dot(&sample(op).forward(&params, &[Read::Rows(&x)]).values, upstream)
+                    dot(&oracle(op).forward(&params, &[Read::Rows(&x)]).values, upstream)
                 };
                 assert_close("slopes of the input", &narrow(&grad.values), &differences(&x.values, loss), DIFFERENCE);
             }

@@ -1,4 +1,6 @@
-//! What the tests of the operations share: random rows, tolerances, finite differences.
+//! What the tests of the operations share: random rows, tolerances, finite differences; ops one after another in both forms.
+
+pub(crate) mod chain;
 
 /// Numbers in [-1, 1) that depend on the seed alone.
 pub(crate) fn random(seed: u64, len: usize) -> Vec<f32> {

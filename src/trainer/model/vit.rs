@@ -64,7 +64,7 @@ fn patch_embed(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &VitConfi
         mean: narrow(model.pixel_mean),
         std: narrow(model.pixel_std),
     };
-    PatchEmbed { shape, width, patches, kept, weight, class_token, positions, norm }
+    PatchEmbed { shape, width, patches, kept, weight, bias: None, class_token, positions: Some(positions), norm }
 }
 
 /// width^-1/2, the scale of CLIP's embeddings and projections.

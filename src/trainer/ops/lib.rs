@@ -43,6 +43,8 @@ mod simd;
 pub mod swin_block;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod timm;
 pub mod token_embed;
 pub mod transformer;
 

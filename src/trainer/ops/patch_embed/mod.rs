@@ -1,9 +1,11 @@
-//! Pixels to tokens: patches, a linear map, positions, an optional class token and an optional norm.
+//! Pixels to tokens: patches, a linear map, and where a model has them a bias, positions, a class token, a norm.
 //!
 //! The patches are cut and normalised from uint8 in one pass, forward and again in backward: cheaper than keeping them.
 
 mod cpu;
 mod reference;
+#[cfg(test)]
+mod tests;
 
 use crate::op::{Op, OpShape, Reference, Rows};
 use crate::params::ParamIdx;
@@ -20,12 +22,14 @@ pub struct PatchEmbed {
     pub patches: usize,
     /// Patches that are embedded; fewer than `patches` where some are masked.
     pub kept: usize,
-    /// [C, 3PP], no bias, as CLIP's `conv1`.
+    /// [C, 3PP], as CLIP's `conv1`.
     pub weight: ParamIdx,
+    /// C elements, where the map has a bias; CLIP's has none, MLP-Mixer's and timm's have.
+    pub bias: Option<ParamIdx>,
     /// C elements, where there is a class token.
     pub class_token: Option<ParamIdx>,
-    /// [G, C], after the class token's row where there is one.
-    pub positions: ParamIdx,
+    /// [G, C], after the class token's row where there is one; none in an MLP-Mixer.
+    pub positions: Option<ParamIdx>,
     /// Norm before the first block: gain, bias.
     pub norm: Option<(ParamIdx, ParamIdx)>,
 }

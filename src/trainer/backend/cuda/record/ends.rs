@@ -5,6 +5,7 @@ use super::transformer::STREAM;
 use super::{Out, Recorder, StreamGrad};
 use crate::trainer::ops::head::{Head, HeadPooling};
 use crate::trainer::ops::launch::{Node, View};
+use crate::trainer::ops::params::ParamIdx;
 use crate::trainer::ops::{
     Accumulation, embedding, layer_norm, normalize, patch_embed::PatchEmbed, patchify, token_embed::TokenEmbed,
 };
@@ -42,7 +43,7 @@ impl Recorder<'_> {
         self.forward(block.weight, rows, patches, Out::Floats(embedded), None, None);
         let tokens = self.floats("tokens", total * width);
         let class = block.class_token.map(|class| self.param(class));
-        let positions = self.param(block.positions);
+        let positions = self.param(placed(block));
         let shape = token_shape(block, samples);
         self.push([patchify::cuda::place(&shape, embedded, inputs.keep, class, positions, tokens)]);
         let saved = |normed| PatchSaved { pixels, keep: inputs.keep, normed };
@@ -109,7 +110,7 @@ impl Recorder<'_> {
             real: self.real,
             grad_rows,
             grad_class: block.class_token.map(|class| self.grad(class)),
-            grad_positions: self.grad(block.positions),
+            grad_positions: self.grad(placed(block)),
             accumulate,
         };
         self.push(patchify::cuda::unplace(&shape, &at, scratch));
@@ -227,6 +228,11 @@ impl Recorder<'_> {
         }
         grad
     }
+}
+
+/// The positions of a patch embedding that has a form for a GPU.
+fn placed(block: &PatchEmbed) -> ParamIdx {
+    block.positions.expect("a patch embedding without positions has no form for a GPU")
 }
 
 fn token_shape(block: &PatchEmbed, samples: usize) -> patchify::cuda::TokenShape {

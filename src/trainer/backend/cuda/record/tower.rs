@@ -30,7 +30,9 @@ enum Form<'a> {
 /// The form of an op; `None` where it has none for a GPU.
 fn form(op: &dyn Op) -> Option<Form<'_>> {
     let any: &dyn Any = op;
-    None.or_else(|| any.downcast_ref().map(Form::PatchEmbed))
+    // The kernels add positions, and no bias.
+    let has_form = |block: &&PatchEmbed| block.positions.is_some() && block.bias.is_none();
+    None.or_else(|| any.downcast_ref().filter(has_form).map(Form::PatchEmbed))
         .or_else(|| any.downcast_ref().map(Form::TokenEmbed))
         .or_else(|| any.downcast_ref().map(Form::Transformer))
         .or_else(|| any.downcast_ref().map(Form::Head))

@@ -8,8 +8,8 @@ use super::super::product::pack::transpose;
 use super::super::product::tile::{Seed, Tile};
 use super::super::simd::{dispatch, for_vectors, math};
 use super::AttentionShape;
+use super::bias::Bias;
 use super::plan::{Plan, Rows, as_b, copy_rows, product};
-use super::windows::Bias;
 
 /// What backward reads.
 #[derive(Clone, Copy)]

@@ -6,6 +6,7 @@
 //! [`windows`] is the attention of a map cut into windows, whose scores have a bias.
 
 mod backward;
+mod bias;
 mod cpu;
 pub mod cuda;
 mod plan;

@@ -12,6 +12,7 @@ use std::f32::consts::LOG2_E;
 
 use super::super::Scratch;
 use super::backward::{Biased, Saved};
+use super::bias::Bias;
 use super::{AttentionShape, backward as back, cpu};
 
 /// Added to the score of two tokens from different sides of a seam.
@@ -30,30 +31,6 @@ pub struct WindowShape {
     pub heads: usize,
     /// Channels of a head (D).
     pub head_dim: usize,
-}
-
-/// What is added to scores, in units of ln 2.
-#[derive(Clone, Copy)]
-pub(super) struct Bias<'a> {
-    /// [kinds, H, T, T].
-    values: &'a [f32],
-    /// Windows along a side of the map, where there are kinds.
-    grid: Option<usize>,
-    heads: usize,
-}
-
-impl<'a> Bias<'a> {
-    /// [T, T] of one head of one window.
-    #[inline(always)]
-    pub(super) fn of(self, window: usize, head: usize) -> &'a [f32] {
-        let kind = self.grid.map_or(0, |grid| {
-            let (row, column) = (window / grid % grid, window % grid);
-            usize::from(row + 1 == grid) + 2 * usize::from(column + 1 == grid)
-        });
-        let kinds = if self.grid.is_some() { 4 } else { 1 };
-        let len = self.values.len() / (kinds * self.heads);
-        &self.values[(kind * self.heads + head) * len..][..len]
-    }
 }
 
 impl WindowShape {

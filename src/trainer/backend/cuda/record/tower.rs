@@ -197,4 +197,14 @@ mod tests {
         let calls = builder.calls();
         assert_eq!(without_form(calls).map(|call| call.name.as_str()), Some("text.homeless"));
     }
+
+    #[test]
+    fn a_patch_embedding_with_a_bias_or_without_positions_has_no_form() {
+        let program = build(&tiny_model(Pooling::Mean), 0.0);
+        let any: &dyn Any = program.calls[0].op.as_ref();
+        let known: &PatchEmbed = any.downcast_ref().expect("an image tower starts with its patches");
+        assert!(form(known).is_some());
+        assert!(form(&PatchEmbed { bias: Some(0), ..known.clone() }).is_none());
+        assert!(form(&PatchEmbed { positions: None, ..known.clone() }).is_none());
+    }
 }

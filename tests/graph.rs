@@ -85,7 +85,7 @@ fn head(builder: &mut ProgramBuilder, prefix: &str, x: SlotIdx) -> SlotIdx {
     let bias = params.vector(format!("{prefix}.bias"), WIDTH, Init::Constant(0.0));
     let shape = LinearShape { inputs: WIDTH, outputs: EMBED, layout: WeightLayout::InOut };
     let weight = params.linear(format!("{prefix}.project"), &[WIDTH, EMBED], 1, shape, Init::Normal { std: 0.4 });
-    let pool = TokenPool { tokens: TOKENS, width: WIDTH, pooling: Pooled::Mean, gain, bias };
+    let pool = TokenPool { tokens: TOKENS, width: WIDTH, pooling: Pooled::Mean, eps: 1e-5, gain, bias };
     let pooled = builder.call(format!("{prefix}.pool"), Tower::Text, pool, &[x]);
     builder.call(format!("{prefix}.project"), Tower::Text, Project { width: WIDTH, embed_dim: EMBED, weight }, &[pooled])
 }

@@ -1,5 +1,6 @@
 //! The text transformer: token embedding, causal blocks, head at the end-of-text token.
 
+use super::super::ops::layer_norm;
 use super::super::ops::token_pool::{Pooled, TokenPool};
 use super::super::ops::{
     WeightLayout, linear::LinearShape, project::Project, token_embed::TokenEmbed, transformer::TransformerBlock,
@@ -32,7 +33,7 @@ pub(super) fn describe(builder: &mut ProgramBuilder, model: &ModelConfig) -> Slo
     let shape = LinearShape { inputs: width, outputs: model.embed_dim, layout: WeightLayout::InOut };
     let init = Init::Normal { std: inverse_root(width) };
     let project = builder.params.linear("text_projection".into(), &[width, model.embed_dim], 1, shape, init);
-    let pool = TokenPool { tokens, width, pooling: Pooled::EndOfText, gain, bias };
+    let pool = TokenPool { tokens, width, pooling: Pooled::EndOfText, eps: layer_norm::EPS, gain, bias };
     let pooled = builder.call("text.pool".into(), Tower::Text, pool, &[x, ends]);
     let project = Project { width, embed_dim: model.embed_dim, weight: project };
     builder.call("text.project".into(), Tower::Text, project, &[pooled])

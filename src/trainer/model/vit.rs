@@ -47,7 +47,12 @@ pub(super) fn describe(
     let bias = builder.params.vector("visual.ln_post.bias".into(), width, Init::Constant(0.0));
     let shape = LinearShape { inputs: width, outputs: model.embed_dim, layout: WeightLayout::InOut };
     let project = builder.params.linear("visual.proj".into(), &[width, model.embed_dim], 1, shape, Init::Normal { std });
-    let pooled = builder.call("image.pool".into(), Tower::Image, TokenPool { tokens, width, pooling, gain, bias }, &[x]);
+    let pooled = builder.call(
+        "image.pool".into(),
+        Tower::Image,
+        TokenPool { tokens, width, pooling, eps: layer_norm::EPS, gain, bias },
+        &[x],
+    );
     let project = Project { width, embed_dim: model.embed_dim, weight: project };
     Encoded { pooled, features: builder.call("image.project".into(), Tower::Image, project, &[pooled]) }
 }
@@ -77,7 +82,7 @@ fn patch_embed(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &VitConfi
         mean: narrow(model.pixel_mean),
         std: narrow(model.pixel_std),
     };
-    PatchEmbed { shape, width, patches, kept, weight, class_token, positions, norm }
+    PatchEmbed { shape, width, patches, kept, weight, bias: None, class_token, positions: Some(positions), norm }
 }
 
 /// width^-1/2, the scale of CLIP's embeddings and projections.

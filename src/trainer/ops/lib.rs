@@ -3,7 +3,8 @@
 //! Owns the arithmetic of the trainer: fast rows for the CPU, f64 loops as their reference, launches for a GPU. An op takes
 //! slices (row-major) and writes slices; it knows no tape, no program and no thread: everything here runs on the calling thread,
 //! and callers are parallel over samples. The one exception is [`contrastive`], which hands independent slabs to the caller's
-//! [`ParallelFor`]. The ops that a program calls ([`patch_embed`], [`token_embed`], [`transformer`], [`token_pool`], [`project`]) are made of the
+//! [`ParallelFor`]. The ops that a program calls ([`patch_embed`], [`token_embed`], [`transformer`], [`token_pool`],
+//! [`project`], [`mixer_block`], [`swin_block`], [`patch_merge`], [`conv_stem`], [`downsample`], [`convnext_block`], [`map_pool`]) are made of the
 //! others; they read parameters by index ([`params`]) and work on chunks of samples ([`op`]).
 //!
 //! A crate of its own, so that debug builds optimise it and nothing else: tests train models. Seen from the program it is
@@ -38,10 +39,13 @@ pub mod layer_norm;
 pub mod linear;
 pub mod loss;
 pub mod map_pool;
+pub mod mixer_block;
+pub mod mlp;
 pub mod normalize;
 pub mod op;
 pub mod params;
 pub mod patch_embed;
+pub mod patch_merge;
 pub mod patchify;
 pub mod pool2d;
 mod product;
@@ -50,8 +54,11 @@ pub mod recorder;
 pub mod reference;
 mod scratch;
 mod simd;
+pub mod swin_block;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod timm;
 pub mod token_embed;
 pub mod token_pool;
 pub mod transformer;

@@ -8,7 +8,8 @@ use super::super::product::pack::transpose;
 use super::super::product::tile::{Seed, Tile};
 use super::super::simd::{dispatch, for_vectors, math};
 use super::AttentionShape;
-use super::plan::{Plan, Rows, as_b, product};
+use super::bias::Bias;
+use super::plan::{Plan, Rows, as_b, copy_rows, product};
 
 /// What backward reads.
 #[derive(Clone, Copy)]
@@ -20,7 +21,19 @@ pub(super) struct Saved<'a> {
 }
 
 dispatch! {
-    pub(super) fn backward(a: &AttentionShape, saved: Saved, grad_qkv: &mut [f32], scratch: &mut Scratch) = backward_on;
+    pub(super) fn backward(
+        a: &AttentionShape,
+        saved: Saved,
+        grad_qkv: &mut [f32],
+        bias: Option<Biased>,
+        scratch: &mut Scratch,
+    ) = backward_on;
+}
+
+/// What was added to scores, and the sum over sequences of the gradient of scores times 1 / sqrt(D), `[H, T, T]`.
+pub(super) struct Biased<'a> {
+    pub bias: Bias<'a>,
+    pub grad: &'a mut [f32],
 }
 
 /// Temporary matrices of one head.
@@ -64,50 +77,84 @@ struct Head<'a> {
     k_as_b: Rows<*const f32>,
     grad_out_as_b: Rows<*const f32>,
     lse: &'a [f32],
+    /// Added to the scores, `[queries][keys]`, in units of ln 2.
+    bias: Option<&'a [f32]>,
     /// Gradients of q, k and v.
     grad: [Rows<*mut f32>; 3],
     /// What gradients of k and v start from in every block.
     seed: Seed,
 }
 
+/// As many sequences as `saved.lse` has room for.
 #[inline(always)]
-fn backward_on<S: Tile>(s: S, a: &AttentionShape, saved: Saved, grad_qkv: &mut [f32], scratch: &mut Scratch) {
+fn backward_on<S: Tile>(
+    s: S,
+    a: &AttentionShape,
+    saved: Saved,
+    grad_qkv: &mut [f32],
+    mut bias: Option<Biased>,
+    scratch: &mut Scratch,
+) {
     let p = Plan::new::<S>(a);
     let mut room = Room::new(&p, scratch);
     let several = p.tokens > p.block;
     if several {
         grad_qkv.fill(0.0);
     }
-    let grad_qkv = grad_qkv.as_mut_ptr();
-    for index in 0..a.heads {
-        // SAFETY: the door has checked all lengths; the scratch is measured by the same plan.
-        unsafe {
-            let part = |part: usize| part * p.out_stride + index * p.dim;
-            let input = |i: usize| Rows { start: saved.qkv.as_ptr().add(part(i)), stride: p.qkv_stride };
-            let (q, k, v) = (input(0), input(1), input(2));
-            let grad_out = Rows { start: saved.grad_out.as_ptr().add(part(0)), stride: p.out_stride };
-            transpose(s, (k.start, k.stride), (p.tokens, p.dim), 1.0, (room.keys.start, room.keys.stride));
-            transpose(s, (v.start, v.stride), (p.tokens, p.dim), 1.0, (room.values.start, room.values.stride));
-            let [c0, c1, c2] = &mut room.copies;
-            let head = Head {
-                q,
-                out: Rows { start: saved.out.as_ptr().add(part(0)), stride: p.out_stride },
-                grad_out,
-                q_as_b: as_b(s, &p, q, c0),
-                k_as_b: as_b(s, &p, k, c1),
-                grad_out_as_b: as_b(s, &p, grad_out, c2),
-                lse: &saved.lse[index * p.tokens..][..p.tokens],
-                grad: [0, 1, 2].map(|i| Rows { start: grad_qkv.add(part(i)), stride: p.qkv_stride }),
-                seed: if several { Seed::C } else { Seed::Zero },
-            };
-            for block in p.blocks() {
-                scores(s, &p, &block, &head, &room);
-                for query in block.clone() {
-                    grad_scores(s, &p, query - block.start, query, &head, &room);
+    for (index, grad_qkv) in grad_qkv.chunks_exact_mut(p.tokens * p.qkv_stride).enumerate() {
+        let grad_qkv = grad_qkv.as_mut_ptr();
+        for head_index in 0..a.heads {
+            // SAFETY: the door has checked all lengths; the scratch is measured by the same plan.
+            unsafe {
+                let part = |part: usize| part * p.out_stride + head_index * p.dim;
+                let first = index * p.tokens;
+                let input = |i: usize| Rows { start: saved.qkv.as_ptr().add(first * p.qkv_stride + part(i)), stride: p.qkv_stride };
+                let output = |rows: &[f32]| Rows { start: rows.as_ptr().add(first * p.out_stride + part(0)), stride: p.out_stride };
+                let (q, k, v) = (input(0), input(1), input(2));
+                let grad_out = output(saved.grad_out);
+                transpose(s, (k.start, k.stride), (p.tokens, p.dim), 1.0, (room.keys.start, room.keys.stride));
+                transpose(s, (v.start, v.stride), (p.tokens, p.dim), 1.0, (room.values.start, room.values.stride));
+                let [c0, c1, c2] = &mut room.copies;
+                let head = Head {
+                    q,
+                    out: output(saved.out),
+                    grad_out,
+                    q_as_b: as_b(s, &p, q, c0),
+                    k_as_b: as_b(s, &p, k, c1),
+                    grad_out_as_b: as_b(s, &p, grad_out, c2),
+                    lse: &saved.lse[(index * a.heads + head_index) * p.tokens..][..p.tokens],
+                    bias: bias.as_ref().map(|biased| biased.bias.of(index, head_index)),
+                    grad: [0, 1, 2].map(|i| Rows { start: grad_qkv.add(part(i)), stride: p.qkv_stride }),
+                    seed: if several { Seed::C } else { Seed::Zero },
+                };
+                for block in p.blocks() {
+                    scores(s, &p, &block, &head, &room);
+                    for query in block.clone() {
+                        grad_scores(s, &p, query - block.start, query, &head, &room);
+                    }
+                    if let Some(biased) = &mut bias {
+                        let sums = &mut biased.grad[(head_index * p.tokens + block.start) * p.tokens..];
+                        add_rows(s, &p, block.len(), room.grad_scores.read(), sums);
+                    }
+                    gradients(s, &p, &block, &head, &room);
                 }
-                gradients(s, &p, &block, &head, &room);
             }
         }
+    }
+}
+
+/// Adds the first T floats of each of the block's rows to the rows of `sums`.
+///
+/// # Safety
+/// The block's rows can be read.
+#[inline(always)]
+unsafe fn add_rows<S: Tile>(s: S, p: &Plan, rows: usize, from: Rows<*const f32>, sums: &mut [f32]) {
+    for (row, sums) in sums.chunks_exact_mut(p.tokens).take(rows).enumerate() {
+        // SAFETY: the caller's promise.
+        let from = unsafe { std::slice::from_raw_parts(from.at(row, 0), p.tokens) };
+        for_vectors!(s: S, p.tokens, |at| {
+            at.store(sums, s.add(at.load(sums), at.load(from)));
+        });
     }
 }
 
@@ -130,7 +177,12 @@ unsafe fn scores<S: Tile>(s: S, p: &Plan, block: &Range<usize>, head: &Head, roo
         transpose(s, (q, head.q.stride), size, factor, (room.queries.start, room.queries.stride));
         transpose(s, (grad, head.grad_out.stride), size, 1.0, (room.grads.start, room.grads.stride));
         let size = (block.len(), columns);
-        product(s, size, (room.queries.read(), room.keys.read()), (room.probabilities, Seed::Zero), steps);
+        let seed = head.bias.map_or(Seed::Zero, |bias| {
+            let rows = Rows { start: bias.as_ptr().add(block.start * p.tokens), stride: p.tokens };
+            copy_rows(s, (block.len(), p.tokens), rows, room.probabilities);
+            Seed::C
+        });
+        product(s, size, (room.queries.read(), room.keys.read()), (room.probabilities, seed), steps);
         product(s, size, (room.grads.read(), room.values.read()), (room.grad_scores, Seed::Zero), steps);
     }
 }

@@ -16,17 +16,34 @@ use super::super::product::pack::transpose;
 use super::super::product::tile::{Seed, Tile};
 use super::super::simd::{dispatch, for_vectors, math};
 use super::AttentionShape;
-use super::plan::{Plan, Rows, as_b, product};
+use super::bias::Bias;
+use super::plan::{Plan, Rows, as_b, copy_rows, product};
 
 /// A score that no maximum takes.
 const HIDDEN: f32 = -1e30;
 
 dispatch! {
-    pub(super) fn forward(a: &AttentionShape, qkv: &[f32], out: &mut [f32], lse: &mut [f32], scratch: &mut Scratch) = forward_on;
+    pub(super) fn forward(
+        a: &AttentionShape,
+        qkv: &[f32],
+        out: &mut [f32],
+        lse: &mut [f32],
+        bias: Option<Bias>,
+        scratch: &mut Scratch,
+    ) = forward_on;
 }
 
+/// As many sequences as `lse` has room for.
 #[inline(always)]
-fn forward_on<S: Tile>(s: S, a: &AttentionShape, qkv: &[f32], out: &mut [f32], lse: &mut [f32], scratch: &mut Scratch) {
+fn forward_on<S: Tile>(
+    s: S,
+    a: &AttentionShape,
+    qkv: &[f32],
+    out: &mut [f32],
+    lse: &mut [f32],
+    bias: Option<Bias>,
+    scratch: &mut Scratch,
+) {
     let p = Plan::new::<S>(a);
     let lens = [p.dim * p.block_stride, p.dim * p.keys_stride, p.tokens * p.block_stride, p.block_stride, p.copy_len()];
     let [queries, keys, scores, sums, copy] = scratch.floats(lens);
@@ -34,19 +51,27 @@ fn forward_on<S: Tile>(s: S, a: &AttentionShape, qkv: &[f32], out: &mut [f32], l
     let keys = Rows { start: keys.as_mut_ptr(), stride: p.keys_stride };
     let scores = Rows { start: scores.as_mut_ptr(), stride: p.block_stride };
     let factor = LOG2_E / (p.dim as f32).sqrt();
-    for head in 0..a.heads {
-        // SAFETY: the door has checked the lengths of qkv, out and lse; the scratch is measured by the same plan.
-        unsafe {
-            let at = |part: usize| qkv.as_ptr().add(part * p.out_stride + head * p.dim);
-            transpose(s, (at(1), p.qkv_stride), (p.tokens, p.dim), 1.0, (keys.start, keys.stride));
-            let values = as_b(s, &p, Rows { start: at(2), stride: p.qkv_stride }, copy);
-            for block in p.blocks() {
-                let from = at(0).add(block.start * p.qkv_stride);
-                transpose(s, (from, p.qkv_stride), (block.len(), p.dim), factor, (queries.start, queries.stride));
-                transposed_scores(s, &p, &block, keys.read(), queries.read(), scores);
-                softmax(s, &p, &block, scores, &mut lse[head * p.tokens..][block.clone()], sums);
-                let out = Rows { start: out.as_mut_ptr().add(head * p.dim), stride: p.out_stride };
-                outputs(s, &p, &block, scores.read(), values, (out, &*sums));
+    let sequences = qkv.chunks_exact(p.tokens * p.qkv_stride).zip(out.chunks_exact_mut(p.tokens * p.out_stride));
+    for (index, ((qkv, out), lse)) in sequences.zip(lse.chunks_exact_mut(p.tokens * a.heads)).enumerate() {
+        for head in 0..a.heads {
+            // SAFETY: the door has checked the lengths of qkv, out, lse and bias; the scratch is measured by the same plan.
+            unsafe {
+                let at = |part: usize| qkv.as_ptr().add(part * p.out_stride + head * p.dim);
+                transpose(s, (at(1), p.qkv_stride), (p.tokens, p.dim), 1.0, (keys.start, keys.stride));
+                let values = as_b(s, &p, Rows { start: at(2), stride: p.qkv_stride }, copy);
+                for block in p.blocks() {
+                    let from = at(0).add(block.start * p.qkv_stride);
+                    transpose(s, (from, p.qkv_stride), (block.len(), p.dim), factor, (queries.start, queries.stride));
+                    let seed = bias.map_or(Seed::Zero, |bias| {
+                        let rows = Rows { start: bias.of(index, head).as_ptr().add(block.start), stride: p.tokens };
+                        copy_rows(s, (p.tokens, block.len()), rows, scores);
+                        Seed::C
+                    });
+                    transposed_scores(s, &p, &block, (keys.read(), queries.read()), (scores, seed));
+                    softmax(s, &p, &block, scores, &mut lse[head * p.tokens..][block.clone()], sums);
+                    let out = Rows { start: out.as_mut_ptr().add(head * p.dim), stride: p.out_stride };
+                    outputs(s, &p, &block, scores.read(), values, (out, &*sums));
+                }
             }
         }
     }
@@ -61,14 +86,13 @@ unsafe fn transposed_scores<S: Tile>(
     s: S,
     p: &Plan,
     block: &Range<usize>,
-    keys: Rows<*const f32>,
-    queries: Rows<*const f32>,
-    scores: Rows<*mut f32>,
+    (keys, queries): (Rows<*const f32>, Rows<*const f32>),
+    (scores, seed): (Rows<*mut f32>, Seed),
 ) {
     let columns = block.len().next_multiple_of(S::LANES);
     // SAFETY: the caller's promise; whole vectors fit because strides are whole vectors.
     unsafe {
-        product(s, (p.tokens, columns), (keys, queries), (scores, Seed::Zero), |keys, queries| {
+        product(s, (p.tokens, columns), (keys, queries), (scores, seed), |keys, queries| {
             let seen = keys.start < p.visible(block.start + queries.end - 1);
             0..if seen { p.dim } else { 0 }
         });

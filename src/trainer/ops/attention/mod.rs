@@ -2,12 +2,16 @@
 //!
 //! **Shapes** qkv `[T, 3C]` with rows q | k | v, out `[T, C]`, lse `[H, T]` (log-sum-exp of the scaled scores); C = H D.
 //! Backward, with p the probabilities: dv = pᵀ do; ds = p (do vᵀ - rowsum(do out)); dq = ds k / sqrt(D); dk = dsᵀ q / sqrt(D).
+//!
+//! [`windows`] is the attention of a map cut into windows, whose scores have a bias.
 
 mod backward;
+mod bias;
 mod cpu;
 pub mod cuda;
 mod plan;
 pub mod reference;
+pub mod windows;
 
 use super::Scratch;
 
@@ -42,7 +46,7 @@ impl AttentionShape {
 /// Output and log-sum-exp.
 pub fn forward(a: &AttentionShape, qkv: &[f32], out: &mut [f32], lse: &mut [f32], s: &mut Scratch) {
     a.check(qkv, out, lse);
-    cpu::forward(a, qkv, out, lse, s);
+    cpu::forward(a, qkv, out, lse, None, s);
 }
 
 /// Gradient of qkv, overwritten.
@@ -58,7 +62,7 @@ pub fn backward(
     a.check(qkv, out, lse);
     a.check(grad_qkv, grad_out, lse);
     let saved = backward::Saved { qkv, out, grad_out, lse };
-    backward::backward(a, saved, grad_qkv, s);
+    backward::backward(a, saved, grad_qkv, None, s);
 }
 
 #[cfg(test)]

@@ -121,6 +121,26 @@ pub(super) unsafe fn as_b<S: Tile>(s: S, p: &Plan, rows: Rows<*const f32>, copy:
     Rows { start: copy.as_ptr(), stride: p.padded_dim }
 }
 
+/// Copies rows of floats into rows of whole vectors, whose lanes beyond `cols` become zero.
+///
+/// # Safety
+/// `from` has `rows` by `cols` floats, and whole vectors that cover `cols` can be written in as many rows of `to`.
+#[inline(always)]
+pub(super) unsafe fn copy_rows<S: Tile>(s: S, (rows, cols): (usize, usize), from: Rows<*const f32>, to: Rows<*mut f32>) {
+    let whole = cols / S::LANES * S::LANES;
+    for row in 0..rows {
+        // SAFETY: the caller's promise.
+        unsafe {
+            for j in (0..whole).step_by(S::LANES) {
+                s.store(to.at(row, j), s.load(from.at(row, j)));
+            }
+            if whole < cols {
+                s.store(to.at(row, whole), s.load_part(from.at(row, whole), s.mask(cols - whole)));
+            }
+        }
+    }
+}
+
 /// The tiles of C (`m` by `n`) from A, whose rows are steps of the inner dimension, and B; `steps(rows, cols)` says which steps
 /// a tile needs, and a tile that needs none is skipped.
 ///

@@ -7,11 +7,12 @@
 //! Works in slabs of rows whose number depends on the batch alone. Each direction is one set of jobs that share nothing they
 //! write; sums are made per slab and added in slab order, so bytes do not depend on threads.
 //!
-//! [`sigmoid`] is the other contrastive loss, [`cuda`] both on a GPU.
+//! [`sigmoid`] is the other contrastive loss, [`cuda`] both on a GPU; [`nt_xent`] is the loss of two views of the same images.
 
 mod cpu;
 pub mod cuda;
 mod loss;
+pub mod nt_xent;
 pub mod reference;
 pub mod sigmoid;
 

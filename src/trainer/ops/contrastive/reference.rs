@@ -1,4 +1,4 @@
-//! Both losses on image-text pairs, with the whole matrix of logits.
+//! Both losses on image-text pairs and the one on two views of images, with the whole matrix of logits.
 //!
 //! CLIP's symmetric contrastive loss, s = scale image textᵀ: loss = (mean over rows of (log-sum-exp of the row - diagonal) + the same over columns) / 2.
 //! ds = (softmax of the row + softmax of the column - 2 on the diagonal) / 2B; dimage = scale ds text; dtext = scale dsᵀ image;
@@ -72,6 +72,51 @@ pub fn sigmoid(image: &Matrix, text: &Matrix, scale: f64, bias: f64) -> Loss {
         grad_log_scale: dot(&dx.values, &scaled.values),
         grad_bias: dx.values.iter().sum(),
     }
+}
+
+/// NT-Xent's loss of two views of the same images, and its gradients.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// Nats.
+    pub value: f64,
+    /// By the rows of each view [B, E], before normalisation.
+    pub grads: [Matrix; 2],
+}
+
+/// NT-Xent of rows a and b [B, E] in its form over all 2B rows z: s = z zᵀ / temperature without the diagonal; loss = mean of
+/// (log-sum-exp of the row - s of the other view); ds = (softmax of the row - 1 at the other view) / 2B, dz = (ds + dsᵀ) z /
+/// temperature, and through z = x / |x|: dx = (dz - z (z . dz)) / |x|.
+///
+/// **Source** Chen et al. 2020, "A simple framework for contrastive learning of visual representations", equation 1.
+pub fn nt_xent(a: &Matrix, b: &Matrix, temperature: f64) -> Pair {
+    let (batch, width) = (a.rows, a.columns);
+    let x = Matrix::from_rows(width, [&a.values[..], &b.values[..]].concat());
+    let lengths: Vec<f64> = (0..2 * batch).map(|i| dot(x.row(i), x.row(i)).sqrt().max(1e-12)).collect();
+    let mut z = x;
+    for (i, length) in lengths.iter().enumerate() {
+        z.row_mut(i).iter_mut().for_each(|x| *x /= length);
+    }
+    let mut logits = z.times_transposed(&z).map(|cosine| cosine / temperature);
+    for i in 0..2 * batch {
+        logits.row_mut(i)[i] = f64::NEG_INFINITY;
+    }
+    let (mut ds, log_sums) = softmax(&logits);
+    let mut value = 0.0;
+    for (i, log_sum) in log_sums.iter().enumerate() {
+        let other = (i + batch) % (2 * batch);
+        value += log_sum - logits.row(i)[other];
+        ds.row_mut(i)[other] -= 1.0;
+    }
+    let share = 1.0 / (2 * batch) as f64;
+    let mut grad = ds.plus(&ds.transposed()).times(&z).map(|grad| grad * share / temperature);
+    for (i, length) in lengths.iter().enumerate() {
+        let along = dot(z.row(i), grad.row(i));
+        for (grad, z) in grad.row_mut(i).iter_mut().zip(z.row(i)) {
+            *grad = (*grad - z * along) / length;
+        }
+    }
+    let half = |first: usize| Matrix::from_rows(width, grad.values[first * width..(first + batch) * width].to_vec());
+    Pair { value: value * share, grads: [half(0), half(batch)] }
 }
 
 /// Softmax of each row, and each row's log-sum-exp.

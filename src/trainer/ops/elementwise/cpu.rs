@@ -21,6 +21,22 @@ dispatch! {
     pub(super) fn column_sums(x: &[f32], sums: &mut [f32]) = column_sums_on;
 }
 
+dispatch! {
+    pub(super) fn row_sums(x: &[f32], sums: &mut [f32]) = row_sums_on;
+}
+
+#[inline(always)]
+fn row_sums_on<S: Simd>(s: S, x: &[f32], sums: &mut [f32]) {
+    let width = x.len() / sums.len();
+    for (row, out) in x.chunks_exact(width).zip(sums) {
+        let mut sum = s.splat(0.0);
+        for_vectors!(s: S, width, |at| {
+            sum = s.add(sum, at.load(row));
+        });
+        *out += s.sum(sum);
+    }
+}
+
 #[inline(always)]
 fn add_on<S: Simd>(s: S, x: &[f32], y: &mut [f32]) {
     let (n, y) = (x.len(), &mut y[..x.len()]);

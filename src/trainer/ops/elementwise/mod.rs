@@ -37,6 +37,14 @@ pub fn column_sums(x: &[f32], sums: &mut [f32]) {
     }
 }
 
+/// sums\[i\] += sum of row i of x, which has as many rows as `sums` has elements.
+pub fn row_sums(x: &[f32], sums: &mut [f32]) {
+    assert!(sums.is_empty() || x.len().is_multiple_of(sums.len()), "rows of row sums");
+    if !x.is_empty() {
+        cpu::row_sums(x, sums);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::simd::tests::on_every_path;
@@ -62,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn column_sums_add_to_what_is_there_and_do_not_depend_on_how_rows_are_cut() {
+    fn sums_of_columns_and_rows_add_to_what_is_there_and_columns_do_not_depend_on_how_rows_are_cut() {
         for (rows, width) in [(1, 1), (3, 7), (4, 16), (9, 50), (37, 96)] {
             let x = random(5, rows * width);
             let start = random(6, width);
@@ -74,6 +82,11 @@ mod tests {
                 assert_close(path, &sums, &expected, SUM);
                 x.chunks(2 * width).for_each(|rows| column_sums(rows, &mut cut));
                 assert!(sums == cut, "{path}");
+                let mut sums: Vec<f32> = random(7, rows);
+                let expected: Vec<f64> =
+                    sums.iter().zip(x.chunks_exact(width)).map(|(s, row)| f64::from(*s) + widen(row).iter().sum::<f64>()).collect();
+                row_sums(&x, &mut sums);
+                assert_close(path, &sums, &expected, SUM);
             });
         }
     }

@@ -29,10 +29,25 @@ pub fn forward_with(eps: f32, x: &[f32], gain: &[f32], bias: &[f32], y: &mut [f3
 
 /// x += add, then [`forward`] of the sum.
 pub fn forward_residual(x: &mut [f32], add: &[f32], gain: &[f32], bias: &[f32], y: &mut [f32], mean: &mut [f32], rstd: &mut [f32]) {
+    forward_residual_with(EPS, x, add, gain, bias, y, mean, rstd);
+}
+
+/// As [`forward_residual`], with an `eps` of the model.
+#[expect(clippy::too_many_arguments, reason = "rows in, rows and statistics out, all plain slices")]
+pub fn forward_residual_with(
+    eps: f32,
+    x: &mut [f32],
+    add: &[f32],
+    gain: &[f32],
+    bias: &[f32],
+    y: &mut [f32],
+    mean: &mut [f32],
+    rstd: &mut [f32],
+) {
     check(gain, x, y, mean, rstd);
     check_bias(gain, bias);
     assert_eq!(x.len(), add.len(), "rows of a layer norm");
-    cpu::forward_residual(EPS, x, add, Affine { gain, bias }, y, Statistics { mean, rstd });
+    cpu::forward_residual(eps, x, add, Affine { gain, bias }, y, Statistics { mean, rstd });
 }
 
 /// y from saved statistics: the same bits as [`forward`].

@@ -1,4 +1,4 @@
-//! The CPU's rows: patches cut and normalised, a product, positions, an optional norm.
+//! The CPU's rows: patches cut and normalised, a product, optional positions, an optional norm.
 
 use crate::op::{Backward, Forward, GradLane, Params, Rows, Workspace};
 use crate::patch_embed::PatchEmbed;
@@ -10,7 +10,7 @@ impl Rows for PatchEmbed {
         let rows = chunk.samples * self.kept;
         let (ops, [patches, embedded_rows]) = work.split([rows * self.pixels(), rows * self.width]);
         self.cut(pixels, keep, patches);
-        linear::forward(&params.linear(self.weight), rows, patches, None, embedded_rows, ops);
+        linear::forward(&params.linear(self.weight), rows, patches, self.bias.map(|bias| params.view(bias)), embedded_rows, ops);
         let embedded: &mut [f32] = if self.norm.is_some() { chunk.saved[0] } else { chunk.output };
         let samples = embedded.chunks_exact_mut(self.tokens() * self.width);
         for (sample, (tokens, rows)) in samples.zip(embedded_rows.chunks_exact(self.kept * self.width)).enumerate() {
@@ -37,9 +37,8 @@ impl Rows for PatchEmbed {
             grad_tokens.copy_from_slice(chunk.grad_output);
         }
         if grads.first {
-            grads.view(self.positions).fill(0.0);
-            if let Some(class) = self.class_token {
-                grads.view(class).fill(0.0);
+            for added in [self.positions, self.class_token].into_iter().flatten() {
+                grads.view(added).fill(0.0);
             }
         }
         let samples = grad_tokens.chunks_exact(per_sample).zip(grad_rows.chunks_exact_mut(self.kept * width));
@@ -49,7 +48,14 @@ impl Rows for PatchEmbed {
         self.cut(pixels, keep, patches);
         let shape = params.linear(self.weight).shape;
         let accumulate = !grads.first;
-        linear::backward_weight(&shape, rows, patches, grad_rows, grads.view(self.weight), None, accumulate, ops);
+        let (weight, bias) = match self.bias {
+            Some(bias) => {
+                let (weight, bias) = grads.pair(self.weight, bias);
+                (weight, Some(bias))
+            }
+            None => (grads.view(self.weight), None),
+        };
+        linear::backward_weight(&shape, rows, patches, grad_rows, weight, bias, accumulate, ops);
     }
 }
 
@@ -69,15 +75,15 @@ impl PatchEmbed {
     /// Patch rows plus positions, behind the class token where there is one.
     fn place(&self, params: &Params, kept: Option<&[u32]>, rows: &[f32], tokens: &mut [f32]) {
         let width = self.width;
-        let mut positions = params.view(self.positions);
-        let mut tokens = tokens;
+        let class_width = if self.class_token.is_some() { width } else { 0 };
+        let (row, tokens) = tokens.split_at_mut(class_width);
         if let Some(class) = self.class_token {
-            let (row, rest) = tokens.split_at_mut(width);
             row.copy_from_slice(params.view(class));
-            elementwise::add(&positions[..width], row);
-            (positions, tokens) = (&positions[width..], rest);
         }
         tokens.copy_from_slice(rows);
+        let Some(positions) = self.positions else { return };
+        let (of_class, positions) = params.view(positions).split_at(class_width);
+        elementwise::add(of_class, row);
         for (token, row) in tokens.chunks_exact_mut(width).enumerate() {
             let patch = kept.map_or(token, |kept| kept[token] as usize);
             elementwise::add(&positions[patch * width..(patch + 1) * width], row);
@@ -91,10 +97,11 @@ impl PatchEmbed {
         let (grad_class, grad_patches) = grad.split_at(class_width);
         if let Some(class) = self.class_token {
             elementwise::add(grad_class, grads.view(class));
-            elementwise::add(grad_class, &mut grads.view(self.positions)[..width]);
         }
         grad_rows.copy_from_slice(grad_patches);
-        let positions = &mut grads.view(self.positions)[class_width..];
+        let Some(positions) = self.positions else { return };
+        let (of_class, positions) = grads.view(positions).split_at_mut(class_width);
+        elementwise::add(grad_class, of_class);
         for (token, row) in grad_patches.chunks_exact(width).enumerate() {
             let patch = kept.map_or(token, |kept| kept[token] as usize);
             elementwise::add(row, &mut positions[patch * width..(patch + 1) * width]);

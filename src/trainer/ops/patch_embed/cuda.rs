@@ -4,10 +4,16 @@ use super::PatchEmbed;
 use crate::Accumulation;
 use crate::launch::{Real, View};
 use crate::layer_norm::{self, cuda::record_backward};
+use crate::params::ParamIdx;
 use crate::patchify::cuda::{Cut, TokenShape, Unplace, patchify, place, unplace, unplace_scratch_bytes};
 use crate::recorder::{Array, Output, Record, Recorded, Recorder, Site, Value};
 
 impl PatchEmbed {
+    /// Positions: an embedding without them was refused.
+    fn placed(&self) -> ParamIdx {
+        self.positions.expect("an embedding without positions has no form for a GPU")
+    }
+
     fn token_shape(&self, samples: usize) -> TokenShape {
         let (kept, patches, width) = (self.kept, self.patches, self.width);
         TokenShape { samples, kept, patches, width, has_class: self.class_token.is_some() }
@@ -37,7 +43,7 @@ impl Record for PatchEmbed {
         r.linear((self.weight, None), patches, embedded, None);
         let tokens = if self.norm.is_some() { r.floats("tokens", total, width) } else { output.floats };
         let class = self.class_token.map(|class| r.param(class));
-        let positions = r.param(self.positions);
+        let positions = r.param(self.placed());
         r.push([place(&self.token_shape(samples), embedded.view, kept(site), class, positions, tokens.view)]);
         let mut saved = Vec::new();
         if let Some((gain, bias)) = self.norm {
@@ -94,11 +100,11 @@ impl Record for PatchEmbed {
         let grad_rows = r.reals("grad patch rows", samples * self.kept, width);
         let (grad_class, grad_positions, accumulate) = match self.class_token {
             Some(class) => {
-                let ([class, positions], accumulate) = r.grads([class, self.positions]);
+                let ([class, positions], accumulate) = r.grads([class, self.placed()]);
                 (Some(class), positions, accumulate)
             }
             None => {
-                let ([positions], accumulate) = r.grads([self.positions]);
+                let ([positions], accumulate) = r.grads([self.placed()]);
                 (None, positions, accumulate)
             }
         };

@@ -1,10 +1,12 @@
-//! Pixels to tokens: patches, a linear map, positions, an optional class token and an optional norm.
+//! Pixels to tokens: patches, a linear map, and where a model has them a bias, positions, a class token, a norm.
 //!
 //! The patches are cut and normalised from uint8 in one pass, forward and again in backward: cheaper than keeping them.
 
 mod cpu;
 mod cuda;
 mod reference;
+#[cfg(test)]
+mod tests;
 
 use crate::layer_norm;
 use crate::op::{Cpu, Op, OpShape, Oracle};
@@ -23,12 +25,14 @@ pub struct PatchEmbed {
     pub patches: usize,
     /// Patches that are embedded; fewer than `patches` where some are masked.
     pub kept: usize,
-    /// [C, 3PP], no bias, as CLIP's `conv1`.
+    /// [C, 3PP], as CLIP's `conv1`.
     pub weight: ParamIdx,
+    /// C elements, where the map has a bias; CLIP's has none, MLP-Mixer's and timm's have.
+    pub bias: Option<ParamIdx>,
     /// C elements, where there is a class token.
     pub class_token: Option<ParamIdx>,
-    /// [G, C], after the class token's row where there is one.
-    pub positions: ParamIdx,
+    /// [G, C], after the class token's row where there is one; none in an MLP-Mixer.
+    pub positions: Option<ParamIdx>,
     /// Norm before the first block: gain, bias.
     pub norm: Option<(ParamIdx, ParamIdx)>,
 }
@@ -59,9 +63,13 @@ impl Op for PatchEmbed {
     }
     fn params(&self) -> Vec<ParamIdx> {
         let norm = self.norm.into_iter().flat_map(|(gain, bias)| [gain, bias]);
-        [self.weight, self.positions].into_iter().chain(self.class_token).chain(norm).collect()
+        std::iter::once(self.weight).chain(self.bias).chain(self.positions).chain(self.class_token).chain(norm).collect()
     }
     fn cuda(&self) -> Result<&dyn Record, Refusal> {
+        // The kernels add positions, and no bias.
+        if self.positions.is_none() || self.bias.is_some() {
+            return Err(Refusal::NoForm);
+        }
         if self.norm.is_some() {
             layer_norm::cuda::check(self.width)?;
         }

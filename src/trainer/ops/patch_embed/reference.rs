@@ -1,4 +1,5 @@
-//! Pixels to tokens: patches times weight, an optional class token in front, positions, an optional norm.
+//! Pixels to tokens: patches times weight with an optional bias, an optional class token in front, optional positions, an
+//! optional norm.
 //!
 //! A patch is read as `open_clip`'s `conv1` does: channel, then row, then column, of (pixel / 255 - mean) / std. Positions
 //! belong to places in the whole image, so a kept patch brings its own.
@@ -45,17 +46,26 @@ fn patches(block: &PatchEmbed, picture: Picture) -> Matrix {
 
 /// Tokens before the norm.
 fn embed(block: &PatchEmbed, params: &Parameters, picture: Picture) -> Matrix {
-    let positions = params.matrix(block.positions);
     let classes = usize::from(block.class_token.is_some());
     let mut tokens = Matrix::zeros(block.kept + classes, block.width);
     if let Some(class) = block.class_token {
         add(params.vector(class), tokens.row_mut(0));
-        add(positions.row(0), tokens.row_mut(0));
     }
-    let embedded = patches(block, picture).times_transposed(&params.matrix(block.weight));
-    for (row, place) in picture.places(block).into_iter().enumerate() {
+    let mut embedded = patches(block, picture).times_transposed(&params.matrix(block.weight));
+    if let Some(bias) = block.bias {
+        embedded = embedded.plus_row(params.vector(bias));
+    }
+    for row in 0..block.kept {
         add(embedded.row(row), tokens.row_mut(classes + row));
-        add(positions.row(classes + place), tokens.row_mut(classes + row));
+    }
+    if let Some(positions) = block.positions {
+        let positions = params.matrix(positions);
+        if classes > 0 {
+            add(positions.row(0), tokens.row_mut(0));
+        }
+        for (row, place) in picture.places(block).into_iter().enumerate() {
+            add(positions.row(classes + place), tokens.row_mut(classes + row));
+        }
     }
     tokens
 }
@@ -81,12 +91,19 @@ fn backward(block: &PatchEmbed, params: &Parameters, picture: Picture, grad_y: &
     let classes = usize::from(block.class_token.is_some());
     if let Some(class) = block.class_token {
         grads.add(class, grad_tokens.row(0));
-        grads.add_row(block.positions, 0, grad_tokens.row(0));
     }
-    for (row, place) in picture.places(block).into_iter().enumerate() {
-        grads.add_row(block.positions, classes + place, grad_tokens.row(classes + row));
+    if let Some(positions) = block.positions {
+        if classes > 0 {
+            grads.add_row(positions, 0, grad_tokens.row(0));
+        }
+        for (row, place) in picture.places(block).into_iter().enumerate() {
+            grads.add_row(positions, classes + place, grad_tokens.row(classes + row));
+        }
     }
     let grad_embedded = Matrix::from_rows(block.width, grad_tokens.values[classes * block.width..].to_vec());
+    if let Some(bias) = block.bias {
+        grads.add(bias, &grad_embedded.column_sums());
+    }
     grads.add(block.weight, &grad_embedded.transposed_times(&patches(block, picture)).values);
 }
 

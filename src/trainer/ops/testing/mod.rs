@@ -1,5 +1,7 @@
-//! What the tests of the operations share: random rows, tolerances, finite differences, a check of whole ops.
+//! What the tests of the operations share: random rows, tolerances, finite differences; checks of whole ops, alone and one after
+//! another.
 
+pub(crate) mod chain;
 pub(crate) mod op;
 
 /// Numbers in [-1, 1) that depend on the seed alone.

@@ -2,7 +2,7 @@
 
 use super::{CHAIN, DIFFERENCE, assert_close, differences, random, widen};
 use crate::linear;
-use crate::op::{Backward, Cpu, Forward, GradInput, GradLane, Op, Oracle, Params, Read, Reference, Workspace};
+use crate::op::{Backward, Cpu, Forward, GradInput, GradLane, Op, Oracle, Params, Read, Reference, Rows, Workspace};
 use crate::params::ParamView;
 use crate::reference::{Gradients, Matrix, Parameters, dot};
 use crate::simd::tests::on_every_path;
@@ -68,8 +68,7 @@ pub(crate) fn run_rows(
         let mut saved: Vec<&mut [f32]> = slots.iter_mut().map(Vec::as_mut_slice).collect();
         let outputs = from * per_output..(from + num) * per_output;
         let output = &mut found.output[outputs.clone()];
-        let Cpu::Rows(rows) = op.cpu() else { panic!("an op on chunks") };
-        rows.forward(&params, &mut Forward { samples: num, inputs: &[read], output, saved: &mut saved }, &mut work);
+        rows(op).forward(&params, &mut Forward { samples: num, inputs: &[read], output, saved: &mut saved }, &mut work);
         let mut grad_output = upstream[outputs].to_vec();
         let has_own = matches!(input, Input::Rows(_)) && !shape.is_in_place;
         // Added to what is there in every other chunk, written over what is not a number in the others.
@@ -81,14 +80,9 @@ pub(crate) fn run_rows(
             (true, true) => GradInput::Add(&mut grad_input),
         };
         let mut lane = GradLane { views, flat: &mut found.grads, first: from == 0 };
-        let mut back = Backward {
-            samples: num,
-            inputs: &[read],
-            grad_output: &mut grad_output,
-            grad_inputs: &mut [grad],
-            saved: &mut saved,
-        };
-        rows.backward(&params, &mut back, &mut lane, &mut work);
+        let mut back =
+            Backward { samples: num, inputs: &[read], grad_output: &mut grad_output, grad_inputs: &mut [grad], saved: &mut saved };
+        rows(op).backward(&params, &mut back, &mut lane, &mut work);
         if adds {
             grad_input.iter_mut().for_each(|grad| *grad -= 0.5);
         }
@@ -97,7 +91,12 @@ pub(crate) fn run_rows(
     found
 }
 
-fn oracle(op: &dyn Op) -> &dyn Reference {
+pub(super) fn rows(op: &dyn Op) -> &dyn Rows {
+    let Cpu::Rows(rows) = op.cpu() else { panic!("an op on chunks") };
+    rows
+}
+
+pub(super) fn oracle(op: &dyn Op) -> &dyn Reference {
     let Oracle::Sample(reference) = op.reference() else { panic!("an op on samples") };
     reference
 }
@@ -125,7 +124,7 @@ pub(crate) fn check(op: &dyn Op, views: &[ParamView], given: Given, samples: usi
     let flat = random(11, len);
     let shape = op.shape();
     let upstream = random(12, samples * shape.output.rows * shape.output.channels);
-    let (rows, bytes) = match given {
+    let (values, bytes) = match given {
         Given::Rows(rows, channels) => (random(13, samples * rows * channels), vec![]),
         Given::Bytes(len) => (vec![], (0..samples * len).map(|i| (i * 37 % 251) as u8).collect::<Vec<_>>()),
     };
@@ -137,7 +136,7 @@ pub(crate) fn check(op: &dyn Op, views: &[ParamView], given: Given, samples: usi
         let matrix;
         let input = match given {
             Given::Rows(n, channels) => {
-                matrix = Matrix::from_rows(channels, widen(&rows[sample * n * channels..(sample + 1) * n * channels]));
+                matrix = Matrix::from_rows(channels, widen(&values[sample * n * channels..(sample + 1) * n * channels]));
                 Read::Rows(&matrix)
             }
             Given::Bytes(len) => Read::Bytes(&bytes[sample * len..(sample + 1) * len]),
@@ -163,7 +162,7 @@ pub(crate) fn check(op: &dyn Op, views: &[ParamView], given: Given, samples: usi
         grad64.extend(grad.map(|grad| grad.values).unwrap_or_default());
     }
     let input = match given {
-        Given::Rows(..) => Input::Rows(&rows),
+        Given::Rows(..) => Input::Rows(&values),
         Given::Bytes(_) => Input::Bytes(&bytes),
     };
     on_every_path(|path| {

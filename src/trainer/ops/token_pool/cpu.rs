@@ -26,7 +26,7 @@ impl Rows for TokenPool {
         for sample in 0..chunk.samples {
             let stats = sample * tokens..(sample + 1) * tokens;
             let rows = &x[self.read(ends, sample)];
-            layer_norm::forward(rows, gain, bias, normed, &mut mean[stats.clone()], &mut rstd[stats]);
+            layer_norm::forward_with(self.eps, rows, gain, bias, normed, &mut mean[stats.clone()], &mut rstd[stats]);
             mean_rows(normed, &mut chunk.output[sample * width..(sample + 1) * width]);
         }
     }

@@ -31,6 +31,8 @@ pub struct TokenPool {
     pub width: usize,
     /// Pooling.
     pub pooling: Pooled,
+    /// Added to the norm's variance.
+    pub eps: f32,
     /// Gain of the final norm.
     pub gain: ParamIdx,
     /// Bias of the final norm.
@@ -59,6 +61,10 @@ impl Op for TokenPool {
     }
     fn cuda(&self) -> Result<&dyn Record, Refusal> {
         layer_norm::cuda::check(self.width)?;
+        // The kernels have one eps.
+        if self.eps.to_bits() != layer_norm::EPS.to_bits() {
+            return Err(Refusal::NoForm);
+        }
         Ok(self)
     }
 }

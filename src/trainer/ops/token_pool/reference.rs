@@ -20,7 +20,7 @@ fn pooled_rows(pool: &TokenPool, end: Option<u32>) -> std::ops::Range<usize> {
 
 /// The pooled row [1, C] of tokens [T, C]; `end` is the caption's last token.
 fn forward(pool: &TokenPool, params: &Parameters, x: &Matrix, end: Option<u32>) -> Matrix {
-    let normed = layer_norm::forward(x, params.vector(pool.gain), params.vector(pool.bias));
+    let normed = layer_norm::forward_with(f64::from(pool.eps), x, params.vector(pool.gain), params.vector(pool.bias));
     let rows = pooled_rows(pool, end);
     let mut pooled = Matrix::zeros(1, pool.width);
     for row in rows.clone() {
@@ -43,7 +43,7 @@ fn backward(
     for row in rows.clone() {
         add(&grad_pooled.map(|grad| grad / rows.len() as f64).values, grad_normed.row_mut(row));
     }
-    let (grad_x, grad_gain, grad_bias) = layer_norm::backward(x, params.vector(pool.gain), &grad_normed);
+    let (grad_x, grad_gain, grad_bias) = layer_norm::backward_with(f64::from(pool.eps), x, params.vector(pool.gain), &grad_normed);
     grads.add(pool.gain, &grad_gain);
     grads.add(pool.bias, &grad_bias);
     grad_x

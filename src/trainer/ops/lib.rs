@@ -4,7 +4,7 @@
 //! slices (row-major) and writes slices; it knows no tape, no program and no thread: everything here runs on the calling thread,
 //! and callers are parallel over samples. The one exception is [`contrastive`], which hands independent slabs to the caller's
 //! [`ParallelFor`]. The ops that a program calls ([`patch_embed`], [`token_embed`], [`transformer`], [`head`]) are made of the
-//! others; they read parameters by index ([`params`]) and work on chunks of samples ([`op`]).
+//! others; they read parameters by index ([`params`]), work on chunks of samples ([`op`]) and are recorded for a GPU ([`recorder`]).
 //!
 //! A crate of its own, so that debug builds optimise it and nothing else: tests train models. Seen from the program it is
 //! `trainer::ops`.

@@ -2,9 +2,9 @@
 
 use super::TrainerError;
 use super::backend::cuda;
-use super::model::{build_with, kept_patches};
+use super::model::{build, build_with};
 use crate::data::{Philox, Stream};
-use crate::run::{Augmentation, DeviceKind, EvalTask, ImageEncoderConfig, ModelConfig, Precision, RunConfig};
+use crate::run::{Augmentation, DeviceKind, EvalTask, ModelConfig, Precision, RunConfig};
 
 /// Refuses what no backend here can train or measure, before any work is done.
 ///
@@ -48,11 +48,8 @@ impl PatchMask {
     /// The masking of a run; `None` where nothing is masked.
     #[must_use]
     pub fn new(model: &ModelConfig, masked: f64, seed: u64) -> Option<Self> {
-        let ImageEncoderConfig::Vit(vit) = &model.image_encoder;
-        let grid = model.image_size / vit.patch_size;
-        let patches = grid * grid;
-        let kept = kept_patches(patches, masked);
-        (kept < patches).then(|| Self { philox: Philox::new(seed, Stream::Mask), patches, kept })
+        let (patches, kept) = build(model, masked).kept_patches()?;
+        Some(Self { philox: Philox::new(seed, Stream::Mask), patches, kept })
     }
 
     /// Kept patch indices [B, kept], ascending: for each sample the `kept` smallest of (draw, patch index).
@@ -76,8 +73,7 @@ impl PatchMask {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::Pooling;
-    use crate::trainer::model::build;
+    use crate::run::{ImageEncoderConfig, Pooling};
     use crate::trainer::tests::tiny_model;
 
     #[test]

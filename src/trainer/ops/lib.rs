@@ -3,9 +3,9 @@
 //! Owns the arithmetic of the trainer: fast rows for the CPU, f64 loops as their reference, launches for a GPU. An op takes
 //! slices (row-major) and writes slices; it knows no tape, no program and no thread: everything here runs on the calling thread,
 //! and callers are parallel over samples. The one exception is [`contrastive`], which hands independent slabs to the caller's
-//! [`ParallelFor`]. The ops that a program calls ([`patch_embed`], [`token_embed`], [`transformer`], [`token_pool`],
-//! [`project`], [`mixer_block`], [`swin_block`], [`patch_merge`], [`conv_stem`], [`downsample`], [`convnext_block`], [`map_pool`]) are made of the
-//! others; they read parameters by index ([`params`]) and work on chunks of samples ([`op`]).
+//! [`ParallelFor`]. The ops that a program calls ([`patch_embed`], [`token_embed`], [`transformer`], [`token_pool`], [`project`],
+//! [`mixer_block`], [`swin_block`], [`patch_merge`], [`conv_stem`], [`downsample`], [`convnext_block`], [`map_pool`]) are made of the
+//! others; they read parameters by index ([`params`]), work on chunks of samples ([`op`]) and are recorded for a GPU ([`recorder`]).
 //!
 //! A crate of its own, so that debug builds optimise it and nothing else: tests train models. Seen from the program it is
 //! `trainer::ops`.

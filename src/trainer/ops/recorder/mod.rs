@@ -244,9 +244,8 @@ mod tests {
 
     fn recorder(views: &[ParamView], real: Real) -> Recorder<'_> {
         let mut buffers = Buffers::default();
-        ["params", "shadow", "grads"].into_iter().for_each(|name| drop(buffers.add(name, 512, Life::Kept)));
-        let grads = Some(place(2));
-        Recorder::new(ParamPlaces { views, offsets: &[0, 64], params: place(0), shadow: place(1), grads }, real, buffers)
+        let [params, shadow, grads] = ["params", "shadow", "grads"].map(|name| buffers.add(name, 512, Life::Kept));
+        Recorder::new(ParamPlaces { views, offsets: &[0, 64], params, shadow, grads: Some(grads) }, real, buffers)
     }
 
     fn nodes(r: Recorder) -> Vec<Node> {

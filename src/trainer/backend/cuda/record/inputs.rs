@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::step::StepShape;
+use super::shape::{Images, Masking, StepShape};
 use super::{Draft, form};
 use crate::trainer::backend::cuda::buffers::ALIGNMENT;
 use crate::trainer::backend::{CROP_LEN, parts};
@@ -10,28 +10,6 @@ use crate::trainer::ops::launch::View;
 use crate::trainer::ops::patchify;
 use crate::trainer::ops::recorder::{Array, Elem, Life, Pixels, Source};
 use crate::trainer::program::{Input, InputKind, SlotIdx};
-
-/// Where the images of a step are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Images {
-    /// Written with every batch, augmented already.
-    Written,
-    /// In a pool that lies on the device; a batch is a list of indices.
-    Pool,
-    /// As `Pool`, cropped and flipped on the device by parameters that come with the batch.
-    PoolCropped,
-}
-
-/// How patches are left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Masking {
-    /// None are.
-    None,
-    /// The kept patches come with the batch.
-    Written,
-    /// Drawn on the device with this Philox key.
-    Drawn([u32; 2]),
-}
 
 /// What a host writes before a step. All but pixels lie in one kept buffer of the recording, to be written at once: a handful of
 /// small copies would cost a small model a tenth of its step.

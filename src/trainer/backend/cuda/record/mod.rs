@@ -8,10 +8,12 @@
 mod calls;
 mod inputs;
 mod loss;
+mod shape;
 mod step;
 
-pub use inputs::{Batch, Images, Masking, Planned, Pool, Written};
-pub use step::{Encode, StepShape, Update, encode, refresh, runs_side_by_side, training_step};
+pub use inputs::{Batch, Planned, Pool, Written};
+pub use shape::{Images, Masking, StepShape};
+pub use step::{Encode, Update, encode, refresh, runs_side_by_side, training_step};
 
 use super::buffers::{Arena, plan};
 use super::layout::PaddedLayout;

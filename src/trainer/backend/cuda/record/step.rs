@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::calls::{Part, leading_to, of_tower};
-use super::inputs::{Batch, Images, Masking, Pool};
+use super::inputs::{Batch, Pool};
 use super::loss::{features, read_slots};
+use super::shape::{Images, Masking, StepShape};
 use super::{Draft, Recording, Session, Training};
 use crate::run::OptimizerConfig;
 use crate::trainer::backend::cuda::layout::PaddedLayout;
@@ -14,25 +15,6 @@ use crate::trainer::ops::launch::{Real, View};
 use crate::trainer::ops::recorder::{Array, Life, Output, Value};
 use crate::trainer::ops::{adafactor, adamw, elementwise};
 use crate::trainer::program::{Program, Slot, SlotIdx, SlotKind, Tower};
-
-/// What a training step is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StepShape {
-    /// Pairs (B).
-    pub samples: usize,
-    /// Parts that it is cut into for memory.
-    pub chunks: usize,
-    /// Where images are.
-    pub images: Images,
-    /// How patches are left out.
-    pub masking: Masking,
-    /// Whether gradients are computed.
-    pub has_gradient: bool,
-    /// Whether the optimiser runs.
-    pub has_update: bool,
-    /// Whether the towers run side by side, and gradients of parameters beside them: the same numbers, more memory.
-    pub side_by_side: bool,
-}
 
 /// What an optimiser needs beside the session's buffers.
 #[derive(Debug, Clone, Copy)]

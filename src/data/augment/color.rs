@@ -142,10 +142,16 @@ pub(super) fn hue(image: &mut [u8], turn: f64) {
         } else {
             4.0 + from_green - from_red
         };
-        let hue = (sixth / 6.0 + 1.0) % 1.0 + turn;
-        let hue = if hue < 0.0 { hue + 1.0 } else { hue % 1.0 };
+        let hue = below_one(sixth / 6.0 + 1.0) + turn;
+        let hue = if hue < 0.0 { hue + 1.0 } else { below_one(hue) };
         *pixel = rgb_of(hue, range / most, most).map(|value| (value * BYTE_SCALE) as u8);
     }
+}
+
+/// The remainder by 1 of a value in [0, 2), exactly.
+#[inline]
+fn below_one(value: f32) -> f32 {
+    if value >= 1.0 { value - 1.0 } else { value }
 }
 
 /// What torchvision multiplies by to turn [0, 1] into bytes: 255 + 1 - 1e-3.
@@ -153,12 +159,13 @@ const BYTE_SCALE: f32 = 255.999;
 
 /// Red, green and blue in [0, 1] of a hue, a saturation and a value in [0, 1].
 fn rgb_of(hue: f32, saturation: f32, value: f32) -> [f32; 3] {
-    let sector = (hue * 6.0).floor();
-    let part = hue * 6.0 - sector;
+    // Cut off, which is the floor: the hue is not below 0.
+    let sector = (hue * 6.0) as i32;
+    let part = hue * 6.0 - sector as f32;
     let low = (value * (1.0 - saturation)).clamp(0.0, 1.0);
     let falling = (value * (1.0 - saturation * part)).clamp(0.0, 1.0);
     let rising = (value * (1.0 - saturation * (1.0 - part))).clamp(0.0, 1.0);
-    match sector as i32 % 6 {
+    match sector % 6 {
         0 => [value, rising, low],
         1 => [falling, value, low],
         2 => [low, value, rising],

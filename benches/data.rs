@@ -63,6 +63,25 @@ fn drawing(criterion: &mut Criterion) {
             augmenter.apply(picture, &mut philox.at(step, 0), &mut out);
         });
     });
+    for side in [32, 64] {
+        let image = World::new(1).training(4).render(side);
+        let picture = PictureView { width: side, height: side, pixels: &image };
+        let mut out = vec![0; side * side * 3];
+        let rand_augment = Augmentation::RandAugment { layers: 2, magnitude: 3.0 };
+        let stacked = Augmentation::StackedRandAugment { layers: 2, magnitude: 10.0, min_area: 0.08 };
+        let of = |augmentation| Augmenter::new(augmentation, side).expect("a bin");
+        let slip = Augmenter::slip_self_supervised(side);
+        for (name, augmenter) in
+            [("rand_augment", of(rand_augment)), ("stacked_rand_augment", of(stacked)), ("self-supervised view", slip)]
+        {
+            group.bench_function(format!("{name}, side {side}"), |bencher| {
+                bencher.iter(|| {
+                    step += 1;
+                    augmenter.apply(picture, &mut philox.at(step, 0), &mut out);
+                });
+            });
+        }
+    }
     // 7,919 does not divide the pool: some batches straddle two passes.
     let (order, mut step, mut samples) = (SampleOrder::new(1, 1_000_000).expect("not empty"), 0, vec![0; 7_919]);
     group.throughput(Throughput::Elements(7_919));

@@ -53,9 +53,14 @@ fn flip(unmasked_tuning: f64) -> TrainConfig {
 }
 
 fn batches(folder: &Path) -> BatchSource {
+    augmented(folder, Augmentation::None)
+}
+
+fn augmented(folder: &Path, augmentation: Augmentation) -> BatchSource {
     if !folder.join("pool").exists() {
         let source = DataSource::Scenes { world_seed: 2 };
-        pack_training(&source, Some(60), Frame::centre(16), &folder.join("pool"), &|_, _| {}).expect("scenes are rendered");
+        let frame = if augmentation.min_area().is_some() { Frame::whole(32) } else { Frame::centre(16) };
+        pack_training(&source, Some(60), frame, &folder.join("pool"), &|_, _| {}).expect("scenes are rendered");
     }
     let pack = Arc::new(Pack::open(&folder.join("pool")).expect("a pool was packed"));
     let captions: Vec<&str> = (0..pack.len()).map(|sample| pack.caption(sample)).collect();
@@ -63,7 +68,7 @@ fn batches(folder: &Path) -> BatchSource {
     let tokenizer = Tokenizer::train(&config, captions.iter().copied()).expect("captions are enough");
     let encoded = Arc::new(tokenizer.encode_all(&captions, CONTEXT));
     let subset = (0..pack.len() as u32).collect();
-    BatchSource::new(pack, encoded, subset, Augmenter::new(Augmentation::None, 16).expect("nothing to build"), SEED)
+    BatchSource::new(pack, encoded, subset, Augmenter::new(augmentation, 16).expect("an augmentation"), SEED)
         .expect("all of one data set")
 }
 
@@ -97,6 +102,22 @@ fn the_last_steps_of_flip_see_whole_images_and_a_stop_anywhere_changes_no_byte()
     let untuned = run(&flip(0.0), &batches, &[]);
     assert_eq!(untuned.curve[..9], whole.curve[..9], "masked steps are those of plain FLIP");
     assert_ne!(untuned.curve[9].loss, whole.curve[9].loss, "the tenth step sees whole images");
+}
+
+#[test]
+fn augmented_runs_have_the_same_bytes_stopped_or_not_and_each_its_own() {
+    let config = TrainConfig { steps: 6, ..flip(0.0) };
+    let stacked = Augmentation::StackedRandAugment { layers: 2, magnitude: 10.0, min_area: 0.08 };
+    let mut losses = Vec::new();
+    for augmentation in [Augmentation::None, Augmentation::RandAugment { layers: 2, magnitude: 3.0 }, stacked] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let batches = augmented(folder.path(), augmentation);
+        let whole = run(&config, &batches, &[]);
+        assert_eq!(whole.ending, Ending::Finished);
+        assert!(run(&config, &batches, &[1, 4]) == whole, "stopped and gone on: {augmentation:?}");
+        losses.push(whole.curve[5].loss);
+    }
+    assert!(losses[0] != losses[1] && losses[1] != losses[2], "{losses:?}");
 }
 
 #[test]

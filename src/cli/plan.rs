@@ -183,7 +183,7 @@ fn trainings(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Error> {
 
 /// One training in a line.
 fn training(train: &TrainConfig) -> String {
-    let TrainConfig { loss, steps, lr, warmup_steps, optimizer, weight_decay, decay_scale, grad_clip_norm, .. } = train;
+    let TrainConfig { strategy, loss, steps, lr, warmup_steps, optimizer, weight_decay, decay_scale, grad_clip_norm, .. } = train;
     let optimizer = match optimizer {
         OptimizerConfig::Adafactor { beta1, beta2_cap } => format!("adafactor (beta1 {beta1}, beta2 at most {beta2_cap})"),
         OptimizerConfig::Adamw { beta1, beta2, eps } => format!("adamw (beta1 {beta1}, beta2 {beta2}, eps {eps:e})"),
@@ -199,8 +199,26 @@ fn training(train: &TrainConfig) -> String {
         LossConfig::Sigmoid { logit_bias_init } => format!(", sigmoid loss from bias {logit_bias_init}"),
     };
     format!(
-        "{optimizer}, rate {lr} after {warmup_steps} steps of linear warm-up, cosine to 0 at step {steps}, {decay}, {clip}{loss}"
+        "{optimizer}, rate {lr} after {warmup_steps} steps of linear warm-up, cosine to 0 at step {steps}, {decay}, {clip}{loss}{}",
+        augmentation(strategy.augmentation)
     )
+}
+
+/// What is done to the images, where anything is.
+fn augmentation(augmentation: Augmentation) -> String {
+    let rand_augment = |layers: u32, magnitude: f64| {
+        let bin = Augmentation::bin(magnitude).map_or_else(|| "?".to_owned(), |bin| bin.to_string());
+        format!("RandAugment of torchvision ({}, magnitude {bin} of 30)", counted(layers as usize, "operation"))
+    };
+    let crop = |min_area: f64| format!("crops of {:.4} % of the area or more", min_area * 100.0).replace(".0000", "");
+    match augmentation {
+        Augmentation::None => String::new(),
+        Augmentation::CropFlip { min_area, flip } => format!("; {}, flipped with probability {flip}", crop(min_area)),
+        Augmentation::RandAugment { layers, magnitude } => format!("; {} on central squares", rand_augment(layers, magnitude)),
+        Augmentation::StackedRandAugment { layers, magnitude, min_area } => {
+            format!("; {}, flip, colour jitter, {}, grey, blur from 64 px on", crop(min_area), rand_augment(layers, magnitude))
+        }
+    }
 }
 
 /// The training pools, with the bytes of their images (which a GPU holds where they fit), and the crops that will be enlarged.

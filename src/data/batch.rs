@@ -9,15 +9,12 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::augment::Augmenter;
+use super::augment::{Augmenter, Views};
 use super::order::SampleOrder;
 use super::pack::{Frame, Pack};
-use super::philox::{Philox, Stream};
 use super::tokenizer::EncodedCaptions;
 use super::{DataError, DataResult};
 
-/// Draws that a view of a sample may use; views of one sample lie this far apart in their stream.
-const DRAWS_PER_VIEW: u32 = 256;
 /// Samples that a thread augments at a time.
 const SAMPLES_PER_TASK: usize = 16;
 
@@ -34,15 +31,14 @@ pub struct Batch {
     pub samples: Vec<u32>,
 }
 
-/// The batches of a run.
-#[derive(Debug)]
+/// The batches of a run. A clone shares the data.
+#[derive(Debug, Clone)]
 pub struct BatchSource {
     pack: Arc<Pack>,
     captions: Arc<EncodedCaptions>,
-    subset: Vec<u32>,
+    subset: Arc<[u32]>,
     order: SampleOrder,
-    augmenter: Augmenter,
-    philox: Philox,
+    views: Views,
 }
 
 impl BatchSource {
@@ -55,6 +51,19 @@ impl BatchSource {
         captions: Arc<EncodedCaptions>,
         subset: Vec<u32>,
         augmenter: Augmenter,
+        seed: u64,
+    ) -> DataResult<Self> {
+        Self::with_views(pack, captions, subset, Views::new(augmenter, Vec::new(), seed), seed)
+    }
+
+    /// As [`Self::new`] with several views of every picture, of the same seed.
+    ///
+    /// **Errors**: as there, for every view.
+    pub fn with_views(
+        pack: Arc<Pack>,
+        captions: Arc<EncodedCaptions>,
+        subset: Vec<u32>,
+        views: Views,
         seed: u64,
     ) -> DataResult<Self> {
         if captions.len() != pack.len() || subset.iter().any(|&sample| sample as usize >= pack.len()) {
@@ -70,18 +79,18 @@ impl BatchSource {
             return Err(DataError::Unsupported { what: "captions of 0 tokens: the end token needs a place".to_owned() });
         }
         let order = SampleOrder::new(seed, subset.len())?;
-        if augmenter.is_identity() && pack.frame() != Frame::centre(augmenter.side()) {
-            let (frame, side) = (pack.frame(), augmenter.side());
+        let (frame, side) = (pack.frame(), views.side());
+        if views.augmenters().any(Augmenter::takes_images) && frame != Frame::centre(side) {
             let what = format!("pictures packed as {:?} at {}, images of {side} without a crop", frame.framing, frame.side);
             return Err(DataError::Unsupported { what });
         }
-        Ok(Self { pack, captions, subset, order, augmenter, philox: Philox::new(seed, Stream::Augment) })
+        Ok(Self { pack, captions, subset: subset.into(), order, views })
     }
 
     /// Side of the images (S), pixels.
     #[must_use]
     pub fn side(&self) -> usize {
-        self.augmenter.side()
+        self.views.side()
     }
 
     /// Tokens a caption is padded to (T).
@@ -124,6 +133,13 @@ impl BatchSource {
         }
     }
 
+    /// Whether a device that holds [`Self::pool_images`] can make the images of a batch from what [`Self::fill_places`] says; else
+    /// they have to be those of [`Self::fill`].
+    #[must_use]
+    pub fn is_for_devices(&self) -> bool {
+        self.views.augmenters().all(Augmenter::is_for_devices)
+    }
+
     /// The bytes of all images of the pack, as [`Pack::images`] has them.
     #[must_use]
     pub fn pool_images(&self) -> &[u8] {
@@ -136,7 +152,7 @@ impl BatchSource {
         self.pack.unit()
     }
 
-    /// As [`Self::fill`] without the pixels, for a device that holds [`Self::pool_images`]: `places` says where each image begins,
+    /// As [`Self::fill`] without the pixels, where [`Self::is_for_devices`] and a device holds [`Self::pool_images`]: `places` says where each image begins,
     /// in units of [`Self::pool_unit`] pixels; `crops` how it is cut out of its pool image, as [`Augmenter::crop`] gives it, and
     /// is empty where images pass unchanged. **Shapes**: \[B\], \[B, 6\].
     pub fn fill_places(&self, step: u64, batch_size: usize, batch: &mut Batch, places: &mut Vec<u32>, crops: &mut Vec<f32>) {
@@ -144,20 +160,17 @@ impl BatchSource {
         let place = |&sample: &u32| u32::try_from(self.pack.place(sample as usize)).expect("a device holds below 2^32 units");
         places.clear();
         places.extend(batch.samples.iter().map(place));
-        let crop = |(place, &sample): (usize, &u32)| {
-            self.augmenter.crop(self.pack.size(sample as usize), &mut self.philox.at(step, place as u32))
-        };
+        let crop = |(place, &sample): (usize, &u32)| self.views.crop(self.pack.size(sample as usize), step, place as u32);
         crops.clear();
         crops.extend(batch.samples.iter().enumerate().filter_map(crop).flatten());
     }
 
-    /// Another augmented view of a step's images (SLIP takes three). View 0 is the one that [`Self::fill`] gives.
+    /// A view of a step's images (SLIP takes three). View 0 is the one that [`Self::fill`] gives.
     pub fn fill_view(&self, step: u64, view: u32, samples: &[u32], images: &mut Vec<u8>) {
         let image_bytes = self.side() * self.side() * 3;
         images.resize(samples.len() * image_bytes, 0);
         let fill = |(place, (out, &sample)): (usize, (&mut [u8], &u32))| {
-            let mut draws = self.philox.at(step, place as u32).from_draw(view * DRAWS_PER_VIEW);
-            self.augmenter.apply(self.pack.picture(sample as usize), &mut draws, out);
+            self.views.write(self.pack.picture(sample as usize), step, place as u32, view, out);
         };
         let work = images.par_chunks_exact_mut(image_bytes).zip(samples).enumerate();
         work.with_min_len(SAMPLES_PER_TASK).for_each(fill);

@@ -8,6 +8,7 @@
 //! the same bytes whatever the thread count; a bad sample is counted and listed, a damaged shard is an error that names the
 //! byte. Must not know: tensors, models, jobs, the store. Imports only [`run`](crate::run).
 
+mod ahead;
 mod augment;
 mod batch;
 mod benchmark;
@@ -34,7 +35,8 @@ mod table;
 mod tally;
 mod tokenizer;
 
-pub use augment::Augmenter;
+pub use ahead::{Ahead, Made};
+pub use augment::{Augmenter, Views};
 pub use batch::{Batch, BatchSource};
 pub use benchmark::prompt;
 pub use contact_sheet::contact_sheet;

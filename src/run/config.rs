@@ -458,18 +458,19 @@ pub enum Augmentation {
         /// Probability of a horizontal flip.
         flip: f64,
     },
-    /// `RandAugment` (Cubuk et al. 2020).
+    /// `RandAugment` (Cubuk et al. 2020) as torchvision has it, on the central square: operations drawn evenly from fourteen, nearest
+    /// sampling, black outside. No crop, no flip.
     RandAugment {
         /// Operations applied one after another.
         layers: u32,
-        /// Strength, 0 to 10.
+        /// Strength, 0 to 10: a third of torchvision's bin of 0 to 30.
         magnitude: f64,
     },
-    /// Stacked `RandAugment`: crop, then `RandAugment`.
+    /// Stacked `RandAugment` (Khosla et al. 2020): crop, flip, colour jitter, `RandAugment`, grey, blur.
     StackedRandAugment {
         /// Operations applied one after another.
         layers: u32,
-        /// Strength, 0 to 10.
+        /// Strength, 0 to 10: a third of torchvision's bin of 0 to 30.
         magnitude: f64,
         /// Smallest share of the area that a crop may have.
         min_area: f64,
@@ -481,6 +482,24 @@ impl Augmentation {
     ///
     /// **Source** torchvision's `RandomResizedCrop`, which `open_clip` uses.
     pub const CROP_RATIO: f64 = 4.0 / 3.0;
+
+    /// The last of torchvision's 31 bins of magnitude.
+    const LAST_BIN: u32 = 30;
+
+    /// The bin of 0 to 30 that a magnitude of 0 to 10 is a third of, so that 3.3 and 3.33 are 10; `None` for one that is not near a
+    /// third of a whole number.
+    #[must_use]
+    pub fn bin(magnitude: f64) -> Option<u32> {
+        /// How far three times a magnitude may be from its bin: a third is stated with one decimal or more.
+        const FAR: f64 = 0.1 + 1e-9;
+        (0..=Self::LAST_BIN).find(|bin| (3.0 * magnitude - f64::from(*bin)).abs() <= FAR)
+    }
+
+    /// The magnitude of a bin.
+    #[must_use]
+    pub fn magnitude_of(bin: u32) -> f64 {
+        f64::from(bin) / 3.0
+    }
 
     /// Smallest share of the area that a crop may have; `None` where nothing is cropped.
     #[must_use]

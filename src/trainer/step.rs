@@ -14,7 +14,7 @@ use super::checkpoint::{Checkpoint, Newest};
 use super::model::{build_with, initial_parameters};
 use super::optim::learning_rate;
 use super::strategy::PatchMask;
-use crate::data::{Batch, BatchSource};
+use crate::data::{Ahead, BatchSource};
 use crate::run::{CurvePoint, DeviceKind, ModelConfig, Precision, TrainConfig};
 
 /// Points of a loss curve at most, evenly spread; the last step is always one.
@@ -70,6 +70,8 @@ pub struct StepDone {
     pub loss: f64,
     /// Pairs it saw.
     pub batch: u64,
+    /// How long it waited for them.
+    pub waited: Duration,
 }
 
 /// How training ended.
@@ -150,7 +152,7 @@ pub fn train(
         looked: Instant::now(),
         loss: f64::NAN,
     };
-    training.feed.serve(setup, masked, training.step.as_mut())?;
+    training.feed.serve(setup, masked, options.threads, training.step.as_mut())?;
     training.run(start, watcher)
 }
 
@@ -229,7 +231,7 @@ impl Training<'_> {
             let command = if unfit.is_some() {
                 Command::Continue
             } else {
-                watcher.step(StepDone { step, loss: self.loss, batch: train.effective_batch() })
+                watcher.step(StepDone { step, loss: self.loss, batch: train.effective_batch(), waited: self.feed.waited() })
             };
             let is_saved = (is_due || command == Command::Stop) && !last;
             if is_saved && !is_looked_at {
@@ -257,7 +259,7 @@ impl Training<'_> {
         drop(step);
         let mut step = prepare(setup, options, masked, parameters, Some(&optimizer))?;
         step.set_state(&state)?;
-        feed.serve(setup, masked, step.as_mut())?;
+        feed.serve(setup, masked, options.threads, step.as_mut())?;
         Ok(Self { setup, options, step, feed, curve, looked, loss })
     }
 
@@ -310,44 +312,64 @@ impl Training<'_> {
     }
 }
 
-/// The batches of a run in the form that a step reads.
+/// The batches of a run in the form that a step reads, made ahead of it.
 struct Feed<'a> {
     batches: &'a BatchSource,
     mask: Option<PatchMask>,
+    ahead: Option<Ahead>,
     /// Whether images are held by the backend, which then gets their places.
     is_pool_held: bool,
-    batch: Batch,
+    steps: u64,
     step_batch: StepBatch,
 }
 
 impl<'a> Feed<'a> {
     fn new(batches: &'a BatchSource) -> Self {
-        let (batch, step_batch) = (Batch::default(), StepBatch::default());
-        Self { batches, mask: None, is_pool_held: false, batch, step_batch }
+        Self { batches, mask: None, ahead: None, is_pool_held: false, steps: 0, step_batch: StepBatch::default() }
     }
 
-    /// Makes batches for a prepared step that leaves out this share of patches.
-    fn serve(&mut self, setup: &TrainSetup, masked: f64, step: &mut dyn Step) -> Result<(), TrainerError> {
+    /// Makes batches for a prepared step of `threads` threads that leaves out this share of patches.
+    fn serve(&mut self, setup: &TrainSetup, masked: f64, threads: usize, step: &mut dyn Step) -> Result<(), TrainerError> {
+        let (batches, workers) = (self.batches, workers(setup.device, threads));
         self.mask = PatchMask::new(setup.model, masked, setup.seed).filter(|_| !step.draws_masks());
-        self.is_pool_held = step.hold_pool(self.batches.pool_images(), self.batches.pool_unit())?;
-        self.step_batch = StepBatch::default();
+        // What a device cannot do to the pictures is done here, and every batch is uploaded.
+        self.is_pool_held = batches.is_for_devices() && step.hold_pool(batches.pool_images(), batches.pool_unit())?;
+        // One feed is done before the next begins.
+        self.ahead = None;
+        let ahead = Ahead::new(batches, self.is_pool_held, workers);
+        self.ahead = Some(ahead.map_err(|error| TrainerError::Threads { threads: workers, reason: error.to_string() })?);
+        (self.steps, self.step_batch) = (setup.train.steps, StepBatch::default());
         Ok(())
     }
 
     fn next(&mut self, step: u64, samples: usize) -> &StepBatch {
-        let out = &mut self.step_batch;
+        let (out, ahead) = (&mut self.step_batch, self.ahead.as_mut().expect("it serves a step"));
+        let made = ahead.next(step, samples, step + 1 >= self.steps);
         out.samples = samples;
         if self.is_pool_held {
-            self.batches.fill_places(step, samples, &mut self.batch, &mut out.index, &mut out.crops);
+            std::mem::swap(&mut out.index, &mut made.places);
+            std::mem::swap(&mut out.crops, &mut made.crops);
         } else {
-            self.batches.fill(step, samples, &mut self.batch);
-            std::mem::swap(&mut out.images, &mut self.batch.images);
+            std::mem::swap(&mut out.images, &mut made.batch.images);
         }
-        std::mem::swap(&mut out.tokens, &mut self.batch.tokens);
-        std::mem::swap(&mut out.ends, &mut self.batch.ends);
+        std::mem::swap(&mut out.tokens, &mut made.batch.tokens);
+        std::mem::swap(&mut out.ends, &mut made.batch.ends);
         if let Some(mask) = &self.mask {
             mask.fill(step, samples, &mut out.keep);
         }
         out
+    }
+
+    /// How long the last batch was waited for.
+    fn waited(&self) -> Duration {
+        self.ahead.as_ref().map_or(Duration::ZERO, Ahead::waited)
+    }
+}
+
+/// Threads that make batches beside a step of `threads` threads: one for every eight that compute, or as many where a device does.
+fn workers(device: DeviceKind, threads: usize) -> usize {
+    match device {
+        DeviceKind::Cpu => threads.div_ceil(8),
+        DeviceKind::Cuda => threads,
     }
 }

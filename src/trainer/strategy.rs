@@ -4,7 +4,7 @@ use super::TrainerError;
 use super::backend::cuda;
 use super::model::{build, build_with};
 use crate::data::{Philox, Stream};
-use crate::run::{Augmentation, DeviceKind, EvalTask, ModelConfig, Precision, RunConfig};
+use crate::run::{DeviceKind, EvalTask, ModelConfig, Precision, RunConfig};
 
 /// Refuses what no backend here can train or measure, before any work is done.
 ///
@@ -24,12 +24,6 @@ pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
     }
     if config.train.strategy.ssl.is_some() {
         return refuse("strategy `slip`", "`plan` counts its cost; train `clip` or `flip`");
-    }
-    match config.train.strategy.augmentation {
-        Augmentation::None | Augmentation::CropFlip { .. } => {}
-        Augmentation::RandAugment { .. } | Augmentation::StackedRandAugment { .. } => {
-            return refuse("augmentation `rand_augment`", "use `none` or `crop_flip`");
-        }
     }
     match config.evaluate.iter().find(|eval| matches!(eval.task, EvalTask::Fewshot | EvalTask::LinearProbe)) {
         Some(eval) => refuse(&format!("evaluation `{}`", eval.task.name()), "use `zeroshot` or `retrieval`"),

@@ -103,6 +103,24 @@ fn a_sweep_has_the_losses_of_the_cpu_and_the_same_bytes_twice() -> Outcome {
     Ok(())
 }
 
+/// The device crops and flips alone: images that RandAugment changed are made on the CPU, and every batch of them is uploaded.
+#[test]
+fn what_a_device_cannot_augment_reaches_it_augmented() -> Outcome {
+    let whole = SWEEP.replace("[{ name: adamw }, { name: adafactor }]", "[{ name: adamw }]");
+    let flip = whole.lines().find(|line| line.contains("name: flip")).ok_or("a line of FLIP")?;
+    let strategies = "{ name: clip, augmentation: rand_augment }, { name: clip, augmentation: stacked_rand_augment }";
+    let augmented = format!("    - grid: {{ train.strategy: [{strategies}] }}");
+    let Some(place) = Place::new(&whole.replace(flip, &augmented))? else { return Ok(()) };
+    place.run("cpu", &["--device", "cpu"])?;
+    place.run("f32", &["--device", "cuda", "--precision", "f32"])?;
+    let (expected, found) = (place.losses("cpu")?, place.losses("f32")?);
+    assert_eq!((expected.len(), found.len()), (3 * 8, 3 * 8));
+    for (step, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        assert!((found - expected).abs() <= 1e-4 * expected, "row {step}: {found} for {expected}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_run_that_was_stopped_goes_on_to_the_same_bytes() -> Outcome {
     let experiment = SWEEP.replace("steps: 8", "steps: 60");

@@ -90,10 +90,18 @@ fn augment(spec: Option<Named<AugmentationSpec>>, problems: &mut Vec<Problem>) -
                 format!("`{path}.layers`: found {layers}, expected from 1 to 16"),
             ));
         }
-        if !(0.0..=10.0).contains(&magnitude) {
-            let message = format!("`{path}.magnitude`: found {magnitude}, expected from 0 to 10");
-            problems.push(Problem::new(Code::Train, format!("{path}.magnitude"), message));
+        if let Some(bin) = Augmentation::bin(magnitude) {
+            return (layers, Augmentation::magnitude_of(bin));
         }
+        let at = format!("{path}.magnitude");
+        problems.push(if (0.0..=10.0).contains(&magnitude) {
+            let message =
+                format!("`{at}`: found {magnitude}, expected a third of a whole number: three times it is torchvision's magnitude");
+            let [below, above] = [(3.0 * magnitude).floor(), (3.0 * magnitude).ceil()].map(|bin| bin / 3.0);
+            Problem::new(Code::Train, at, message).hint(format!("the nearest are {below:.2} and {above:.2}"))
+        } else {
+            Problem::new(Code::Train, at.clone(), format!("`{at}`: found {magnitude}, expected from 0 to 10"))
+        });
         (layers, magnitude)
     };
     match spec.map(|Named(a)| a) {
@@ -104,12 +112,12 @@ fn augment(spec: Option<Named<AugmentationSpec>>, problems: &mut Vec<Problem>) -
             Augmentation::CropFlip { min_area, flip }
         }
         Some(AugmentationSpec::RandAugment { layers, magnitude }) => {
-            let (layers, magnitude) = strength(layers, magnitude, 9.0);
+            let (layers, magnitude) = strength(layers, magnitude, 3.0);
             Augmentation::RandAugment { layers, magnitude }
         }
         Some(AugmentationSpec::StackedRandAugment { layers, magnitude, min_area }) => {
             let (layers, magnitude) = strength(layers, magnitude, 10.0);
-            let min_area = share(min_area, 0.2);
+            let min_area = share(min_area, 0.08);
             area(problems, min_area);
             Augmentation::StackedRandAugment { layers, magnitude, min_area }
         }

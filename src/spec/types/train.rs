@@ -118,20 +118,24 @@ pub enum AugmentationSpec {
         /// Probability of a flip. Default 50%.
         flip: Option<Share>,
     },
-    /// Random operations (Cubuk et al. 2020).
+    /// `RandAugment` (Cubuk et al. 2020) as torchvision 0.29.2 has it: operations drawn evenly from fourteen (identity, shears,
+    /// translations, rotation, brightness, colour, contrast, sharpness, posterize, solarize, auto-contrast, equalize), nearest
+    /// sampling, black outside. On the central square: no crop, no flip.
     RandAugment {
-        /// Operations one after another. Default 2: Cubuk et al. 2020, ResNet-50 on ImageNet.
+        /// Operations one after another, 1 to 16. Default 2: torchvision; Cubuk et al. 2020, ResNet-50 on ImageNet.
         layers: Option<Count>,
-        /// Strength, 0 to 10. Default 9: Cubuk et al. 2020, ResNet-50 on ImageNet.
+        /// Strength, 0 to 10 in thirds: three times it is torchvision's magnitude, 0 to 30. Default 3: torchvision's 9. Cubuk et al.
+        /// 2020 use 9 or 10 of their 10 on ImageNet.
         magnitude: Option<Quantity>,
     },
-    /// Crop, then random operations (Tian et al. 2020).
+    /// Random resized crop, flip (50%), colour jitter of 0.4, 0.4, 0.4, 0.1 (80%), `RandAugment`, grey (20%), and from 64 pixels on
+    /// Gaussian blur of deviation 0.1 to 2 pixels (50%): `supcon/preprocessing.py` of google-research (Khosla et al. 2020).
     StackedRandAugment {
-        /// Operations one after another. Default 2: Tian et al. 2020.
+        /// Operations of `RandAugment` one after another, 1 to 16. Default 2: `supcon/preprocessing.py`.
         layers: Option<Count>,
-        /// Strength, 0 to 10. Default 10: Tian et al. 2020.
+        /// Strength of `RandAugment`, 0 to 10 in thirds. Default 10: `supcon/preprocessing.py`.
         magnitude: Option<Quantity>,
-        /// Smallest share of the area that a crop may have. Default 20%: Tian et al. 2020.
+        /// Smallest share of the area that a crop may have. Default 8%: `supcon/preprocessing.py`.
         min_area: Option<Share>,
     },
 }

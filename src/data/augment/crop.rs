@@ -1,15 +1,11 @@
-//! Augmentation of packed pictures: random resized crop and horizontal flip, bytes to bytes.
+//! Random resized crop and horizontal flip.
 //!
-//! Input: a picture and the draws of (step, sample). Output: an image of side S. Invariant: a pure function of the picture and
-//! the draws, whatever thread runs it; every float operation is one that rounds alone, and pixels are summed as integers, so
-//! that `kernels/patchify.cu` gives the same bytes.
-//! Must not know: batches, epochs, tensors.
+//! Every float operation is one that rounds alone, and pixels are summed as integers, so that `kernels/patchify.cu` gives the
+//! same bytes.
 
+use crate::data::pack::PictureView;
+use crate::data::philox::Draws;
 use crate::run::Augmentation;
-
-use super::pack::PictureView;
-use super::philox::Draws;
-use super::{DataError, DataResult};
 
 /// Crops tried before the largest central one is taken.
 const CROP_ATTEMPTS: usize = 10;
@@ -21,72 +17,35 @@ const WEIGHT_BITS: u32 = 16;
 /// Pixels on each side of a bicubic filter's centre, at the scale of the output or of the input, whichever is coarser.
 const REACH: f32 = 2.0;
 
-/// An augmentation that gives images of one side.
-#[derive(Debug, Clone, Copy)]
-pub struct Augmenter {
-    side: usize,
-    crop_flip: Option<CropFlip>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct CropFlip {
-    min_area: f32,
-    flip: f32,
+/// Random resized crop, then a flip.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct CropFlip {
+    /// Smallest share of the area that a crop may have.
+    pub min_area: f32,
+    /// Probability of a horizontal flip.
+    pub flip: f32,
 }
 
 /// Part of a picture, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Crop {
-    left: f32,
-    top: f32,
-    width: f32,
-    height: f32,
+pub(super) struct Crop {
+    pub left: f32,
+    pub top: f32,
+    pub width: f32,
+    pub height: f32,
 }
 
-impl Augmenter {
-    /// The augmentation of a strategy to images of side S.
-    ///
-    /// **Errors**: `RandAugment` and its stacked form, which are not built yet.
-    pub fn new(augmentation: Augmentation, side: usize) -> DataResult<Self> {
-        let crop_flip = match augmentation {
-            Augmentation::None => None,
-            Augmentation::CropFlip { min_area, flip } => Some(CropFlip { min_area: min_area as f32, flip: flip as f32 }),
-            Augmentation::RandAugment { .. } | Augmentation::StackedRandAugment { .. } => {
-                let what = "augmentation `rand_augment` is not available in this version, use `crop_flip` or `none`".to_owned();
-                return Err(DataError::Unsupported { what });
-            }
-        };
-        Ok(Self { side, crop_flip })
+impl CropFlip {
+    /// The crop of a picture of this width and height, and whether it is mirrored.
+    pub fn draw(&self, (width, height): (usize, usize), draws: &mut Draws) -> (Crop, bool) {
+        let crop = random_crop(width as f32, height as f32, self.min_area, draws);
+        (crop, draws.chance(self.flip))
     }
 
-    /// Side of the images that it gives (S), pixels.
-    #[must_use]
-    pub fn side(&self) -> usize {
-        self.side
-    }
-
-    /// Whether images pass unchanged.
-    #[must_use]
-    pub fn is_identity(&self) -> bool {
-        self.crop_flip.is_none()
-    }
-
-    /// The crop of a picture of this width and height: left, top, width and height in pixels, 1 where it is mirrored, else 0, and
-    /// the picture's width, which is the length of its rows; `None` where images pass unchanged.
-    pub fn crop(&self, (width, height): (usize, usize), draws: &mut Draws) -> Option<[f32; 6]> {
-        let CropFlip { min_area, flip } = self.crop_flip?;
-        let crop = random_crop(width as f32, height as f32, min_area, draws);
-        Some([crop.left, crop.top, crop.width, crop.height, f32::from(u8::from(draws.chance(flip))), width as f32])
-    }
-
-    /// Augments one picture; where images pass unchanged it has side S. **Shapes**: \[height, width, 3\] to \[S, S, 3\].
-    pub fn apply(&self, picture: PictureView<'_>, draws: &mut Draws, out: &mut [u8]) {
-        match self.crop((picture.width, picture.height), draws) {
-            None => out.copy_from_slice(picture.pixels),
-            Some([left, top, width, height, flip, _]) => {
-                resample(picture, Crop { left, top, width, height }, flip != 0.0, self.side, out);
-            }
-        }
+    /// A random crop of a picture, stretched to side S. **Shapes**: \[height, width, 3\] to \[S, S, 3\].
+    pub fn apply(&self, picture: PictureView<'_>, side: usize, draws: &mut Draws, out: &mut [u8]) {
+        let (crop, is_flipped) = self.draw((picture.width, picture.height), draws);
+        resample(picture, crop, is_flipped, side, out);
     }
 }
 
@@ -192,7 +151,7 @@ fn rounded(sum: i32) -> u8 {
 }
 
 /// Antialiased bicubic resampling of a crop to the whole side, along rows first, each direction rounded to bytes, as PIL does.
-fn resample(picture: PictureView<'_>, crop: Crop, is_flipped: bool, side: usize, out: &mut [u8]) {
+pub(super) fn resample(picture: PictureView<'_>, crop: Crop, is_flipped: bool, side: usize, out: &mut [u8]) {
     let (rows, columns) = (Filter::new(crop.top, crop.height, side), Filter::new(crop.left, crop.width, side));
     let (row_bytes, lines) = (side * 3, rows.pixels());
     let mut narrowed = vec![0_u8; lines.len() * row_bytes];
@@ -221,10 +180,10 @@ fn resample(picture: PictureView<'_>, crop: Crop, is_flipped: bool, side: usize,
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::philox::{Philox, Stream};
     use super::*;
+    use crate::data::philox::{Philox, Stream};
 
-    const CROP: Augmentation = Augmentation::CropFlip { min_area: 0.25, flip: 0.5 };
+    const CROP: CropFlip = CropFlip { min_area: 0.25, flip: 0.5 };
 
     fn picture(width: usize, height: usize, value: impl Fn(usize, usize) -> [u8; 3]) -> Vec<u8> {
         (0..width * height).flat_map(|i| value(i % width, i / width)).collect()
@@ -397,13 +356,12 @@ mod tests {
 
     #[test]
     fn draws_decide_the_crop_alone() {
-        let augmenter = Augmenter::new(CROP, 32).unwrap();
         let philox = Philox::new(1, Stream::Augment);
         let (image, mut a, mut b) = (noise(60, 50), vec![0; 3072], vec![0; 3072]);
-        augmenter.apply(view(60, &image), &mut philox.at(4, 2), &mut a);
-        augmenter.apply(view(60, &image), &mut philox.at(4, 2), &mut b);
+        CROP.apply(view(60, &image), 32, &mut philox.at(4, 2), &mut a);
+        CROP.apply(view(60, &image), 32, &mut philox.at(4, 2), &mut b);
         assert_eq!(a, b);
-        augmenter.apply(view(60, &image), &mut philox.at(4, 3), &mut b);
+        CROP.apply(view(60, &image), 32, &mut philox.at(4, 3), &mut b);
         assert_ne!(a, b);
     }
 
@@ -411,10 +369,9 @@ mod tests {
     fn awkward_sides_do_not_read_outside_and_keep_a_plain_colour() {
         for (width, height) in [(1, 1), (2, 1), (3, 50), (28, 28), (200, 3), (64, 61)] {
             for side in [1, 2, 28] {
-                let augmenter = Augmenter::new(CROP, side).unwrap();
                 let (image, mut out) = (vec![203; width * height * 3], vec![0; side * side * 3]);
                 for step in 0..50 {
-                    augmenter.apply(view(width, &image), &mut Philox::new(0, Stream::Augment).at(step, 0), &mut out);
+                    CROP.apply(view(width, &image), side, &mut Philox::new(0, Stream::Augment).at(step, 0), &mut out);
                     assert!(out.iter().all(|&byte| byte == 203), "{width} x {height} to {side}");
                 }
             }

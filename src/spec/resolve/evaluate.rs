@@ -1,11 +1,13 @@
 //! `evaluate:` to configs, and the metrics that they give.
 
+use std::path::Path;
+
 use super::super::diagnostic::{Code, nearest, quoted_list};
 use super::super::files::{FileFault, Files};
 use super::super::scalar::Count;
-use super::super::types::{EvalMap, EvalSpec, ScalarOr};
+use super::super::types::{EvalMap, EvalSpec, ScalarOr, TrainSetMap};
 use super::{Problem, shards_of};
-use crate::run::{EvalConfig, EvalSet, EvalSource, EvalTask};
+use crate::run::{EvalConfig, EvalSet, EvalSource, EvalTask, matched_classes};
 
 const TASKS: [EvalTask; 4] = [EvalTask::Zeroshot, EvalTask::Retrieval, EvalTask::Fewshot, EvalTask::LinearProbe];
 
@@ -17,6 +19,14 @@ const ALL: &str = "all";
 
 /// Images a set of the procedural world.
 const SCENES_SAMPLES: u64 = 2000;
+
+/// The train split of the procedural world, and the default one of a folder.
+const TRAIN: &str = "train";
+
+/// Images of each class in few-shot evaluations, unless stated.
+///
+/// **Source** "Scaling (Down) CLIP", 5- and 10-shot figures.
+const SHOTS: [u64; 2] = [5, 10];
 
 /// Resolves `evaluate:`; the seed of the procedural world is filled in where the data are known.
 ///
@@ -63,22 +73,52 @@ fn by_name(path: &str, text: &str) -> Result<EvalConfig, Problem> {
     })
 }
 
-/// Asks for the files of every set.
+/// Asks for the files of every set, and whether what is fitted on one can be measured on the others.
 fn look(config: &EvalConfig, path: &str, files: &dyn Files, problems: &mut Vec<Problem>, warnings: &mut Vec<Problem>) {
-    for set in &config.sets {
-        let found = files.eval_set(&set.source, config.task);
+    let mut found_sets = Vec::with_capacity(config.sets.len());
+    for set in config.all_sets() {
+        let is_train = config.train.as_ref() == Some(set);
+        let mut found = files.eval_set(&set.source, config.task);
         let at_file = |mut fault: FileFault| {
-            if fault.key == "folder" && set.name != ALL {
+            if is_train {
+                fault.key = format!("train.{}", fault.key);
+            } else if fault.key == "folder" && set.name != ALL {
                 fault.key = format!("folders.{}", set.name);
             }
             Problem::of_file(Code::Evaluate, path, fault)
         };
-        problems.extend(found.faults.into_iter().map(at_file));
-        warnings.extend(found.warnings.into_iter().map(at_file));
+        problems.extend(std::mem::take(&mut found.faults).into_iter().map(at_file));
+        warnings.extend(std::mem::take(&mut found.warnings).into_iter().map(at_file));
+        found_sets.push(found);
     }
+    let (Some(_), Some(train)) = (&config.train, found_sets.pop()) else { return };
+    for (set, found) in config.sets.iter().zip(&found_sets) {
+        if let (false, false, Err(why)) =
+            (train.classnames.is_empty(), found.classnames.is_empty(), matched_classes(&train.classnames, &found.classnames))
+        {
+            let message = format!("set `{}` of `{}/{}`: {why}", set.name, config.task.name(), config.name);
+            let hint = "a class is known by its name, or by its number where both have as many";
+            problems.push(Problem::new(Code::Evaluate, path, message).hint(hint));
+        }
+    }
+    warnings
+        .extend(few_samples(config, &train.class_samples).map(|what| Problem::new(Code::Evaluate, format!("{path}.train"), what)));
 }
 
-/// The sets of the procedural world under one of their two names.
+/// Says where a train split has fewer images of a class than are asked for.
+fn few_samples(config: &EvalConfig, class_samples: &[u64]) -> Option<String> {
+    let most = config.shots.iter().copied().max().unwrap_or(1);
+    let (fewer, least) = (class_samples.iter().filter(|samples| **samples < most).count(), class_samples.iter().min()?);
+    let name = format!("{}/{}", config.task.name(), config.name);
+    let (all, then) = match config.task {
+        EvalTask::Fewshot => (format!("fewer than {most} images of {fewer}"), "all that there are of those are taken"),
+        _ => (format!("no image of {fewer}"), "the probe never says those"),
+    };
+    (fewer > 0)
+        .then(|| format!("the train split of `{name}` has {all} of {} classes (least: {least}): {then}", class_samples.len()))
+}
+
+/// The sets of the procedural world under one of their two names; what is fitted is fitted on its split `train`.
 fn scenes(task: EvalTask, name: &str, samples: Option<Count>) -> Option<EvalConfig> {
     let samples = samples.map_or(SCENES_SAMPLES, |s| s.0);
     let variants: &[&str] = match name {
@@ -86,11 +126,37 @@ fn scenes(task: EvalTask, name: &str, samples: Option<Count>) -> Option<EvalConf
         "scenes-shifts" => &SHIFTS,
         _ => return None,
     };
-    let set = |variant: &&str| EvalSet {
-        name: (*variant).to_owned(),
-        source: EvalSource::Scenes { world_seed: 0, variant: (*variant).to_owned(), samples },
+    let sets = variants.iter().map(|variant| scenes_set(variant, samples)).collect();
+    let train = task.is_fitted().then(|| scenes_set(TRAIN, SCENES_SAMPLES));
+    Some(EvalConfig { task, name: name.to_owned(), sets, train, shots: default_shots(task) })
+}
+
+fn scenes_set(variant: &str, samples: u64) -> EvalSet {
+    let source = EvalSource::Scenes { world_seed: 0, variant: variant.to_owned(), samples };
+    EvalSet { name: variant.to_owned(), source }
+}
+
+fn default_shots(task: EvalTask) -> Vec<u64> {
+    if task == EvalTask::Fewshot { SHOTS.to_vec() } else { Vec::new() }
+}
+
+/// The one task of a map, and its name.
+fn task_of(path: &str, stated: [Option<String>; 4]) -> Result<(EvalTask, String), Problem> {
+    let problem = |message: String| Problem::new(Code::Evaluate, path, message);
+    let mut tasks = TASKS.into_iter().zip(stated).filter_map(|(task, name)| Some((task, name?)));
+    let names = TASKS.map(EvalTask::name);
+    let (task, name) = match (tasks.next(), tasks.next()) {
+        (Some(one), None) => one,
+        (None, _) => return Err(problem(format!("evaluation without a task, expected exactly one of {}", quoted_list(&names)))),
+        (Some((a, _)), Some((b, _))) => {
+            let message = format!("evaluation with both `{}` and `{}`, expected exactly one task", a.name(), b.name());
+            return Err(problem(message).hint("write one evaluation for each task"));
+        }
     };
-    Some(EvalConfig { task, name: name.to_owned(), sets: variants.iter().map(set).collect() })
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
+        return Err(problem(format!("evaluation name `{name}`, expected letters, digits, `-` and `_`")));
+    }
+    Ok((task, name))
 }
 
 fn by_map(path: &str, map: EvalMap, files: &dyn Files) -> Result<EvalConfig, Problem> {
@@ -107,22 +173,11 @@ fn by_map(path: &str, map: EvalMap, files: &dyn Files) -> Result<EvalConfig, Pro
         classnames,
         templates,
         samples,
+        train,
+        shots,
     } = map;
     let problem = |message: String| Problem::new(Code::Evaluate, path, message);
-    let stated = [zeroshot, retrieval, fewshot, linear_probe];
-    let mut tasks = TASKS.into_iter().zip(stated).filter_map(|(task, name)| Some((task, name?)));
-    let names = TASKS.map(EvalTask::name);
-    let (task, name) = match (tasks.next(), tasks.next()) {
-        (Some(one), None) => one,
-        (None, _) => return Err(problem(format!("evaluation without a task, expected exactly one of {}", quoted_list(&names)))),
-        (Some((a, _)), Some((b, _))) => {
-            let message = format!("evaluation with both `{}` and `{}`, expected exactly one task", a.name(), b.name());
-            return Err(problem(message).hint("write one evaluation for each task"));
-        }
-    };
-    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c)) {
-        return Err(problem(format!("evaluation name `{name}`, expected letters, digits, `-` and `_`")));
-    }
+    let (task, name) = task_of(path, [zeroshot, retrieval, fewshot, linear_probe])?;
     let named_scenes = matches!(name.as_str(), "scenes" | "scenes-shifts");
     let places = [folder.is_some(), folders.is_some(), shards.is_some(), named_scenes].iter().filter(|p| **p).count();
     if places != 1 {
@@ -144,19 +199,19 @@ fn by_map(path: &str, map: EvalMap, files: &dyn Files) -> Result<EvalConfig, Pro
         let message = format!("`class_field`, `classnames` and `templates` of `{}/{name}` belong to `shards`", task.name());
         return Err(problem(message).hint("a folder holds its own class names and templates"));
     }
-    if named_scenes {
-        if samples == Some(Count(0)) {
-            return Err(problem("`samples`: found 0, expected 1 or more".to_owned()));
-        }
-        return scenes(task, &name, samples).ok_or_else(|| problem(format!("unknown set `{name}`")));
-    }
     let folder_set = |name: String, path: String| EvalSet { name, source: EvalSource::Folder { path, split: split.clone() } };
-    let sets = match (folder, folders, shards) {
-        (Some(folder), ..) => vec![folder_set(ALL.to_owned(), folder.0)],
+    let mut config = match (folder, folders, shards) {
+        _ if named_scenes => {
+            if samples == Some(Count(0)) {
+                return Err(problem("`samples`: found 0, expected 1 or more".to_owned()));
+            }
+            scenes(task, &name, samples).ok_or_else(|| problem(format!("unknown set `{name}`")))?
+        }
+        (Some(folder), ..) => of_sets(task, name, vec![folder_set(ALL.to_owned(), folder.0)]),
         (_, Some(folders), _) if folders.is_empty() => {
             return Err(problem("`folders`: found no folder, expected at least 1".to_owned()));
         }
-        (_, Some(folders), _) => folders.into_iter().map(|(name, path)| folder_set(name, path.0)).collect(),
+        (_, Some(folders), _) => of_sets(task, name, folders.into_iter().map(|(name, path)| folder_set(name, path.0)).collect()),
         (_, _, Some(shards)) => {
             let needed = |key: &str| problem(format!("missing key `{key}` of `{}/{name}`, which `shards` need", task.name()));
             let source = EvalSource::Shards {
@@ -165,24 +220,164 @@ fn by_map(path: &str, map: EvalMap, files: &dyn Files) -> Result<EvalConfig, Pro
                 classnames: classnames.ok_or_else(|| needed("classnames"))?.0,
                 templates: templates.ok_or_else(|| needed("templates"))?.0,
             };
-            vec![EvalSet { name: ALL.to_owned(), source }]
+            of_sets(task, name, vec![EvalSet { name: ALL.to_owned(), source }])
         }
         (None, None, None) => return Err(problem("evaluation without sets".to_owned())),
     };
-    Ok(EvalConfig { task, name, sets })
+    fitting(path, &mut config, train, shots, files)?;
+    Ok(config)
+}
+
+fn of_sets(task: EvalTask, name: String, sets: Vec<EvalSet>) -> EvalConfig {
+    EvalConfig { task, name, sets, train: None, shots: default_shots(task) }
+}
+
+/// Fills in what a classifier is fitted on.
+fn fitting(
+    path: &str,
+    config: &mut EvalConfig,
+    train: Option<ScalarOr<String, TrainSetMap>>,
+    shots: Option<Vec<Count>>,
+    files: &dyn Files,
+) -> Result<(), Problem> {
+    let name = format!("{}/{}", config.task.name(), config.name);
+    if let Some(shots) = shots {
+        let path = format!("{path}.shots");
+        let shots: Vec<u64> = shots.into_iter().map(|count| count.0).collect();
+        let distinct: std::collections::BTreeSet<u64> = shots.iter().copied().collect();
+        if config.task != EvalTask::Fewshot {
+            return Err(Problem::new(Code::Evaluate, path, format!("`shots` of `{name}`: only `fewshot` has them")));
+        }
+        if shots.is_empty() || distinct.contains(&0) || distinct.len() < shots.len() {
+            let message = format!("`shots` of `{name}`: found {shots:?}, expected numbers from 1 on, each once");
+            return Err(Problem::new(Code::Evaluate, path, message).hint("the default is `[5, 10]`"));
+        }
+        config.shots = shots;
+    }
+    let at_train = format!("{path}.train");
+    match train {
+        Some(_) if !config.task.is_fitted() => {
+            let message = format!("`train` of `{name}`: nothing is fitted there");
+            Err(Problem::new(Code::Evaluate, at_train, message).hint("`fewshot` and `linear-probe` have a train split"))
+        }
+        Some(train) => {
+            config.train = Some(train_set(&at_train, &name, &config.sets, train, files)?);
+            Ok(())
+        }
+        None if config.task.is_fitted() && config.train.is_none() => {
+            let message =
+                format!("missing key `train` of `{name}`: a classifier is fitted on labelled images that are not measured");
+            let hint = match &config.sets[0].source {
+                EvalSource::Folder { .. } if config.sets.len() == 1 => {
+                    "`train: NAME` is another split of the folder; a map says where else they are: `train: { folder: .., split: train }`, \
+                     or `train: { shards: .., class_field: .. }`"
+                }
+                EvalSource::Folder { .. } => {
+                    "say where they are: `train: { folder: .., split: train }`, or `train: { shards: .., class_field: .. }`"
+                }
+                EvalSource::Shards { .. } | EvalSource::Scenes { .. } => {
+                    "say where they are: `train: { shards: .. }`, other than those that are measured"
+                }
+            };
+            Err(Problem::new(Code::Evaluate, path, message).hint(hint))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The set that a classifier is fitted on, where `sets` are measured.
+fn train_set(
+    path: &str,
+    name: &str,
+    sets: &[EvalSet],
+    spec: ScalarOr<String, TrainSetMap>,
+    files: &dyn Files,
+) -> Result<EvalSet, Problem> {
+    let problem = |message: String| Problem::new(Code::Evaluate, path, message);
+    let map = match spec {
+        ScalarOr::Scalar(split) => TrainSetMap { split: Some(split), ..TrainSetMap::default() },
+        ScalarOr::Map(map) => map,
+    };
+    let TrainSetMap { folder, split, shards, class_field, classnames, samples } = map;
+    let first = &sets[0].source;
+    let is_by_files = folder.is_some() || shards.is_some() || class_field.is_some() || classnames.is_some();
+    if let EvalSource::Scenes { .. } = first {
+        if is_by_files || split.is_some_and(|split| split != TRAIN) {
+            let message = format!("`train` of `{name}`: the procedural world has one train split, `train`");
+            return Err(problem(message).hint("`train: { samples: 4k }` states its size"));
+        }
+        let samples = samples.map_or(SCENES_SAMPLES, |samples| samples.0);
+        return if samples > 0 {
+            Ok(scenes_set(TRAIN, samples))
+        } else {
+            Err(problem(format!("`train.samples` of `{name}`: found 0, expected 1 or more")))
+        };
+    }
+    if samples.is_some() {
+        return Err(problem(format!("`train.samples` of `{name}`: only the sets of `scenes` have a free size")));
+    }
+    let source = match (folder, shards) {
+        (Some(_), Some(_)) => return Err(problem(format!("`train` of `{name}` has both `folder` and `shards`, expected one"))),
+        (_, Some(_)) if split.is_some() => return Err(problem(format!("`train.split` of `{name}`: only folders have splits"))),
+        (_, None) if class_field.is_some() || classnames.is_some() => {
+            return Err(problem(format!("`class_field` and `classnames` in `train` of `{name}` belong to `shards`")));
+        }
+        (_, Some(shards)) => {
+            let (known_field, known_names, templates) = described(first);
+            let field = class_field.or(known_field);
+            let hint = "it is the numeric metadata field that holds the class";
+            EvalSource::Shards {
+                shards: shards_of(files, shards).map_err(|fault| Problem::of_file(Code::Evaluate, path, fault))?,
+                class_field: field
+                    .ok_or_else(|| problem(format!("missing key `class_field` in `train` of `{name}`")).hint(hint))?,
+                classnames: classnames.map_or(known_names, |path| path.0),
+                templates,
+            }
+        }
+        (folder, None) => {
+            let split = split.unwrap_or_else(|| TRAIN.to_owned());
+            let own = match sets {
+                [EvalSet { source: EvalSource::Folder { path, .. }, .. }] => Some(path.clone()),
+                _ => None,
+            };
+            let message =
+                format!("missing key `folder` in `train` of `{name}`: it does not say which folder has the split `{split}`");
+            let hint = "`train: { folder: .., split: train }`";
+            EvalSource::Folder { path: folder.map(|folder| folder.0).or(own).ok_or_else(|| problem(message).hint(hint))?, split }
+        }
+    };
+    if sets.iter().any(|set| set.source == source) {
+        let message = format!("`train` of `{name}` is a set that is measured: a classifier knows what it was fitted on");
+        return Err(problem(message).hint("state another split, or other shards"));
+    }
+    Ok(EvalSet { name: TRAIN.to_owned(), source })
+}
+
+/// Class field, class names and templates of an evaluation set that is made of files.
+fn described(source: &EvalSource) -> (Option<String>, String, String) {
+    match source {
+        EvalSource::Folder { path, .. } => {
+            let beside = |file: &str| Path::new(path).join(file).to_string_lossy().into_owned();
+            (None, beside("classnames.txt"), beside("zeroshot_classification_templates.txt"))
+        }
+        EvalSource::Shards { class_field, classnames, templates, .. } => {
+            (Some(class_field.clone()), classnames.clone(), templates.clone())
+        }
+        EvalSource::Scenes { .. } => (None, String::new(), String::new()),
+    }
 }
 
 /// Names of the metrics that evaluations give, in their order.
 pub(in crate::spec) fn metrics(configs: &[EvalConfig]) -> Vec<String> {
     let mut out = Vec::new();
-    for EvalConfig { task, name, sets } in configs {
+    for EvalConfig { task, name, sets, train: _, shots } in configs {
         let suffixes: Vec<String> = match task {
             EvalTask::Zeroshot => ["acc1", "acc5", "mean_per_class_recall"].map(str::to_owned).to_vec(),
             EvalTask::Retrieval => {
                 ["image", "text"].iter().flat_map(|way| [1, 5, 10].map(|k| format!("{way}_retrieval_recall@{k}"))).collect()
             }
-            EvalTask::Fewshot => ["fewshot5_acc1", "fewshot10_acc1"].map(str::to_owned).to_vec(),
-            EvalTask::LinearProbe => vec!["lp_acc1".to_owned()],
+            EvalTask::Fewshot => shots.iter().map(|shots| format!("fewshot{shots}_acc1")).collect(),
+            EvalTask::LinearProbe => ["lp_acc1", "lp_acc5", "lp_mean_per_class_recall"].map(str::to_owned).to_vec(),
         };
         out.extend(suffixes.iter().map(|s| format!("{}/{name}.{s}", task.name())));
         if sets.len() > 1 {

@@ -164,7 +164,7 @@ fn each_source_with_files_is_digested_once() {
             c.data.tokenizer = TokenizerConfig::ClipBpe { file: "bpe.txt.gz".into() };
             let source = EvalSource::Folder { path: "cifar10".into(), split: "test".into() };
             let sets = vec![EvalSet { name: "cifar10".into(), source }];
-            c.evaluate.push(EvalConfig { task: EvalTask::Zeroshot, name: "cifar10".into(), sets });
+            c.evaluate.push(EvalConfig { task: EvalTask::Zeroshot, name: "cifar10".into(), sets, train: None, shots: Vec::new() });
         })
     };
     build([with_files(0), with_files(1), run("scenes", |_| {})], None, |source| {

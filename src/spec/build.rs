@@ -401,7 +401,9 @@ impl Fit {
             }
             Steps::OutOfRange => {
                 let message = "`train.budget` comes to no samples, or to more than 2^53";
-                return Some((Problem::new(Code::Budget, "train.budget", message), &[Part::Data, Part::Budget]));
+                let problem =
+                    Problem::new(Code::Budget, "train.budget", message).hint("a network that is not trained is `steps: 0`");
+                return Some((problem, &[Part::Data, Part::Budget]));
             }
             Steps::Known(_) if batch < 2 => Problem::new(
                 Code::Budget,

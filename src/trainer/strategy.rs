@@ -5,9 +5,9 @@ use super::backend::cuda;
 use super::model::{build_with, kept_patches};
 use super::ops::{attention, layer_norm, patchify};
 use crate::data::{Philox, Stream};
-use crate::run::{Augmentation, DeviceKind, EvalTask, ImageEncoderConfig, ModelConfig, Precision, RunConfig};
+use crate::run::{Augmentation, DeviceKind, ImageEncoderConfig, ModelConfig, Precision, RunConfig};
 
-/// Refuses what no backend here can train or measure, before any work is done.
+/// Refuses what no backend here can train, before any work is done.
 ///
 /// # Errors
 /// [`TrainerError::Unsupported`] with what and what to do instead.
@@ -40,10 +40,7 @@ pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
             return refuse("augmentation `rand_augment`", "use `none` or `crop_flip`");
         }
     }
-    match config.evaluate.iter().find(|eval| matches!(eval.task, EvalTask::Fewshot | EvalTask::LinearProbe)) {
-        Some(eval) => refuse(&format!("evaluation `{}`", eval.task.name()), "use `zeroshot` or `retrieval`"),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// What of a model is larger than the GPU's kernels take.

@@ -33,6 +33,7 @@ pub mod params;
 pub mod patch_embed;
 pub mod patchify;
 mod product;
+pub mod product_f64;
 pub mod reference;
 mod scratch;
 mod simd;

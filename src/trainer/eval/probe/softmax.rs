@@ -127,7 +127,7 @@ mod tests {
         let problem = problem(&rows);
         let mut gradient = vec![0.0; 16];
         problem.value_and_gradient(&params, &mut gradient);
-        let value = |params: &[f64]| problem.value_and_gradient(params, &mut vec![0.0; 16]);
+        let value = |params: &[f64]| problem.value_and_gradient(params, &mut [0.0; 16]);
         for place in 0..16 {
             let at = |by: f64| {
                 let mut moved = params.clone();

@@ -1,13 +1,14 @@
 //! `evaluate:` to configs, and the metrics that they give.
 
-use std::path::Path;
+mod train_split;
 
 use super::super::diagnostic::{Code, nearest, quoted_list};
 use super::super::files::{FileFault, Files};
 use super::super::scalar::Count;
-use super::super::types::{EvalMap, EvalSpec, ScalarOr, TrainSetMap};
+use super::super::types::{EvalMap, EvalSpec, ScalarOr};
 use super::{Problem, shards_of};
 use crate::run::{EvalConfig, EvalSet, EvalSource, EvalTask, matched_classes};
+use train_split::{SCENES_SAMPLES, TRAIN, default_shots, few_samples, fitting, scenes_set};
 
 const TASKS: [EvalTask; 4] = [EvalTask::Zeroshot, EvalTask::Retrieval, EvalTask::Fewshot, EvalTask::LinearProbe];
 
@@ -16,17 +17,6 @@ const SHIFTS: [&str; 6] = ["fresh", "sketch", "rendition", "hard", "viewpoint", 
 
 /// Name of the one set of an evaluation that states one place.
 const ALL: &str = "all";
-
-/// Images a set of the procedural world.
-const SCENES_SAMPLES: u64 = 2000;
-
-/// The train split of the procedural world, and the default one of a folder.
-const TRAIN: &str = "train";
-
-/// Images of each class in few-shot evaluations, unless stated.
-///
-/// **Source** "Scaling (Down) CLIP", 5- and 10-shot figures.
-const SHOTS: [u64; 2] = [5, 10];
 
 /// Resolves `evaluate:`; the seed of the procedural world is filled in where the data are known.
 ///
@@ -105,19 +95,6 @@ fn look(config: &EvalConfig, path: &str, files: &dyn Files, problems: &mut Vec<P
         .extend(few_samples(config, &train.class_samples).map(|what| Problem::new(Code::Evaluate, format!("{path}.train"), what)));
 }
 
-/// Says where a train split has fewer images of a class than are asked for.
-fn few_samples(config: &EvalConfig, class_samples: &[u64]) -> Option<String> {
-    let most = config.shots.iter().copied().max().unwrap_or(1);
-    let (fewer, least) = (class_samples.iter().filter(|samples| **samples < most).count(), class_samples.iter().min()?);
-    let name = format!("{}/{}", config.task.name(), config.name);
-    let (all, then) = match config.task {
-        EvalTask::Fewshot => (format!("fewer than {most} images of {fewer}"), "all that there are of those are taken"),
-        _ => (format!("no image of {fewer}"), "the probe never says those"),
-    };
-    (fewer > 0)
-        .then(|| format!("the train split of `{name}` has {all} of {} classes (least: {least}): {then}", class_samples.len()))
-}
-
 /// The sets of the procedural world under one of their two names; what is fitted is fitted on its split `train`.
 fn scenes(task: EvalTask, name: &str, samples: Option<Count>) -> Option<EvalConfig> {
     let samples = samples.map_or(SCENES_SAMPLES, |s| s.0);
@@ -129,15 +106,6 @@ fn scenes(task: EvalTask, name: &str, samples: Option<Count>) -> Option<EvalConf
     let sets = variants.iter().map(|variant| scenes_set(variant, samples)).collect();
     let train = task.is_fitted().then(|| scenes_set(TRAIN, SCENES_SAMPLES));
     Some(EvalConfig { task, name: name.to_owned(), sets, train, shots: default_shots(task) })
-}
-
-fn scenes_set(variant: &str, samples: u64) -> EvalSet {
-    let source = EvalSource::Scenes { world_seed: 0, variant: variant.to_owned(), samples };
-    EvalSet { name: variant.to_owned(), source }
-}
-
-fn default_shots(task: EvalTask) -> Vec<u64> {
-    if task == EvalTask::Fewshot { SHOTS.to_vec() } else { Vec::new() }
 }
 
 /// The one task of a map, and its name.
@@ -232,141 +200,6 @@ fn of_sets(task: EvalTask, name: String, sets: Vec<EvalSet>) -> EvalConfig {
     EvalConfig { task, name, sets, train: None, shots: default_shots(task) }
 }
 
-/// Fills in what a classifier is fitted on.
-fn fitting(
-    path: &str,
-    config: &mut EvalConfig,
-    train: Option<ScalarOr<String, TrainSetMap>>,
-    shots: Option<Vec<Count>>,
-    files: &dyn Files,
-) -> Result<(), Problem> {
-    let name = format!("{}/{}", config.task.name(), config.name);
-    if let Some(shots) = shots {
-        let path = format!("{path}.shots");
-        let shots: Vec<u64> = shots.into_iter().map(|count| count.0).collect();
-        let distinct: std::collections::BTreeSet<u64> = shots.iter().copied().collect();
-        if config.task != EvalTask::Fewshot {
-            return Err(Problem::new(Code::Evaluate, path, format!("`shots` of `{name}`: only `fewshot` has them")));
-        }
-        if shots.is_empty() || distinct.contains(&0) || distinct.len() < shots.len() {
-            let message = format!("`shots` of `{name}`: found {shots:?}, expected numbers from 1 on, each once");
-            return Err(Problem::new(Code::Evaluate, path, message).hint("the default is `[5, 10]`"));
-        }
-        config.shots = shots;
-    }
-    let at_train = format!("{path}.train");
-    match train {
-        Some(_) if !config.task.is_fitted() => {
-            let message = format!("`train` of `{name}`: nothing is fitted there");
-            Err(Problem::new(Code::Evaluate, at_train, message).hint("`fewshot` and `linear-probe` have a train split"))
-        }
-        Some(train) => {
-            config.train = Some(train_set(&at_train, &name, &config.sets, train, files)?);
-            Ok(())
-        }
-        None if config.task.is_fitted() && config.train.is_none() => {
-            let message =
-                format!("missing key `train` of `{name}`: a classifier is fitted on labelled images that are not measured");
-            let hint = match &config.sets[0].source {
-                EvalSource::Folder { .. } if config.sets.len() == 1 => {
-                    "`train: NAME` is another split of the folder; a map says where else they are: `train: { folder: .., split: train }`, \
-                     or `train: { shards: .., class_field: .. }`"
-                }
-                EvalSource::Folder { .. } => {
-                    "say where they are: `train: { folder: .., split: train }`, or `train: { shards: .., class_field: .. }`"
-                }
-                EvalSource::Shards { .. } | EvalSource::Scenes { .. } => {
-                    "say where they are: `train: { shards: .. }`, other than those that are measured"
-                }
-            };
-            Err(Problem::new(Code::Evaluate, path, message).hint(hint))
-        }
-        None => Ok(()),
-    }
-}
-
-/// The set that a classifier is fitted on, where `sets` are measured.
-fn train_set(
-    path: &str,
-    name: &str,
-    sets: &[EvalSet],
-    spec: ScalarOr<String, TrainSetMap>,
-    files: &dyn Files,
-) -> Result<EvalSet, Problem> {
-    let problem = |message: String| Problem::new(Code::Evaluate, path, message);
-    let map = match spec {
-        ScalarOr::Scalar(split) => TrainSetMap { split: Some(split), ..TrainSetMap::default() },
-        ScalarOr::Map(map) => map,
-    };
-    let TrainSetMap { folder, split, shards, class_field, classnames, samples } = map;
-    let first = &sets[0].source;
-    let is_by_files = folder.is_some() || shards.is_some() || class_field.is_some() || classnames.is_some();
-    if let EvalSource::Scenes { .. } = first {
-        if is_by_files || split.is_some_and(|split| split != TRAIN) {
-            let message = format!("`train` of `{name}`: the procedural world has one train split, `train`");
-            return Err(problem(message).hint("`train: { samples: 4k }` states its size"));
-        }
-        let samples = samples.map_or(SCENES_SAMPLES, |samples| samples.0);
-        return if samples > 0 {
-            Ok(scenes_set(TRAIN, samples))
-        } else {
-            Err(problem(format!("`train.samples` of `{name}`: found 0, expected 1 or more")))
-        };
-    }
-    if samples.is_some() {
-        return Err(problem(format!("`train.samples` of `{name}`: only the sets of `scenes` have a free size")));
-    }
-    let source = match (folder, shards) {
-        (Some(_), Some(_)) => return Err(problem(format!("`train` of `{name}` has both `folder` and `shards`, expected one"))),
-        (_, Some(_)) if split.is_some() => return Err(problem(format!("`train.split` of `{name}`: only folders have splits"))),
-        (_, None) if class_field.is_some() || classnames.is_some() => {
-            return Err(problem(format!("`class_field` and `classnames` in `train` of `{name}` belong to `shards`")));
-        }
-        (_, Some(shards)) => {
-            let (known_field, known_names, templates) = described(first);
-            let field = class_field.or(known_field);
-            let hint = "it is the numeric metadata field that holds the class";
-            EvalSource::Shards {
-                shards: shards_of(files, shards).map_err(|fault| Problem::of_file(Code::Evaluate, path, fault))?,
-                class_field: field
-                    .ok_or_else(|| problem(format!("missing key `class_field` in `train` of `{name}`")).hint(hint))?,
-                classnames: classnames.map_or(known_names, |path| path.0),
-                templates,
-            }
-        }
-        (folder, None) => {
-            let split = split.unwrap_or_else(|| TRAIN.to_owned());
-            let own = match sets {
-                [EvalSet { source: EvalSource::Folder { path, .. }, .. }] => Some(path.clone()),
-                _ => None,
-            };
-            let message =
-                format!("missing key `folder` in `train` of `{name}`: it does not say which folder has the split `{split}`");
-            let hint = "`train: { folder: .., split: train }`";
-            EvalSource::Folder { path: folder.map(|folder| folder.0).or(own).ok_or_else(|| problem(message).hint(hint))?, split }
-        }
-    };
-    if sets.iter().any(|set| set.source == source) {
-        let message = format!("`train` of `{name}` is a set that is measured: a classifier knows what it was fitted on");
-        return Err(problem(message).hint("state another split, or other shards"));
-    }
-    Ok(EvalSet { name: TRAIN.to_owned(), source })
-}
-
-/// Class field, class names and templates of an evaluation set that is made of files.
-fn described(source: &EvalSource) -> (Option<String>, String, String) {
-    match source {
-        EvalSource::Folder { path, .. } => {
-            let beside = |file: &str| Path::new(path).join(file).to_string_lossy().into_owned();
-            (None, beside("classnames.txt"), beside("zeroshot_classification_templates.txt"))
-        }
-        EvalSource::Shards { class_field, classnames, templates, .. } => {
-            (Some(class_field.clone()), classnames.clone(), templates.clone())
-        }
-        EvalSource::Scenes { .. } => (None, String::new(), String::new()),
-    }
-}
-
 /// Names of the metrics that evaluations give, in their order.
 pub(in crate::spec) fn metrics(configs: &[EvalConfig]) -> Vec<String> {
     let mut out = Vec::new();
@@ -410,6 +243,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_fitted_has_a_train_split_of_its_own() {
+        let of = |json| resolve(serde_json::json!([json])).unwrap().remove(0);
+        let train = |json| of(json).train.unwrap().source;
+        let folder = |path: &str, split: &str| EvalSource::Folder { path: path.to_owned(), split: split.to_owned() };
+        assert_eq!(train(serde_json::json!({"fewshot": "a", "folder": "x", "train": "fit"})), folder("x", "fit"));
+        assert_eq!(train(serde_json::json!({"linear-probe": "a", "folder": "x", "train": {}})), folder("x", "train"));
+        let elsewhere = serde_json::json!({"fewshot": "a", "folders": {"b": "x", "c": "y"}, "train": {"folder": "z"}});
+        assert_eq!(train(elsewhere), folder("z", "train"));
+        let shards = train(serde_json::json!({"fewshot": "a", "folder": "x", "train": {"shards": "t.tar", "class_field": "c"}}));
+        let EvalSource::Shards { class_field, classnames, .. } = shards else { panic!("{shards:?}") };
+        assert_eq!((class_field.as_str(), classnames.as_str()), ("c", "x/classnames.txt"), "names are those of what is measured");
+        let scenes = |json| match train(json) {
+            EvalSource::Scenes { variant, samples, .. } => (variant, samples),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(scenes(serde_json::json!("linear-probe/scenes-shifts")), ("train".to_owned(), 2000));
+        assert_eq!(scenes(serde_json::json!({"fewshot": "scenes", "train": {"samples": 300}})), ("train".to_owned(), 300));
+        assert_eq!(of(serde_json::json!("zeroshot/scenes")).train, None);
+        assert_eq!(of(serde_json::json!("fewshot/scenes")).shots, [5, 10]);
+        let config = of(serde_json::json!({"fewshot": "scenes", "shots": [1, 25]}));
+        assert_eq!(metrics(&[config]), ["fewshot/scenes.fewshot1_acc1", "fewshot/scenes.fewshot25_acc1"]);
+    }
+
+    #[test]
     fn an_evaluation_has_one_task_and_one_place() {
         for (json, why) in [
             (serde_json::json!([{"folder": "x"}]), "without a task"),
@@ -420,6 +277,30 @@ mod tests {
             (serde_json::json!(["zeroshot/scenes", "zeroshot/scenes"]), "twice"),
             (serde_json::json!(["zeroshot/scene"]), "unknown evaluation"),
             (serde_json::json!([{"zeroshot": "a", "folder": "x", "samples": 4}]), "only the sets of `scenes`"),
+            (serde_json::json!([{"linear-probe": "a", "folder": "x"}]), "missing key `train`"),
+            (
+                serde_json::json!([{"fewshot": "a", "folders": {"b": "x", "c": "y"}, "train": "train"}]),
+                "missing key `folder` in `train`",
+            ),
+            (serde_json::json!([{"fewshot": "a", "folder": "x", "train": "test"}]), "is a set that is measured"),
+            (
+                serde_json::json!([{"fewshot": "a", "folder": "x", "train": {"shards": "y.tar"}}]),
+                "missing key `class_field` in `train`",
+            ),
+            (
+                serde_json::json!([{"fewshot": "a", "folder": "x", "train": {"shards": "y.tar", "split": "b"}}]),
+                "only folders have splits",
+            ),
+            (
+                serde_json::json!([{"fewshot": "a", "folder": "x", "train": {"shards": "y.tar", "folder": "b"}}]),
+                "both `folder` and `shards`",
+            ),
+            (serde_json::json!([{"fewshot": "a", "folder": "x", "train": {"samples": 9}}]), "only the sets of `scenes`"),
+            (serde_json::json!([{"fewshot": "scenes", "train": {"folder": "x"}}]), "one train split"),
+            (serde_json::json!([{"fewshot": "scenes", "shots": [5, 0]}]), "found [5, 0], expected numbers from 1 on"),
+            (serde_json::json!([{"fewshot": "scenes", "shots": [5, 5]}]), "each once"),
+            (serde_json::json!([{"linear-probe": "scenes", "shots": [5]}]), "only `fewshot` has them"),
+            (serde_json::json!([{"zeroshot": "a", "folder": "x", "train": "train"}]), "nothing is fitted"),
         ] {
             let problems = resolve(json).unwrap_err();
             assert!(problems[0].message.contains(why), "{problems:?}");

@@ -98,13 +98,12 @@ fn log_sum_exp_to_shares(logits: &mut [f64], label: usize) -> f64 {
     let own = logits[label] - most;
     let mut sum = 0.0;
     for logit in logits.iter_mut() {
-        // `libm` gives the same bits on every machine.
-        *logit = libm::exp(*logit - most);
+        *logit = (*logit - most).exp();
         sum += *logit;
     }
     logits.iter_mut().for_each(|share| *share /= sum);
     logits[label] -= 1.0;
-    libm::log(sum) - own
+    sum.ln() - own
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use scaledown::grid::{Digests, expand};
-use scaledown::run::RunConfig;
+use scaledown::run::{EvalTask, RunConfig};
 use scaledown::spec::{LoadOptions, encoder_names, load_str, schema};
 use scaledown::trainer::model::build;
 
@@ -25,8 +25,13 @@ fn config(set: &[&str]) -> RunConfig {
 
 /// The rows of a table of README under the section on encoders, by the first cell of its head; cells without backticks.
 fn rows(head: &str) -> Vec<Vec<String>> {
+    rows_of("Encoders, optimisers, defaults", head)
+}
+
+/// The rows of a table of README under a section.
+fn rows_of(section: &str, head: &str) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string("README.md").unwrap();
-    let section = text.split("\n## Encoders, optimisers, defaults\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let section = text.split(&format!("\n## {section}\n")).nth(1).unwrap().split("\n## ").next().unwrap();
     let lines = section.lines().skip_while(|line| !line.starts_with(&format!("| {head} |"))).skip(2);
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect();
     let rows: Vec<Vec<String>> = lines.take_while(|line| line.starts_with('|')).map(cells).collect();
@@ -92,4 +97,30 @@ fn every_key_of_model_and_train_is_required_or_has_its_default_in_readme() {
         }
     }
     assert!(silent.is_empty(), "README states no default of {silent:?}");
+}
+
+#[test]
+fn every_task_stands_in_readme_with_its_metrics() {
+    let tasks = [EvalTask::Zeroshot, EvalTask::Retrieval, EvalTask::Fewshot, EvalTask::LinearProbe];
+    let rows = rows_of("Evaluations", "task");
+    let named: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(named, tasks.map(EvalTask::name));
+    for row in &rows {
+        let options = LoadOptions { set: vec![format!("evaluate=[{}/scenes]", row[0])], ..LoadOptions::default() };
+        let spec = load_str(Path::new("t.yaml"), SMALL, &options).unwrap();
+        let found: Vec<String> = spec.resolved.metrics.iter().filter_map(|name| Some(name.split_once('.')?.1.to_owned())).collect();
+        let stated: Vec<String> = row[1].split(", ").map(|metric| metric.trim_matches('`').to_owned()).collect();
+        assert_eq!(stated, found, "{}", row[0]);
+    }
+}
+
+#[test]
+fn the_evaluations_of_readme_are_read() {
+    let text = std::fs::read_to_string("README.md").unwrap();
+    let section = text.split("\n## Evaluations\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let spec = load_str(Path::new("t.yaml"), &format!("{SMALL}{yaml}"), &LoadOptions::default()).unwrap();
+    let evaluations = &spec.resolved.evaluates[0];
+    assert_eq!(evaluations.len(), 4);
+    assert!(evaluations.iter().all(|evaluation| evaluation.train.is_some()));
 }

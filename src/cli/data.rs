@@ -10,7 +10,7 @@ use super::inspect::{SetFacts, facts};
 use crate::data::{Pack, contact_sheet};
 use crate::error::{Error, exit};
 use crate::executor::{Options, Shutdown, execute, signals};
-use crate::jobs::LocalWorker;
+use crate::jobs::{FeatureCache, LocalWorker};
 use crate::plan::{self, JobSpec, Plan};
 use crate::run::counted;
 use crate::store::Store;
@@ -40,7 +40,7 @@ fn make(global: &Global, experiment: &Experiment, threads: Option<NonZero<usize>
 fn pack(global: &Global, plan: &Plan, store: &Store, threads: Option<NonZero<usize>>) -> Result<u8, Error> {
     let shutdown = Shutdown::new();
     signals::install(&shutdown)?;
-    let worker = LocalWorker { checkpoint_every: Box::new(|_| 0), report: None };
+    let worker = LocalWorker { checkpoint_every: Box::new(|_| 0), report: None, features: FeatureCache::default() };
     let options = Options { threads: threads.unwrap_or(Options::default().threads), ..Options::default() };
     let progress = super::progress(global);
     let outcome = execute(plan, store, &worker, &options, &|event| progress.handle(&event), &shutdown)?;

@@ -11,7 +11,7 @@ use crate::grid::{self, Digests, Expansion, expand};
 use crate::jobs::{ReportInputs, Statements};
 use crate::plan::{self, JobSpec, Plan, PlanRun, PlannedRun, ReportInput};
 use crate::record::{self, PointView, Provenance};
-use crate::run::{DataSource, DeviceKind, EvalSource, Precision, RunConfig, Source};
+use crate::run::{DataSource, DeviceKind, EvalConfig, EvalSource, Precision, RunConfig, Source};
 use crate::spec::{self, Files, LoadOptions, ValidSpec, Written};
 use crate::store::Store;
 use crate::trainer::backend::cuda;
@@ -307,7 +307,7 @@ fn report_digest(expansion: &Expansion) -> String {
 /// Every source with files of an experiment, in the order of its sections; one that several sections read, several times.
 fn sources(resolved: &spec::Resolved) -> Vec<Source<'_>> {
     let mut found: Vec<Source<'_>> = resolved.data.iter().flat_map(|data| grid::sources(data, &[])).collect();
-    let sets = resolved.evaluates.iter().flatten().flat_map(|config| &config.sets);
+    let sets = resolved.evaluates.iter().flatten().flat_map(EvalConfig::all_sets);
     found.extend(sets.map(|set| Source::Eval(&set.source)).filter(|source| source.has_files()));
     found
 }

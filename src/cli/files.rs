@@ -35,7 +35,13 @@ impl DiskFiles {
             survey
         });
         let faults = |faults: Vec<Fault>| faults.into_iter().map(fault).collect();
-        FoundFiles { samples: survey.samples, faults: faults(survey.faults), warnings: faults(survey.warnings) }
+        FoundFiles {
+            samples: survey.samples,
+            classnames: survey.classnames,
+            class_samples: survey.class_samples,
+            faults: faults(survey.faults),
+            warnings: faults(survey.warnings),
+        }
     }
 }
 

@@ -147,6 +147,7 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
     }
     trainings(loaded, out)?;
     packs(loaded, out)?;
+    fitted(loaded, out)?;
     let estimate = estimate::estimate(loaded, store, finished, &gmacs);
     match estimate.seconds {
         Some(seconds) => {
@@ -252,6 +253,25 @@ fn packs(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Error> {
             "            crops down to {least} % of the area of pictures packed at {pack} px: small ones are enlarged to {image} px; \
              state a larger `data.pack_side`"
         )?;
+    }
+    Ok(())
+}
+
+/// What is fitted on labelled images before it is measured, and on which.
+fn fitted(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Error> {
+    let mut lines: Vec<String> = Vec::new();
+    for job in loaded.plan.jobs() {
+        let JobSpec::Evaluate(evaluate) = &job.spec else { continue };
+        let train = evaluate.fitted_on.and_then(|key| loaded.plan.index_of(&key)).map(|index| &loaded.plan.job(index).spec);
+        let Some(JobSpec::EvalSet(set)) = train else { continue };
+        let label = plan::set_label(set, &loaded.spec().written.eval(&set.source));
+        let line = format!("{}/{} fitted on {label}", evaluate.task.name(), evaluate.name);
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    for (idx, line) in lines.iter().enumerate() {
+        writeln!(out, "{:<12}{line}", if idx == 0 { "classifiers" } else { "" })?;
     }
     Ok(())
 }

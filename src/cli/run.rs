@@ -9,7 +9,7 @@ use super::args::{Execution, Experiment, Global};
 use super::experiment::Loaded;
 use crate::error::{Error, exit};
 use crate::executor::{Options, Outcome, Shutdown, Stage, execute, signals};
-use crate::jobs::{LocalWorker, Published, ReportInputs, publish_partial, sync};
+use crate::jobs::{FeatureCache, LocalWorker, Published, ReportInputs, publish_partial, sync};
 use crate::plan::Plan;
 use crate::record::{self, Timing};
 use crate::run::counted;
@@ -72,7 +72,11 @@ fn do_jobs(global: &Global, loaded: &Loaded, execution: &Execution, store: &Stor
         max_failures: *max_failures,
         ..Options::default()
     };
-    let worker = LocalWorker { checkpoint_every: loaded.checkpoint_every(), report: Some(loaded.report_inputs(global)) };
+    let worker = LocalWorker {
+        checkpoint_every: loaded.checkpoint_every(),
+        report: Some(loaded.report_inputs(global)),
+        features: FeatureCache::default(),
+    };
     let progress = super::progress(global);
     let outcome = execute(&loaded.plan, store, &worker, &options, &|event| progress.handle(&event), shutdown);
     progress.finish();

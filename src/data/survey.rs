@@ -45,6 +45,8 @@ pub struct Survey {
     pub classnames: Vec<String>,
     /// Templates, where they come from a file.
     pub templates: Vec<String>,
+    /// Samples of each class, where class names come from a file.
+    pub class_samples: Vec<u64>,
     /// What stands in the way.
     pub faults: Vec<Fault>,
     /// What a person should know.
@@ -268,6 +270,8 @@ fn check_classes(survey: &mut Survey, classes: &[Classes], key: &'static str, pl
     let all = || classes.iter().flat_map(|classes| &classes.counts);
     let beyond: u64 = all().filter(|(class, _)| **class >= names).map(|(_, count)| count).sum();
     let last = all().map(|(class, _)| *class).max();
+    let of_class = |class: u64| classes.iter().filter_map(|classes| classes.counts.get(&class)).sum();
+    survey.class_samples = (0..names).map(of_class).collect();
     match last {
         None if survey.samples > Some(0) => {
             survey.say(key, format!("no sample has a class in its {place}"), "a class is a whole number, counted from 0");

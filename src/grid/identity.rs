@@ -53,7 +53,7 @@ pub fn sources<'a>(data: &'a DataConfig, evaluate: &'a [EvalConfig]) -> Vec<Sour
     if let Some(QualityConfig { by: QualityBy::Similarity { scorer }, .. }) = &data.quality {
         found.extend(sources(&scorer.data, &scorer.evaluate));
     }
-    found.extend(evaluate.iter().flat_map(|config| &config.sets).map(|set| Source::Eval(&set.source)));
+    found.extend(evaluate.iter().flat_map(EvalConfig::all_sets).map(|set| Source::Eval(&set.source)));
     found.retain(|source| source.has_files());
     found
 }
@@ -100,7 +100,7 @@ fn data_by_content(config: &DataConfig, digests: &Digests) -> DataConfig {
 
 fn evaluate_by_content(configs: &[EvalConfig], digests: &Digests) -> Vec<EvalConfig> {
     let mut configs = configs.to_vec();
-    for set in configs.iter_mut().flat_map(|config| &mut config.sets) {
+    for set in configs.iter_mut().flat_map(EvalConfig::all_sets_mut) {
         let content = digests.content(Source::Eval(&set.source));
         match (&mut set.source, content) {
             (EvalSource::Folder { path, split: _ }, Some(content)) => *path = content,

@@ -237,6 +237,7 @@ train: {{ strategy: clip, batch_size: 100, lr: 1e-3, budget: {{ samples_seen: 8k
 evaluate:
   - {{ zeroshot: a, folder: {folder}/eval }}
   - {{ zeroshot: b, shards: {folder}/held.tar, class_field: c, classnames: {folder}/c.txt, templates: {folder}/t.txt }}
+  - {{ fewshot: a, folder: {folder}/other, train: fit }}
 "
     );
     let scorer = format!("data: {{ train: {{ dataset: table, file: {folder}/t.csv, image_column: a, caption_column: b }} }}\n");
@@ -267,7 +268,7 @@ fn runs_keep_their_id_where_data_move_and_change_it_where_data_change() {
     assert_eq!(id(&here, None), id(&there, None), "the same content in another folder");
     assert_ne!(run_id(&here, &Digests::default()), run_id(&there, &Digests::default()), "paths are all there is without digests");
     let sources = super::sources(&here.data, &here.evaluate).len();
-    assert_eq!(sources, 5, "shards, vocabulary, the scorer's table, a folder, held-out shards");
+    assert_eq!(sources, 7, "shards, vocabulary, the scorer's table, a folder, held-out shards, another folder, its train split");
     let ids: BTreeSet<String> = (0..sources).map(|idx| id(&here, Some(idx)).to_string()).collect();
     assert_eq!(ids.len(), sources, "each source is in the identity");
     assert!(!ids.contains(&id(&here, None).to_string()));

@@ -40,10 +40,13 @@ pub(super) fn pack_eval(spec: &EvalSetSpec, ctx: &JobContext<'_>) -> Result<JobO
 }
 
 /// Runs `work` on a pool of the job's threads.
-fn in_pool<R: Send>(ctx: &JobContext<'_>, work: impl FnOnce() -> crate::data::DataResult<R> + Send) -> Result<R, JobError> {
+pub(super) fn in_pool<R: Send, E: Send + Into<JobError>>(
+    ctx: &JobContext<'_>,
+    work: impl FnOnce() -> Result<R, E> + Send,
+) -> Result<R, JobError> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.threads()).build();
     let pool = pool.map_err(|error| JobError::failed(format!("cannot start {} threads: {error}", ctx.threads())))?;
-    Ok(pool.install(work)?)
+    pool.install(work).map_err(Into::into)
 }
 
 fn packed(summary: PackSummary, ctx: &JobContext<'_>) -> JobOutput {

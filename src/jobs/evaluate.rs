@@ -1,35 +1,117 @@
-//! Measures one trained model on one evaluation: metrics in the summary, no files.
+//! Measures one trained model on one evaluation: metrics in the summary, the outcome of each item in files.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::{files, train_spec};
+use super::features::{FeatureCache, FeaturesOf};
+use super::{dataset, files, outcomes, train_spec, write};
 use crate::data::{Pack, Tokenizer};
 use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput};
-use crate::plan::EvaluateSpec;
+use crate::plan::{EvaluateSpec, Key};
+use crate::run::EvalTask;
 use crate::store::JobStatus;
 use crate::trainer::backend::Placement;
 use crate::trainer::checkpoint::load_model;
-use crate::trainer::eval::{Encoder, measure};
+use crate::trainer::eval::{Encoder, Fewshot, ImageFeatures, LabelledSet, Measured, Probe, measure_retrieval, measure_zeroshot};
 use crate::trainer::model::build;
 
-pub(super) fn run(spec: &EvaluateSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
+pub(super) fn run(spec: &EvaluateSpec, cache: &FeatureCache, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
     if ctx.input_record(&spec.train)?.status == JobStatus::Diverged {
         // A diverged training left no model: its row says so, and it has no metrics.
         return Ok(JobOutput::finished(&EvaluateSummary { metrics: BTreeMap::new() }));
     }
-    let train = train_spec(ctx, &spec.train)?;
-    let weights = load_model(&ctx.checked_input(&spec.train)?.join(files::MODEL), &build(&train.model, 0.0))?;
-    let tokenizer = Tokenizer::load(&ctx.checked_input(&spec.tokenizer)?)?;
-    let placement = Placement { device: spec.device, precision: spec.precision, threads: ctx.threads() };
-    let mut encoder = Encoder::new(&train.model, weights, placement)?;
+    let mut subject = Subject { spec, cache, ctx, encoder: None };
+    let classifier = Classifier::of(&mut subject)?;
     let mut by_set = Vec::with_capacity(spec.sets.len());
+    let mut by_item = Vec::with_capacity(spec.sets.len());
     for (done, set) in spec.sets.iter().enumerate() {
-        let pack = Pack::open(&ctx.checked_input(&set.set)?)?;
-        by_set.push((set.name.as_str(), measure(spec.task, &mut encoder, &tokenizer, &pack)?));
+        let (pack, features) = subject.set(&set.set)?;
+        let measured = classifier.measure(&mut subject, &LabelledSet { pack: &pack, features: &features })?;
+        by_set.push((set.name.as_str(), measured.metrics));
+        by_item.push((set.clone(), measured.outcomes));
         ctx.progress(done as u64 + 1, spec.sets.len() as u64);
     }
+    outcomes::store(ctx.out(), &by_item)?;
     let prefix = format!("{}/{}", spec.task.name(), spec.name);
     Ok(JobOutput::finished(&EvaluateSummary { metrics: named(&prefix, &by_set) }))
+}
+
+/// The model that is measured; it is loaded where features or texts are asked for that nobody has computed.
+struct Subject<'a> {
+    spec: &'a EvaluateSpec,
+    cache: &'a FeatureCache,
+    ctx: &'a JobContext<'a>,
+    encoder: Option<Encoder>,
+}
+
+impl Subject<'_> {
+    fn encoder(&mut self) -> Result<&mut Encoder, JobError> {
+        if self.encoder.is_none() {
+            let EvaluateSpec { train: train_key, device, precision, .. } = self.spec;
+            let train = train_spec(self.ctx, train_key)?;
+            let model = self.ctx.checked_input(train_key)?.join(files::MODEL);
+            let parameters = load_model(&model, &build(&train.model, 0.0))?;
+            let placement = Placement { device: *device, precision: *precision, threads: self.ctx.threads() };
+            self.encoder = Some(Encoder::new(&train.model, parameters, placement)?);
+        }
+        Ok(self.encoder.as_mut().expect("it was made above"))
+    }
+
+    /// A packed set and its features.
+    fn set(&mut self, set: &Key) -> Result<(Pack, Arc<ImageFeatures>), JobError> {
+        let pack = Pack::open(&self.ctx.checked_input(set)?)?;
+        let EvaluateSpec { train, device, precision, .. } = *self.spec;
+        let of = FeaturesOf { train, set: *set, device, precision };
+        let features = self.cache.of(of, || Ok(self.encoder()?.image_features(&pack)?))?;
+        Ok((pack, features))
+    }
+}
+
+/// What classifies or ranks.
+enum Classifier {
+    Zeroshot(Tokenizer),
+    Retrieval(Tokenizer),
+    Fewshot(Fewshot),
+    Probe(Box<Probe>),
+}
+
+impl Classifier {
+    /// That of an evaluation, fitted where it is.
+    fn of(subject: &mut Subject<'_>) -> Result<Self, JobError> {
+        let Subject { spec, ctx, .. } = *subject;
+        let tokenizer = || -> Result<Tokenizer, JobError> { Ok(Tokenizer::load(&ctx.checked_input(&spec.tokenizer)?)?) };
+        let mut train = || {
+            let key = spec.fitted_on.ok_or_else(|| JobError::failed("nothing is stated that a classifier could be fitted on"))?;
+            subject.set(&key)
+        };
+        match spec.task {
+            EvalTask::Zeroshot => Ok(Self::Zeroshot(tokenizer()?)),
+            EvalTask::Retrieval => Ok(Self::Retrieval(tokenizer()?)),
+            EvalTask::Fewshot => {
+                let (pack, features) = train()?;
+                let train = LabelledSet { pack: &pack, features: &features };
+                Ok(Self::Fewshot(dataset::in_pool(ctx, || Fewshot::fit(&train, &spec.shots))?))
+            }
+            EvalTask::LinearProbe => {
+                let (pack, features) = train()?;
+                let train = LabelledSet { pack: &pack, features: &features };
+                let probe = dataset::in_pool(ctx, || Probe::fit(&train))?;
+                let fit = serde_json::to_vec(probe.details()).expect("numbers serialise");
+                write(&ctx.out().join(files::PROBE), &fit)?;
+                Ok(Self::Probe(Box::new(probe)))
+            }
+        }
+    }
+
+    fn measure(&self, subject: &mut Subject<'_>, set: &LabelledSet<'_>) -> Result<Measured, JobError> {
+        let ctx = subject.ctx;
+        match self {
+            Self::Zeroshot(tokenizer) => Ok(measure_zeroshot(subject.encoder()?, tokenizer, set)?),
+            Self::Retrieval(tokenizer) => Ok(measure_retrieval(subject.encoder()?, tokenizer, set.pack, set.features)?),
+            Self::Fewshot(fewshot) => dataset::in_pool(ctx, || fewshot.measure(set)?.checked()),
+            Self::Probe(probe) => dataset::in_pool(ctx, || probe.measure(set)?.checked()),
+        }
+    }
 }
 
 /// Full names: `<prefix>.<metric>` for one set or the mean over several, `<prefix>/<set>.<metric>` for each of several.

@@ -5,6 +5,8 @@
 
 mod dataset;
 mod evaluate;
+mod features;
+mod outcomes;
 mod report;
 mod results;
 mod scores;
@@ -13,6 +15,7 @@ mod tokenizer;
 mod train;
 
 pub use dataset::PackedSummary;
+pub use features::FeatureCache;
 pub use files::{CURVE as CURVE_FILE, MODEL as MODEL_FILE};
 pub use report::{ReportInputs, Statements, rebuild};
 pub use results::{Published, publish, publish_partial, sync};
@@ -27,6 +30,8 @@ use crate::trainer::TrainerError;
 pub(crate) mod files {
     /// A trained model.
     pub const MODEL: &str = "model.safetensors";
+    /// How a linear probe was fitted.
+    pub const PROBE: &str = "probe.json";
     /// A loss curve.
     pub const CURVE: &str = "curve.json";
     /// Scores of a pool, one f64 a sample.
@@ -41,6 +46,8 @@ pub struct LocalWorker {
     pub checkpoint_every: Box<dyn Fn(u64) -> u64 + Send + Sync>,
     /// What the report says.
     pub report: Option<ReportInputs>,
+    /// Features that evaluations share.
+    pub features: FeatureCache,
 }
 
 impl Worker for LocalWorker {
@@ -52,7 +59,7 @@ impl Worker for LocalWorker {
             JobSpec::Scores(spec) => scores::run(spec, ctx),
             JobSpec::Subset(spec) => subset::run(spec, ctx),
             JobSpec::Train(spec) => train::run(spec, &job.key, (self.checkpoint_every)(spec.train.steps), ctx),
-            JobSpec::Evaluate(spec) => evaluate::run(spec, ctx),
+            JobSpec::Evaluate(spec) => evaluate::run(spec, &self.features, ctx),
             JobSpec::Report(_) => report::run(self.report.as_ref(), ctx),
         }
     }

@@ -17,7 +17,8 @@ use super::job::{
 };
 use super::{Key, PlanError, canonical};
 use crate::run::{
-    DataConfig, DataSource, EvalConfig, EvalSource, EvalTask, Framing, QualityBy, QualityConfig, RunConfig, Source, TokenizerConfig,
+    DataConfig, DataSource, EvalConfig, EvalSet, EvalSource, EvalTask, Framing, QualityBy, QualityConfig, RunConfig, Source,
+    TokenizerConfig,
 };
 
 /// A run to be planned.
@@ -92,6 +93,8 @@ struct Measure {
     task: EvalTask,
     name: String,
     sets: Arc<[NamedSet]>,
+    fitted_on: Option<Key>,
+    shots: Arc<[u64]>,
     nodes: Rc<[Index]>,
 }
 
@@ -169,6 +172,8 @@ impl<'a> Builder<'a> {
                 task: measure.task,
                 name: measure.name.clone(),
                 sets: Arc::clone(&measure.sets),
+                fitted_on: measure.fitted_on,
+                shots: Arc::clone(&measure.shots),
                 train: self.key(train),
                 tokenizer: self.key(inputs.tokenizer),
                 device: *device,
@@ -343,21 +348,33 @@ impl<'a> Builder<'a> {
             return Ok(measures);
         }
         let mut measures = Vec::with_capacity(evaluate.len());
-        for EvalConfig { task, name, sets } in evaluate {
-            let mut nodes = Vec::with_capacity(sets.len());
+        for EvalConfig { task, name, sets, train, shots } in evaluate {
+            let mut nodes = Vec::with_capacity(sets.len() + 1);
             let mut named = Vec::with_capacity(sets.len());
             for set in sets {
-                let fingerprint = self.digest(Source::Eval(&set.source))?;
-                let spec = EvalSetSpec { source: set.source.clone(), image_size, fingerprint };
-                let node = self.intern(JobSpec::EvalSet(spec), [].iter());
-                nodes.push(node);
-                named.push(NamedSet { name: set.name.clone(), set: self.key(node) });
+                nodes.push(self.eval_set(set, image_size)?);
+                named.push(NamedSet { name: set.name.clone(), set: self.key(nodes[nodes.len() - 1]) });
             }
-            measures.push(Measure { task: *task, name: name.clone(), sets: named.into(), nodes: nodes.into() });
+            let train = train.as_ref().map(|set| self.eval_set(set, image_size)).transpose()?;
+            nodes.extend(train);
+            measures.push(Measure {
+                task: *task,
+                name: name.clone(),
+                sets: named.into(),
+                fitted_on: train.map(|node| self.key(node)),
+                shots: shots.clone().into(),
+                nodes: nodes.into(),
+            });
         }
         let measures: Rc<[Measure]> = measures.into();
         self.measures.learn(evaluate, image_size, Rc::clone(&measures));
         Ok(measures)
+    }
+
+    fn eval_set(&mut self, set: &EvalSet, image_size: usize) -> Result<Index, PlanError> {
+        let fingerprint = self.digest(Source::Eval(&set.source))?;
+        let spec = EvalSetSpec { source: set.source.clone(), image_size, fingerprint };
+        Ok(self.intern(JobSpec::EvalSet(spec), [].iter()))
     }
 
     fn digest(&mut self, source: Source<'_>) -> Result<String, PlanError> {

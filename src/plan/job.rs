@@ -167,6 +167,12 @@ pub struct EvaluateSpec {
     pub name: String,
     /// The sets, in order.
     pub sets: Arc<[NamedSet]>,
+    /// The job that packs the labelled set that a classifier is fitted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fitted_on: Option<Key>,
+    /// Images of each class that few-shot classifiers are fitted on.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub shots: Arc<[u64]>,
     /// The train job.
     pub train: Key,
     /// Its tokenizer.
@@ -175,6 +181,11 @@ pub struct EvaluateSpec {
     pub device: DeviceKind,
     /// Arithmetic of the forward pass.
     pub precision: Precision,
+}
+
+/// What most evaluations do not have is left out of keys.
+fn is_empty(shots: &Arc<[u64]>) -> bool {
+    shots.is_empty()
 }
 
 /// An evaluation set by name and job.
@@ -288,7 +299,10 @@ impl JobSpec {
             Self::Subset(SubsetSpec { pool, by: SubsetBy::Random, .. }) => vec![*pool],
             Self::Subset(SubsetSpec { pool, by: SubsetBy::Scores(scores), .. }) => vec![*pool, *scores],
             Self::Train(spec) => std::iter::once(spec.pool).chain(spec.subset).chain([spec.tokenizer]).collect(),
-            Self::Evaluate(spec) => [spec.train, spec.tokenizer].into_iter().chain(spec.sets.iter().map(|s| s.set)).collect(),
+            Self::Evaluate(spec) => {
+                let sets = spec.sets.iter().map(|s| s.set).chain(spec.fitted_on);
+                [spec.train, spec.tokenizer].into_iter().chain(sets).collect()
+            }
         }
     }
 

@@ -164,7 +164,7 @@ fn each_source_with_files_is_digested_once() {
             c.data.tokenizer = TokenizerConfig::ClipBpe { file: "bpe.txt.gz".into() };
             let source = EvalSource::Folder { path: "cifar10".into(), split: "test".into() };
             let sets = vec![EvalSet { name: "cifar10".into(), source }];
-            c.evaluate.push(EvalConfig { task: EvalTask::Zeroshot, name: "cifar10".into(), sets });
+            c.evaluate.push(EvalConfig { task: EvalTask::Zeroshot, name: "cifar10".into(), sets, train: None, shots: Vec::new() });
         })
     };
     build([with_files(0), with_files(1), run("scenes", |_| {})], None, |source| {
@@ -173,6 +173,37 @@ fn each_source_with_files_is_digested_once() {
     })
     .expect("it can be planned");
     assert_eq!(asked.borrow().len(), 3, "{asked:?}");
+}
+
+#[test]
+fn what_a_classifier_is_fitted_on_is_packed_first_and_is_in_no_key_of_a_training() {
+    let source = |variant: &str| EvalSource::Scenes { world_seed: 0, variant: variant.into(), samples: 80 };
+    let set = |variant: &str| EvalSet { name: variant.into(), source: source(variant) };
+    let fitted = |task, shots: &[u64]| {
+        let (sets, train, shots) = (vec![set("iid")], Some(set("train")), shots.to_vec());
+        EvalConfig { task, name: "s".into(), sets, train, shots }
+    };
+    let plan = plan(vec![
+        run("a", |_| {}),
+        run("b", |c| c.evaluate.extend([fitted(EvalTask::LinearProbe, &[]), fitted(EvalTask::Fewshot, &[5])])),
+        run("c", |c| c.evaluate.push(fitted(EvalTask::Fewshot, &[5, 10]))),
+    ]);
+    let [a, b, c] = [0, 1, 2].map(|run| &plan.runs()[run]);
+    assert!(a.train == b.train && b.train == c.train, "one training");
+    let of = |job: usize| match &plan.job(job).spec {
+        JobSpec::Evaluate(spec) => spec.clone(),
+        other => panic!("{other:?}"),
+    };
+    let first = b.evaluates.len() - 2;
+    let [probe, few, more] = [b.evaluates[first], b.evaluates[first + 1], c.evaluates[c.evaluates.len() - 1]];
+    let train_set = of(probe).fitted_on.and_then(|key| plan.index_of(&key)).expect("it is a job");
+    assert!(matches!(&plan.job(train_set).spec, JobSpec::EvalSet(set) if set.source == source("train")));
+    for job in [probe, few, more] {
+        assert!(plan.parents(job).any(|parent| parent == train_set), "job {job}");
+        assert_eq!(of(job).fitted_on, of(probe).fitted_on, "one set");
+    }
+    assert_ne!(plan.job(few).key, plan.job(more).key, "another number of shots is another measurement");
+    assert_eq!(b.evaluates[..first], a.evaluates[..], "what was measured before keeps its jobs");
 }
 
 #[test]

@@ -59,6 +59,8 @@ pub(crate) fn config(size: u64, seed: u64) -> RunConfig {
                 name: "iid".to_owned(),
                 source: EvalSource::Scenes { world_seed: 1, variant: "iid".to_owned(), samples: 100 },
             }],
+            train: None,
+            shots: Vec::new(),
         }],
         seed,
         device: DeviceKind::Cpu,

@@ -15,6 +15,24 @@ pub struct EvalConfig {
     pub name: String,
     /// The sets, in order; never empty.
     pub sets: Vec<EvalSet>,
+    /// The labelled set that a classifier is fitted on; there for the tasks that [fit one](EvalTask::is_fitted), and for no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<EvalSet>,
+    /// Images of each class that few-shot classifiers are fitted on, one classifier each; empty for all other tasks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shots: Vec<u64>,
+}
+
+impl EvalConfig {
+    /// Every set that it reads: those that are measured, then the one that is fitted on.
+    pub fn all_sets(&self) -> impl Iterator<Item = &EvalSet> {
+        self.sets.iter().chain(&self.train)
+    }
+
+    /// As [`Self::all_sets`], to be changed.
+    pub fn all_sets_mut(&mut self) -> impl Iterator<Item = &mut EvalSet> {
+        self.sets.iter_mut().chain(&mut self.train)
+    }
 }
 
 /// What an evaluation measures.
@@ -25,9 +43,9 @@ pub enum EvalTask {
     Zeroshot,
     /// Ranking both ways: `image_retrieval_recall@K`, `text_retrieval_recall@K`, K in 1, 5, 10.
     Retrieval,
-    /// k labelled images a class: `fewshot5_acc1`, `fewshot10_acc1`.
+    /// A ridge classifier on k labelled images a class: `fewshot<k>_acc1` for every k.
     Fewshot,
-    /// A linear classifier on frozen features: `lp_acc1`.
+    /// A linear classifier on frozen features: `lp_acc1`, `lp_acc5`, `lp_mean_per_class_recall`.
     LinearProbe,
 }
 
@@ -42,6 +60,41 @@ impl EvalTask {
             Self::LinearProbe => "linear-probe",
         }
     }
+
+    /// Whether a classifier is fitted on labelled images before anything is measured.
+    #[must_use]
+    pub fn is_fitted(self) -> bool {
+        match self {
+            Self::Zeroshot | Self::Retrieval => false,
+            Self::Fewshot | Self::LinearProbe => true,
+        }
+    }
+}
+
+/// Which class of a train split each class of an evaluation set is: by name where the train split has every name of the set,
+/// else by number where there are as many classes and no name stands at two numbers (names that were reworded).
+///
+/// # Errors
+/// Classes that are matched in neither way, in words.
+pub fn matched_classes(train: &[String], set: &[String]) -> Result<Vec<usize>, String> {
+    if train == set {
+        return Ok((0..set.len()).collect());
+    }
+    let at = |name: &String| train.iter().position(|known| known == name);
+    let by_name: Vec<Option<usize>> = set.iter().map(at).collect();
+    let found: Option<Vec<usize>> = by_name.iter().copied().collect();
+    if let Some(found) = found.filter(|found| found.iter().collect::<std::collections::HashSet<_>>().len() == found.len()) {
+        return Ok(found);
+    }
+    let is_moved = by_name.iter().enumerate().any(|(class, place)| place.is_some_and(|place| place != class));
+    if train.len() == set.len() && !is_moved {
+        return Ok((0..set.len()).collect());
+    }
+    let unknown = set.iter().zip(&by_name).find(|(_, place)| place.is_none()).map(|(name, _)| name.as_str());
+    Err(match unknown {
+        Some(name) => format!("its {} classes, such as `{name}`, are not among the {} of the train split", set.len(), train.len()),
+        None => "it has a class name twice, and its class numbers are not those of the train split".to_owned(),
+    })
 }
 
 /// One evaluation set.
@@ -62,7 +115,8 @@ pub enum EvalSource {
     Scenes {
         /// Seed of the world, the same as the training data's.
         world_seed: u64,
-        /// `iid`, or a shift: `fresh`, `sketch`, `rendition`, `hard`, `viewpoint`, `relabelled`.
+        /// `iid`, a shift (`fresh`, `sketch`, `rendition`, `hard`, `viewpoint`, `relabelled`), or `train`: other images that are
+        /// distributed as those of `iid`, for classifiers to be fitted on.
         variant: String,
         /// Images.
         samples: u64,
@@ -85,4 +139,30 @@ pub enum EvalSource {
         /// File with one template a line (`{c}` is the class name).
         templates: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_matched_by_name_or_by_number_and_never_by_chance() {
+        let of = |names: &str| names.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let train = of("cat dog fish bird");
+        for (set, expected) in [
+            ("cat dog fish bird", Ok(vec![0, 1, 2, 3])),
+            ("bird cat", Ok(vec![3, 0])),
+            ("dog cat fish bird", Ok(vec![1, 0, 2, 3])),
+            ("kitten puppy fish bird", Ok(vec![0, 1, 2, 3])),
+            ("kitten cat fish bird", Err("such as `kitten`")),
+            ("cat worm", Err("such as `worm`")),
+            ("cat cat", Err("twice")),
+        ] {
+            match (matched_classes(&train, &of(set)), expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{set}"),
+                (Err(found), Err(part)) => assert!(found.contains(part), "{set}: {found}"),
+                (found, _) => panic!("{set}: {found:?}"),
+            }
+        }
+    }
 }

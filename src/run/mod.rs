@@ -17,7 +17,7 @@ pub use config::{
     ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig,
     TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig, kept_patches, whole_patches,
 };
-pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask};
+pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask, matched_classes};
 pub use event::{Event, JobKind};
 pub use record::{CurvePoint, RunRecord, RunStatus};
 pub use source::Source;

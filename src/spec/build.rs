@@ -16,7 +16,7 @@ use super::sweep::{ABSENT, Axis, SubGrid, Sweep};
 use super::tree::Node;
 use super::types::DataSpec;
 use super::valid::{Resolved, SectionIds, effective, is_touched};
-use crate::run::{DataConfig, DataSource, EvalSource, LossConfig, TrainConfig, counted};
+use crate::run::{DataConfig, DataSource, EvalConfig, EvalSource, LossConfig, TrainConfig, counted};
 
 /// More points, or more runs of them, are taken for a slip of the pen.
 const MAX_POINTS: u64 = 20_000_000;
@@ -251,7 +251,7 @@ impl<'b, 'a> Builder<'b, 'a> {
         });
         let evaluate_id = *self.evaluates.entry((ids[2], world_seed)).or_insert_with(|| {
             let mut configs = v.evaluate[evaluate].clone();
-            for set in configs.iter_mut().flat_map(|c| &mut c.sets) {
+            for set in configs.iter_mut().flat_map(EvalConfig::all_sets_mut) {
                 if let EvalSource::Scenes { world_seed: seed, .. } = &mut set.source {
                     *seed = world_seed;
                 }
@@ -401,7 +401,9 @@ impl Fit {
             }
             Steps::OutOfRange => {
                 let message = "`train.budget` comes to no samples, or to more than 2^53";
-                return Some((Problem::new(Code::Budget, "train.budget", message), &[Part::Data, Part::Budget]));
+                let problem =
+                    Problem::new(Code::Budget, "train.budget", message).hint("a network that is not trained is `steps: 0`");
+                return Some((problem, &[Part::Data, Part::Budget]));
             }
             Steps::Known(_) if batch < 2 => Problem::new(
                 Code::Budget,

@@ -21,6 +21,10 @@ pub struct FileFault {
 pub struct FoundFiles {
     /// Samples that it lists, where that is known.
     pub samples: Option<u64>,
+    /// Names of its classes, of an evaluation set that states them.
+    pub classnames: Vec<String>,
+    /// Samples of each class, of an evaluation set that states them.
+    pub class_samples: Vec<u64>,
     /// What stands in the way of using it.
     pub faults: Vec<FileFault>,
     /// What a person should know.

@@ -111,7 +111,7 @@ impl Written {
             TokenizerConfig::Bpe { .. } | TokenizerConfig::Unigram { .. } => tokenizer.clone(),
         };
         let mut evaluate: Vec<EvalConfig> = evaluate.clone();
-        for set in evaluate.iter_mut().flat_map(|config| &mut config.sets) {
+        for set in evaluate.iter_mut().flat_map(EvalConfig::all_sets_mut) {
             set.source = self.eval(&set.source);
         }
         RunConfig {

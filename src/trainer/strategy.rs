@@ -4,9 +4,9 @@ use super::TrainerError;
 use super::backend::cuda;
 use super::model::{build, build_with};
 use crate::data::{Philox, Stream};
-use crate::run::{DeviceKind, EvalTask, ModelConfig, Precision, RunConfig};
+use crate::run::{DeviceKind, ModelConfig, Precision, RunConfig};
 
-/// Refuses what no backend here can train or measure, before any work is done.
+/// Refuses what no backend here can train, before any work is done.
 ///
 /// # Errors
 /// [`TrainerError::Unsupported`] with what and what to do instead.
@@ -25,10 +25,7 @@ pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
     if config.train.strategy.ssl.is_some() {
         return refuse("strategy `slip`", "`plan` counts its cost; train `clip` or `flip`");
     }
-    match config.evaluate.iter().find(|eval| matches!(eval.task, EvalTask::Fewshot | EvalTask::LinearProbe)) {
-        Some(eval) => refuse(&format!("evaluation `{}`", eval.task.name()), "use `zeroshot` or `retrieval`"),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Draws the kept patches of every image of a batch.

@@ -2,4 +2,5 @@
 
 mod check;
 mod place;
+mod probe;
 mod program;

@@ -181,18 +181,19 @@ fn rounded(value: f64) -> f64 {
 }
 
 fn metrics(spec: &EvaluateSpec, ctx: &JobContext<'_>) -> BTreeMap<String, f64> {
-    let names: &[(&str, f64)] = match spec.task {
-        EvalTask::Zeroshot => &[("acc1", 1.0), ("acc5", 1.6), ("mean_per_class_recall", 0.98)],
-        EvalTask::Retrieval => &[
+    let of = |names: &[(&str, f64)]| names.iter().map(|(name, factor)| ((*name).to_owned(), *factor)).collect();
+    let names: Vec<(String, f64)> = match spec.task {
+        EvalTask::Zeroshot => of(&[("acc1", 1.0), ("acc5", 1.6), ("mean_per_class_recall", 0.98)]),
+        EvalTask::Retrieval => of(&[
             ("image_retrieval_recall@1", 0.6),
             ("image_retrieval_recall@5", 1.1),
             ("image_retrieval_recall@10", 1.3),
             ("text_retrieval_recall@1", 0.65),
             ("text_retrieval_recall@5", 1.15),
             ("text_retrieval_recall@10", 1.35),
-        ],
-        EvalTask::Fewshot => &[("fewshot5_acc1", 0.8), ("fewshot10_acc1", 0.9)],
-        EvalTask::LinearProbe => &[("lp_acc1", 1.2)],
+        ]),
+        EvalTask::Fewshot => spec.shots.iter().map(|k| (format!("fewshot{k}_acc1"), 1.0 - 1.0 / (*k as f64 + 1.0))).collect(),
+        EvalTask::LinearProbe => of(&[("lp_acc1", 1.2), ("lp_acc5", 1.7), ("lp_mean_per_class_recall", 1.19)]),
     };
     let skill = match ctx.job(&spec.train).map(|job| &job.spec) {
         Some(JobSpec::Train(train)) => skill(train, ctx),
@@ -200,7 +201,7 @@ fn metrics(spec: &EvaluateSpec, ctx: &JobContext<'_>) -> BTreeMap<String, f64> {
     };
     let prefix = format!("{}/{}", spec.task.name(), spec.name);
     let mut metrics = BTreeMap::new();
-    for (metric, factor) in names {
+    for (metric, factor) in &names {
         let mut total = 0.0;
         for (index, set) in spec.sets.iter().enumerate() {
             let harder = 1.0 - 0.08 * index as f64;

@@ -77,7 +77,7 @@ impl SceneLayout {
         let mut layout = Self::training(kind, draws);
         let main = &mut layout.main;
         match variant {
-            Variant::Iid | Variant::Relabelled => {}
+            Variant::Iid | Variant::Relabelled | Variant::Train => {}
             Variant::Fresh => {
                 main.radius *= draws.between(0.85, 1.0);
                 main.rotation *= 1.5;

@@ -56,12 +56,14 @@ pub enum Variant {
     Viewpoint,
     /// The images of `iid` under other names, as ImageNet-ReaL.
     Relabelled,
+    /// Other images, distributed as those of `iid`: what probes and few-shot classifiers are fitted on.
+    Train,
 }
 
 impl Variant {
     /// All of them, `iid` first.
-    pub const ALL: [Self; 7] =
-        [Self::Iid, Self::Fresh, Self::Sketch, Self::Rendition, Self::Hard, Self::Viewpoint, Self::Relabelled];
+    pub const ALL: [Self; 8] =
+        [Self::Iid, Self::Fresh, Self::Sketch, Self::Rendition, Self::Hard, Self::Viewpoint, Self::Relabelled, Self::Train];
 
     /// Name in experiment files.
     #[must_use]
@@ -74,6 +76,7 @@ impl Variant {
             Self::Hard => "hard",
             Self::Viewpoint => "viewpoint",
             Self::Relabelled => "relabelled",
+            Self::Train => "train",
         }
     }
 
@@ -86,6 +89,7 @@ impl Variant {
             Self::Rendition => 4,
             Self::Hard => 5,
             Self::Viewpoint => 6,
+            Self::Train => 7,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Budgets and warm-up in whole steps.
 //!
 //! Every budget is first a number of samples, then the nearest number of whole steps, at least 1: halves up. So `epochs: 1` and
-//! the `samples_seen` that equals it are one run, and what is seen differs from what was asked by half a batch at most.
+//! the `samples_seen` that equals it are one run, and what is seen differs from what was asked by half a batch at most. A network
+//! that is not trained is `steps: 0`, and no other budget.
 
 use super::super::scalar::Interval;
 use super::super::types::{BudgetSpec, ScalarOr, WarmupSpec};
@@ -85,7 +86,6 @@ fn nearest_steps(samples: u64, batch: u64) -> u64 {
 pub(in crate::spec) fn steps_of(budget: Budget, batch: u64, subset: Option<u64>, gmacs: impl FnOnce() -> f64) -> Steps {
     const MAX: f64 = 9_007_199_254_740_992.0;
     let samples = match budget {
-        Budget::Steps(0) => return Steps::OutOfRange,
         Budget::Steps(steps) if steps as f64 * batch as f64 > MAX => return Steps::OutOfRange,
         Budget::Steps(steps) => return Steps::Known(steps),
         Budget::Samples(samples) => samples as f64,
@@ -123,6 +123,7 @@ mod tests {
         assert_eq!(steps(Budget::Samples(383)), Steps::Known(1));
         assert_eq!(steps(Budget::Samples(384)), Steps::Known(2));
         assert_eq!(steps(Budget::Samples(1)), Steps::Known(1));
+        assert_eq!(steps(Budget::Steps(0)), Steps::Known(0), "not trained");
         assert_eq!(steps(Budget::Samples(0)), Steps::OutOfRange);
         assert_eq!(steps(Budget::Epochs(0.0)), Steps::OutOfRange);
         assert_eq!(steps(Budget::Epochs(1e300)), Steps::OutOfRange);

@@ -225,6 +225,9 @@ pub(in crate::spec) fn unusual_lr(lr: f64) -> Option<Problem> {
 pub(in crate::spec) fn doubts(train: &TrainConfig, stated: Option<Warmup>, warmup: u64) -> Vec<Problem> {
     let mut doubts = Vec::new();
     let steps = train.steps;
+    if steps == 0 {
+        return doubts;
+    }
     if warmup >= steps {
         let message = format!(
             "`train.warmup`: found {warmup} steps, the budget has {steps}: the learning rate only rises, to its peak in the last step"

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use data::{DataSpec, KeepChoice, KeepSpec, QualityBySpec, QualitySpec, SimilaritySpec, SourceSpec, TokenizerSpec};
-pub use evaluate::{EvalMap, EvalSpec};
+pub use evaluate::{EvalMap, EvalSpec, TrainSetMap};
 pub use model::{ActivationSpec, ImageEncoderSpec, ModelSpec, PixelSpec, PoolingSpec, TextEncoderSpec};
 pub use shapes::{Named, ScalarOr};
 pub use sweep::{AxesSpec, RangeScale, RangeSpec, SeedsSpec, SubGridSpec, SweepSpec};

@@ -170,7 +170,7 @@ pub enum BudgetSpec {
     Epochs(Quantity),
     /// Pairs seen, repeats counted.
     SamplesSeen(Count),
-    /// Optimiser steps.
+    /// Optimiser steps; 0 for a network that is not trained.
     Steps(Count),
     /// Forward multiply-accumulates of both encoders over all samples, in units of 1e9.
     Gmacs(Quantity),

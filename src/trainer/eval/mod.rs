@@ -1,11 +1,23 @@
 //! Measuring a trained model: features of an evaluation set, then metrics as `CLIP_benchmark` defines them.
 //!
-//! Input: a model, a tokenizer and a packed evaluation set. Output: metric name to percent. Invariant: features and metrics do
-//! not depend on threads; similarities stream in slabs, never as one N x N matrix. Ties rank by the lower index. A feature that is
-//! not finite or not of length 1 is an error, never a number, and a rank of what is no number is never a hit.
+//! Input: a model, a tokenizer and packed evaluation sets. Output: metric name to percent, and the rank that each item came to.
+//! Invariant: features and metrics do not depend on threads; similarities stream in slabs, never as one N x N matrix. Ties rank by
+//! the lower index. A feature that is not finite or not of length 1 is an error, never a number, and a rank of what is no number is
+//! never a hit.
 
+mod classes;
+mod features;
+mod fewshot;
+mod probe;
+#[cfg(test)]
+mod recorded;
 mod retrieval;
 mod zeroshot;
+
+pub use classes::LabelledSet;
+pub use features::ImageFeatures;
+pub use fewshot::Fewshot;
+pub use probe::{Probe, ProbeFit, TriedLambda};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +30,7 @@ use super::ops::linear::{self, Linear, LinearShape};
 use super::ops::{AlignedFloats, Scratch, WeightLayout};
 use super::program::Program;
 use crate::data::{Pack, Tokenizer};
-use crate::run::{EvalTask, ModelConfig};
+use crate::run::ModelConfig;
 
 /// Samples that are encoded at a time.
 const ENCODE_BATCH: usize = 256;
@@ -76,6 +88,14 @@ impl Encoder {
         Ok(features)
     }
 
+    /// Features of every image of a pack, for all evaluations of the two.
+    ///
+    /// # Errors
+    /// As [`Self::images`].
+    pub fn image_features(&mut self, pack: &Pack) -> Result<ImageFeatures, TrainerError> {
+        Ok(ImageFeatures::new(self.images(pack)?, self.embed_dim))
+    }
+
     /// Normalised features of texts [N, E].
     ///
     /// # Errors
@@ -123,27 +143,58 @@ fn check_features(rows: &[f32], width: usize, name: impl Fn(usize) -> String) ->
     Ok(())
 }
 
-/// Measures one task on one set: metric (`acc1`) to percent.
+/// What was found on one set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// Metric (`acc1`) to percent.
+    pub metrics: BTreeMap<String, f64>,
+    /// What each item came to, once or in several ways.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// The rank of each item's answer: 0 is a hit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What is ranked: `rank` (the true class), `text_rank`, `image_rank`, `shots-<k>-seed-<seed>` (the true class again).
+    pub what: String,
+    /// One an item, in the order of the pack. `usize::MAX` where a similarity is no number.
+    pub ranks: Vec<usize>,
+}
+
+impl Measured {
+    /// Checks that every metric is a number.
+    ///
+    /// # Errors
+    /// One that is none: the set is empty.
+    pub fn checked(self) -> Result<Self, TrainerError> {
+        match self.metrics.iter().find(|(_, value)| !value.is_finite()) {
+            Some((metric, value)) => {
+                Err(TrainerError::Input(format!("`{metric}` is {value}: the set has nothing to measure it on")))
+            }
+            None => Ok(self),
+        }
+    }
+}
+
+/// Classifies by prompts: `acc1`, `acc5` (from five classes on) and `mean_per_class_recall`.
 ///
 /// # Errors
-/// If the set lacks what the task needs (labels, class names, captions, samples), or the model has diverged.
-pub fn measure(
-    task: EvalTask,
+/// If the set lacks labels, class names or templates, or the model has diverged.
+pub fn measure_zeroshot(encoder: &mut Encoder, tokenizer: &Tokenizer, set: &LabelledSet<'_>) -> Result<Measured, TrainerError> {
+    zeroshot::measure(encoder, tokenizer, set)?.checked()
+}
+
+/// Ranks both ways: `image_retrieval_recall@K` and `text_retrieval_recall@K`.
+///
+/// # Errors
+/// If the set lacks captions, or the model has diverged.
+pub fn measure_retrieval(
     encoder: &mut Encoder,
     tokenizer: &Tokenizer,
     pack: &Pack,
-) -> Result<BTreeMap<String, f64>, TrainerError> {
-    let metrics = match task {
-        EvalTask::Zeroshot => zeroshot::measure(encoder, tokenizer, pack)?,
-        EvalTask::Retrieval => retrieval::measure(encoder, tokenizer, pack)?,
-        EvalTask::Fewshot | EvalTask::LinearProbe => {
-            return Err(TrainerError::Input(format!("evaluation `{}` is not available", task.name())));
-        }
-    };
-    match metrics.iter().find(|(_, value)| !value.is_finite()) {
-        Some((metric, value)) => Err(TrainerError::Input(format!("`{metric}` is {value}: the set has nothing to measure it on"))),
-        None => Ok(metrics),
-    }
+    features: &ImageFeatures,
+) -> Result<Measured, TrainerError> {
+    retrieval::measure(encoder, tokenizer, pack, features)?.checked()
 }
 
 /// Calls `visit(row, similarities)` for every query row against all keys, a slab at a time.
@@ -167,13 +218,14 @@ fn for_each_similarity_row(queries: &[f32], keys: &[f32], embed_dim: usize, mut 
 
 /// Keys that rank before `idx`: a higher similarity, or the same at a lower index. What is no number ranks before all that is, and
 /// is itself behind any cut-off: `usize::MAX`.
-fn rank(similarities: &[f32], idx: usize) -> usize {
+fn rank<T: Copy + PartialOrd>(similarities: &[T], idx: usize) -> usize {
     let own = similarities[idx];
-    if own.is_nan() {
+    let is_nan = |value: T| value.partial_cmp(&value).is_none();
+    if is_nan(own) {
         return usize::MAX;
     }
-    let before = similarities[..idx].iter().filter(|value| **value >= own || value.is_nan()).count();
-    before + similarities[idx + 1..].iter().filter(|value| **value > own || value.is_nan()).count()
+    let before = similarities[..idx].iter().filter(|value| **value >= own || is_nan(**value)).count();
+    before + similarities[idx + 1..].iter().filter(|value| **value > own || is_nan(**value)).count()
 }
 
 /// `hits` of `total` in percent.

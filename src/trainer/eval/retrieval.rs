@@ -5,25 +5,29 @@
 
 use std::collections::BTreeMap;
 
-use super::{Encoder, for_each_similarity_row, percent, rank};
+use super::{Encoder, ImageFeatures, Measured, Outcome, for_each_similarity_row, percent, rank};
 use crate::data::{Pack, Tokenizer};
 use crate::trainer::TrainerError;
 
 const CUTOFFS: [usize; 3] = [1, 5, 10];
 
 /// `image_retrieval_recall@K` (query: a caption) and `text_retrieval_recall@K` (query: an image), percent.
-pub(super) fn measure(encoder: &mut Encoder, tokenizer: &Tokenizer, pack: &Pack) -> Result<BTreeMap<String, f64>, TrainerError> {
+pub(super) fn measure(
+    encoder: &mut Encoder,
+    tokenizer: &Tokenizer,
+    pack: &Pack,
+    features: &ImageFeatures,
+) -> Result<Measured, TrainerError> {
     if pack.caption_count() == 0 {
         return Err(TrainerError::Input("retrieval needs captions".into()));
     }
     let captions: Vec<String> = (0..pack.caption_count()).map(|caption| pack.caption_at(caption).to_string()).collect();
     let texts = encoder.texts(tokenizer, &captions)?;
-    let images = encoder.images(pack)?;
     let owned: Vec<_> = (0..pack.len()).map(|image| pack.caption_range(image)).collect();
-    Ok(metrics(&images, &texts, encoder.embed_dim, &owned))
+    Ok(ranked(features.projected(), &texts, encoder.embed_dim, &owned))
 }
 
-fn metrics(images: &[f32], texts: &[f32], embed_dim: usize, owned: &[std::ops::Range<usize>]) -> BTreeMap<String, f64> {
+fn ranked(images: &[f32], texts: &[f32], embed_dim: usize, owned: &[std::ops::Range<usize>]) -> Measured {
     let mut text_ranks = Vec::with_capacity(owned.len());
     for_each_similarity_row(images, texts, embed_dim, |image, similarities| {
         text_ranks.extend(owned[image].clone().map(|caption| rank(similarities, caption)).min());
@@ -40,7 +44,8 @@ fn metrics(images: &[f32], texts: &[f32], embed_dim: usize, owned: &[std::ops::R
         metrics.insert(format!("image_retrieval_recall@{cutoff}"), recall(&image_ranks));
         metrics.insert(format!("text_retrieval_recall@{cutoff}"), recall(&text_ranks));
     }
-    metrics
+    let outcome = |what: &str, ranks| Outcome { what: what.to_owned(), ranks };
+    Measured { metrics, outcomes: vec![outcome("text_rank", text_ranks), outcome("image_rank", image_ranks)] }
 }
 
 #[cfg(test)]
@@ -52,11 +57,13 @@ mod tests {
         // Two images on the axes; image 0 owns captions 0 and 1, image 1 owns caption 2.
         let images = [1.0, 0.0, 0.0, 1.0];
         let texts = [0.0, 1.0, 1.0, 0.0, 0.6, 0.8];
-        let found = metrics(&images, &texts, 2, &[0..2, 2..3]);
+        let Measured { metrics: found, outcomes } = ranked(&images, &texts, 2, &[0..2, 2..3]);
         // Image 0: caption 1 is first. Image 1: caption 0 (similarity 1) comes before its own (0.8).
         assert_eq!(found["text_retrieval_recall@1"], 50.0);
         assert_eq!(found["text_retrieval_recall@5"], 100.0);
         // Captions 1 and 2 find their image first, caption 0 does not.
         assert!((found["image_retrieval_recall@1"] - 200.0 / 3.0).abs() < 1e-12);
+        let stored: Vec<(&str, &[usize])> = outcomes.iter().map(|o| (o.what.as_str(), o.ranks.as_slice())).collect();
+        assert_eq!(stored, [("text_rank", &[0, 1][..]), ("image_rank", &[1, 0, 0])]);
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 pub use scaledown_ops::Activation;
 
 use super::EvalConfig;
+use super::quality::QualityConfig;
 
 /// Everything that decides the bytes of one run. Two equal configs are one run.
 ///
@@ -127,43 +128,6 @@ pub enum DataSource {
     Declared {
         /// Samples it is declared to hold.
         samples: u64,
-    },
-}
-
-/// Which part of the pool is kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct QualityConfig {
-    /// How much.
-    pub keep: Keep,
-    /// Best by which measure.
-    pub by: QualityBy,
-}
-
-/// How much of the pool a quality filter keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Keep {
-    /// A share in (0, 1).
-    Share(f64),
-    /// A number of samples.
-    Count(u64),
-    /// All with at least this score.
-    AtLeast(f64),
-}
-
-/// The measure that a quality filter ranks by; ties go to the lower index.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum QualityBy {
-    /// A keyed permutation: a control of the same size.
-    Random,
-    /// A numeric field of the sample's metadata, such as `clip_l14_similarity_score`.
-    Field(String),
-    /// Cosine similarity of image and caption under a model that is itself a run.
-    Similarity {
-        /// The scorer's whole config (its `evaluate` is empty).
-        scorer: Box<RunConfig>,
     },
 }
 

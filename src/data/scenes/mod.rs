@@ -218,6 +218,7 @@ impl Scene {
             captions: self.captions.clone(),
             label: Some(self.label),
             fields: BTreeMap::from(fields.map(|(name, value)| (name.to_owned(), value))),
+            name: None,
         }
     }
 }

@@ -10,13 +10,13 @@ use crate::run::{EvalConfig, EvalSet, EvalSource, EvalTask};
 const TASKS: [EvalTask; 4] = [EvalTask::Zeroshot, EvalTask::Retrieval, EvalTask::Fewshot, EvalTask::LinearProbe];
 
 /// Sets of the procedural world whose distribution differs from the training data's, as the `ImageNet` variants do.
-const SHIFTS: [&str; 6] = ["fresh", "sketch", "rendition", "hard", "viewpoint", "relabelled"];
+pub(super) const SHIFTS: [&str; 6] = ["fresh", "sketch", "rendition", "hard", "viewpoint", "relabelled"];
 
 /// Name of the one set of an evaluation that states one place.
 const ALL: &str = "all";
 
 /// Images a set of the procedural world.
-const SCENES_SAMPLES: u64 = 2000;
+pub(super) const SCENES_SAMPLES: u64 = 2000;
 
 /// Resolves `evaluate:`; the seed of the procedural world is filled in where the data are known.
 ///

@@ -93,3 +93,24 @@ fn every_key_of_model_and_train_is_required_or_has_its_default_in_readme() {
     }
     assert!(silent.is_empty(), "README states no default of {silent:?}");
 }
+
+#[test]
+fn every_measure_of_quality_stands_in_readme() {
+    let schema = schema();
+    let variants = schema["$defs"]["QualityBySpec"]["oneOf"].as_array().unwrap();
+    let name = |variant: &serde_json::Value| {
+        let named = variant["const"].as_str().map(str::to_owned);
+        named.or_else(|| variant["properties"].as_object()?.keys().next().cloned()).unwrap_or_else(|| panic!("{variant}"))
+    };
+    let known: Vec<String> = variants.iter().map(name).collect();
+    let rows = rows("measure");
+    assert_eq!(rows.iter().map(|row| row[0].clone()).collect::<Vec<_>>(), known);
+    for row in &rows {
+        let keys = row[2].split('`').skip(1).step_by(2).filter(|key| !["uid", "l2", "linf"].contains(key));
+        for key in keys {
+            let text = serde_json::to_string(&variants[known.iter().position(|name| *name == row[0]).unwrap()]).unwrap();
+            let of = text.split("#/$defs/").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+            assert!(schema["$defs"][of]["properties"][key].is_object(), "`{key}` of `{}` is no key of {of}", row[0]);
+        }
+    }
+}

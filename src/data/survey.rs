@@ -356,7 +356,15 @@ pub fn survey_field(source: &DataSource, field: &str, caches: &Path) -> Option<F
 /// Whether a table has scores for more than half of a training source.
 #[must_use]
 pub fn survey_scores(source: &DataSource, file: &ScoreFile) -> Option<Fault> {
-    let fault = |key, error: &DataError| Some(Fault { key, what: error.to_string(), hint: error.hint() });
+    let fault = |key, error: &DataError| {
+        let hint = error.hint().unwrap_or_else(|| match key {
+            "path" => {
+                "a file of scores is a CSV or TSV with a header line; its path is relative to the file that states it".to_owned()
+            }
+            _ => "the first line of the file names its columns".to_owned(),
+        });
+        Some(Fault { key, what: error.to_string(), hint: Some(hint) })
+    };
     let table = match ScoreTable::read(file) {
         Ok(table) => table,
         Err(error) => {

@@ -75,6 +75,32 @@ pub fn datasets(plan: &Plan) -> Plan {
     only
 }
 
+/// The jobs of a plan that score pools, choose from them and pack sets, with all that they stand on, as a plan of their own.
+#[must_use]
+pub fn selection(plan: &Plan) -> Plan {
+    let mut is_in = vec![false; plan.len()];
+    for (index, job) in plan.jobs().enumerate() {
+        match job.spec {
+            JobSpec::Scores(_) | JobSpec::Subset(_) => {
+                is_in[index] = true;
+                plan.ancestors(index).into_iter().for_each(|ancestor| is_in[ancestor] = true);
+            }
+            JobSpec::Dataset(_) | JobSpec::EvalSet(_) => is_in[index] = true,
+            _ => {}
+        }
+    }
+    let mut only = Plan::default();
+    for (index, job) in plan.jobs().enumerate().filter(|(index, _)| is_in[*index]) {
+        let node = only.graph.add_node(Job { run: None, ..job.clone() });
+        only.by_key.insert(job.key, u32::try_from(node.index()).expect("fewer than 2^32 jobs"));
+        for parent in plan.parents(index) {
+            let parent = only.by_key[&plan.job(parent).key];
+            only.graph.add_edge(NodeIndex::from(parent), node, ());
+        }
+    }
+    only
+}
+
 type Index = u32;
 
 /// What a run reads: shared by all runs with equal data.

@@ -20,7 +20,7 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-pub use build::{FingerprintError, PlannedRun, ReportInput, build, datasets};
+pub use build::{FingerprintError, PlannedRun, ReportInput, build, datasets, selection};
 pub use explain::{FieldDiff, difference, expanded, explain, nearest};
 pub use graph::{Job, Plan, PlanRun, ResourceClass, pool_label, set_label};
 pub use job::{

@@ -116,7 +116,8 @@ impl Context<'_, '_> {
         let rounds_down = matches!(by, Some(QualityBy::File(_) | QualityBy::Basic(_) | QualityBy::Rule { .. }));
         let (keep, kept) = match keep {
             ScalarOr::Scalar(share) | ScalarOr::Map(KeepChoice::Datacomp(share)) if share.0 <= 0.0 => {
-                return self.problem(&at, format!("`{at}`: found 0%, expected a share above 0%"), None);
+                let message = format!("`{at}`: found 0%, expected a share above 0%");
+                return self.problem(&at, message, Some("leave `data.quality` out to keep all"));
             }
             ScalarOr::Map(KeepChoice::Datacomp(share)) if share.0 >= 1.0 => {
                 let message = format!("`{at}.datacomp`: found 100%, expected a share below 100%");
@@ -200,7 +201,7 @@ impl Context<'_, '_> {
                 };
                 if how.temperature <= 0.0 {
                     let message = format!("`{at}.temperature`: found {}, expected a number above 0", how.temperature);
-                    return self.problem(&format!("{at}.temperature"), message, None);
+                    return self.problem(&format!("{at}.temperature"), message, Some("0.01 unless stated"));
                 }
                 if how.batch < 2 {
                     let message = format!("`{at}.batch`: found {}, expected 2 pairs or more", how.batch);
@@ -208,7 +209,7 @@ impl Context<'_, '_> {
                 }
                 if how.permutations == 0 {
                     let message = format!("`{at}.permutations`: found 0, expected 1 or more");
-                    return self.problem(&format!("{at}.permutations"), message, None);
+                    return self.problem(&format!("{at}.permutations"), message, Some("10 unless stated"));
                 }
                 self.rule(&at, FeatureRule::NegClipLoss(how), (&scorer, seed, trained_on), None)?
             }
@@ -269,7 +270,8 @@ impl Context<'_, '_> {
         let (at, clusters) = (format!("{path}.clusters"), clusters.0);
         if clusters == 0 || self.pool.samples.is_some_and(|samples| clusters > samples) {
             let most = self.pool.samples.map_or(String::new(), |samples| format!(" to {samples}, the size of the pool"));
-            return self.problem(&at, format!("`{at}`: found {clusters}, expected from 1{most}"), None);
+            let hint = "clusters start from samples of the pool";
+            return self.problem(&at, format!("`{at}`: found {clusters}, expected from 1{most}"), Some(hint));
         }
         Some(Clustering { clusters, iterations: iterations.map_or(default, |count| count.0) })
     }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::graph::{Job, Plan, PlanRun};
 use super::job::{
-    DatasetSpec, EvalSetSpec, EvaluateSpec, JobSpec, NamedSet, ReportSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec,
+    DatasetSpec, EvalSetSpec, EvaluateSpec, JobSpec, NamedSet, ReportSpec, RuleSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec,
     TokenizerSpec, TrainSpec,
 };
 use super::{Key, PlanError, canonical};
@@ -415,14 +415,14 @@ impl<'a> Builder<'a> {
         lineage.extend(target);
         // Scores of single samples are the same whatever is left, and shared.
         let within = within.filter(|_| !matches!(rule, FeatureRule::NormSim { .. }));
-        let by = ScoreBy::Rule {
+        let by = ScoreBy::Rule(Box::new(RuleSpec {
             rule,
             scorer: self.key(train),
             tokenizer: tokenizer.map(|job| self.key(job)),
             target: target.map(|job| self.key(job)),
             device: scorer.device,
             precision: scorer.precision,
-        };
+        }));
         let spec = ScoresSpec { pool: self.key(seen), samples: None, by, within: within.map(|job| self.key(job)) };
         let parents = [Some(seen), Some(train), tokenizer, target, within];
         Ok(self.intern(JobSpec::Scores(spec), parents.iter().flatten()))

@@ -200,7 +200,7 @@ impl Plan {
                 super::ScoreBy::Similarity { scorer, .. } => format!("by scorer {}", scorer.short()),
                 super::ScoreBy::File { scores, .. } => format!("by {} of {}", scores.score_column, scores.file),
                 super::ScoreBy::Basic(_) => "by basic".to_owned(),
-                super::ScoreBy::Rule { rule, scorer, .. } => format!("by {} of scorer {}", rule.name(), scorer.short()),
+                super::ScoreBy::Rule(spec) => format!("by {} of scorer {}", spec.rule.name(), spec.scorer.short()),
             },
             JobSpec::Subset(spec) => match spec.keep {
                 Keep::Share(share) | Keep::WholeShare(share) => format!("top {} %", share * 100.0),

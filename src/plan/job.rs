@@ -122,20 +122,25 @@ pub enum ScoreBy {
     /// Length of captions and size of pictures.
     Basic(Basic),
     /// A rule on features of a trained model.
-    Rule {
-        /// Which.
-        rule: FeatureRule,
-        /// The train job of the scorer.
-        scorer: Key,
-        /// The scorer's tokenizer, where captions are read.
-        tokenizer: Option<Key>,
-        /// The packed images of the target, where there is one.
-        target: Option<Key>,
-        /// Kind of device that features are computed on.
-        device: DeviceKind,
-        /// Arithmetic of the forward pass.
-        precision: Precision,
-    },
+    Rule(Box<RuleSpec>),
+}
+
+/// A rule on features of a trained model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSpec {
+    /// Which.
+    pub rule: FeatureRule,
+    /// The train job of the scorer.
+    pub scorer: Key,
+    /// The scorer's tokenizer, where captions are read.
+    pub tokenizer: Option<Key>,
+    /// The packed images of the target, where there is one.
+    pub target: Option<Key>,
+    /// Kind of device that features are computed on.
+    pub device: DeviceKind,
+    /// Arithmetic of the forward pass.
+    pub precision: Precision,
 }
 
 impl ScoreBy {
@@ -144,7 +149,7 @@ impl ScoreBy {
         match self {
             Self::Field(_) | Self::File { .. } | Self::Basic(_) => Vec::new(),
             Self::Similarity { scorer, tokenizer, .. } => vec![*scorer, *tokenizer],
-            Self::Rule { scorer, tokenizer, target, .. } => [Some(*scorer), *tokenizer, *target].into_iter().flatten().collect(),
+            Self::Rule(spec) => [Some(spec.scorer), spec.tokenizer, spec.target].into_iter().flatten().collect(),
         }
     }
 
@@ -152,7 +157,8 @@ impl ScoreBy {
     fn device(&self) -> Option<DeviceKind> {
         match self {
             Self::Field(_) | Self::File { .. } | Self::Basic(_) => None,
-            Self::Similarity { device, .. } | Self::Rule { device, .. } => Some(*device),
+            Self::Similarity { device, .. } => Some(*device),
+            Self::Rule(spec) => Some(spec.device),
         }
     }
 }

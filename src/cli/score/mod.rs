@@ -120,7 +120,7 @@ fn column(by: &ScoreBy) -> String {
         ScoreBy::Similarity { .. } => "similarity".to_owned(),
         ScoreBy::File { scores, .. } => scores.score_column.clone(),
         ScoreBy::Basic(_) => "basic".to_owned(),
-        ScoreBy::Rule { rule, .. } => rule.name().to_owned(),
+        ScoreBy::Rule(spec) => spec.rule.name().to_owned(),
     }
 }
 

@@ -14,13 +14,13 @@ mod source;
 mod words;
 
 pub use config::{
-    Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, Framing, ImageEncoderConfig, LossConfig, ModelConfig,
-    OptimizerConfig, Pooling, Precision, RunConfig, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig,
-    VitConfig, kept_patches, whole_patches,
+    Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, FilterConfig, Framing, ImageEncoderConfig,
+    LossConfig, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig,
+    TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig, kept_patches, whole_patches,
 };
 pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask};
 pub use event::{Event, JobKind};
-pub use quality::{Basic, Clustering, FeatureRule, FilterConfig, Keep, NegClipLoss, Norm, QualityBy, QualityConfig, ScoreFile};
+pub use quality::{Basic, Clustering, FeatureRule, Keep, NegClipLoss, Norm, ScoreFile};
 pub use record::{CurvePoint, RunRecord, RunStatus};
 pub use source::Source;
 pub use words::counted;

@@ -105,12 +105,13 @@ fn every_measure_of_quality_stands_in_readme() {
     let known: Vec<String> = variants.iter().map(name).collect();
     let rows = rows("measure");
     assert_eq!(rows.iter().map(|row| row[0].clone()).collect::<Vec<_>>(), known);
-    for row in &rows {
-        let keys = row[2].split('`').skip(1).step_by(2).filter(|key| !["uid", "l2", "linf"].contains(key));
-        for key in keys {
-            let text = serde_json::to_string(&variants[known.iter().position(|name| *name == row[0]).unwrap()]).unwrap();
-            let of = text.split("#/$defs/").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
-            assert!(schema["$defs"][of]["properties"][key].is_object(), "`{key}` of `{}` is no key of {of}", row[0]);
-        }
+    for (row, variant) in rows.iter().zip(variants) {
+        let text = variant.to_string();
+        let Some(of) = text.split("#/$defs/").nth(1).and_then(|rest| rest.split('"').next()) else { continue };
+        // The marks at both ends of a cell were taken off.
+        let cell = format!("`{}`", row[2]);
+        let keys = cell.split('`').skip(1).step_by(2).filter(|key| !["", "uid", "l2", "linf"].contains(key));
+        let wrong: Vec<&str> = keys.filter(|key| !schema["$defs"][of]["properties"][key].is_object()).collect();
+        assert!(wrong.is_empty(), "{wrong:?} of `{}` are no keys of {of}", row[0]);
     }
 }

@@ -124,3 +124,25 @@ fn the_evaluations_of_readme_are_read() {
     assert_eq!(evaluations.len(), 4);
     assert!(evaluations.iter().all(|evaluation| evaluation.train.is_some()));
 }
+
+#[test]
+fn every_measure_of_quality_stands_in_readme() {
+    let schema = schema();
+    let variants = schema["$defs"]["QualityBySpec"]["oneOf"].as_array().unwrap();
+    let name = |variant: &serde_json::Value| {
+        let named = variant["const"].as_str().map(str::to_owned);
+        named.or_else(|| variant["properties"].as_object()?.keys().next().cloned()).unwrap_or_else(|| panic!("{variant}"))
+    };
+    let known: Vec<String> = variants.iter().map(name).collect();
+    let rows = rows("measure");
+    assert_eq!(rows.iter().map(|row| row[0].clone()).collect::<Vec<_>>(), known);
+    for (row, variant) in rows.iter().zip(variants) {
+        let text = variant.to_string();
+        let Some(of) = text.split("#/$defs/").nth(1).and_then(|rest| rest.split('"').next()) else { continue };
+        // The marks at both ends of a cell were taken off.
+        let cell = format!("`{}`", row[2]);
+        let keys = cell.split('`').skip(1).step_by(2).filter(|key| !["", "uid", "l2", "linf"].contains(key));
+        let wrong: Vec<&str> = keys.filter(|key| !schema["$defs"][of]["properties"][key].is_object()).collect();
+        assert!(wrong.is_empty(), "{wrong:?} of `{}` are no keys of {of}", row[0]);
+    }
+}

@@ -323,6 +323,8 @@ pub enum Data {
         #[arg(long, value_name = "N")]
         threads: Option<NonZero<usize>>,
     },
+    /// Score the pools of an experiment as its `data.quality` says, and show what is chosen
+    Score(DataScore),
     /// Show what the data sets of an experiment hold, with contact sheets; packs those that are not packed yet
     Inspect {
         #[command(flatten)]
@@ -340,6 +342,28 @@ pub enum Data {
         #[arg(long, value_enum, default_value_t = Format::Human)]
         format: Format,
     },
+}
+
+/// Options of `data score`.
+#[derive(Debug, Args)]
+pub struct DataScore {
+    #[command(flatten)]
+    pub experiment: Experiment,
+    /// Folder for scores, histograms, contact sheets, overlaps and leaks
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Pictures on a contact sheet
+    #[arg(long, default_value_t = 32)]
+    pub samples: usize,
+    /// Bits of 64 in which the hashes of a pool's and an evaluation set's picture may differ to count as the same picture
+    #[arg(long, default_value_t = 3, value_name = "BITS", value_parser = clap::value_parser!(u32).range(0..=32))]
+    pub hamming: u32,
+    /// Threads
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZero<usize>>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
 }
 
 /// `bench` commands.

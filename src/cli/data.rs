@@ -6,17 +6,17 @@ use std::path::Path;
 
 use super::args::{Data, Experiment, Format, Global};
 use super::experiment::Loaded;
+use super::finish::finish;
 use super::inspect::{SetFacts, facts};
 use crate::data::{Pack, contact_sheet};
 use crate::error::{Error, exit};
-use crate::executor::{Options, Shutdown, execute, signals};
-use crate::jobs::{FeatureCache, LocalWorker};
 use crate::plan::{self, JobSpec, Plan};
 use crate::run::counted;
 use crate::store::Store;
 
 pub(super) fn run(global: &Global, args: &Data, out: &mut dyn Write) -> Result<u8, Error> {
     match args {
+        Data::Score(score) => super::score::run(global, score, out),
         Data::Make { experiment, threads } => make(global, experiment, *threads, out),
         Data::Inspect { experiment, sheets, samples, threads, format } => {
             let sheets = sheets.as_deref().map(|folder| (folder, *samples));
@@ -29,30 +29,11 @@ fn make(global: &Global, experiment: &Experiment, threads: Option<NonZero<usize>
     let loaded = Loaded::new(global, experiment)?;
     let store = Store::open(&global.store)?;
     let plan = plan::datasets(&loaded.plan);
-    let code = pack(global, &plan, &store, threads)?;
+    let code = finish(global, &plan, &store, threads)?;
     if !global.quiet {
         show(&plan, &store, out)?;
     }
     Ok(code)
-}
-
-/// Packs what is not packed yet; the exit code says how it ended.
-fn pack(global: &Global, plan: &Plan, store: &Store, threads: Option<NonZero<usize>>) -> Result<u8, Error> {
-    let shutdown = Shutdown::new();
-    signals::install(&shutdown)?;
-    let worker = LocalWorker { checkpoint_every: Box::new(|_| 0), report: None, features: FeatureCache::default() };
-    let options = Options { threads: threads.unwrap_or(Options::default().threads), ..Options::default() };
-    let progress = super::progress(global);
-    let outcome = execute(plan, store, &worker, &options, &|event| progress.handle(&event), &shutdown)?;
-    progress.finish();
-    for failure in &outcome.failed {
-        writeln!(std::io::stderr().lock(), "failed: {}: {}", plan.label(failure.job), failure.reason)?;
-    }
-    Ok(match (outcome.failed.is_empty(), outcome.is_complete()) {
-        (false, _) => exit::FAILED,
-        (true, true) => exit::OK,
-        (true, false) => exit::INTERRUPTED,
-    })
 }
 
 /// One line a packed set.
@@ -80,7 +61,7 @@ fn inspect(
     let plan = plan::datasets(&loaded.plan);
     let code = match plan.cached(|key| store.is_finished(key)) == plan.len() {
         true => exit::OK,
-        false => pack(global, &plan, &store, threads)?,
+        false => finish(global, &plan, &store, threads)?,
     };
     let facts = facts(&loaded, &store)?;
     match format {
@@ -103,7 +84,9 @@ fn contact_sheets(loaded: &Loaded, store: &Store, folder: &Path, samples: usize)
     for (index, job) in loaded.plan.jobs().enumerate() {
         if matches!(job.spec, JobSpec::Dataset(_) | JobSpec::EvalSet(_)) && store.is_finished(&job.key) {
             let path = folder.join(format!("{}.png", job.key.short()));
-            contact_sheet(&Pack::open(&store.output_dir(&job.key))?, samples, &path)?;
+            let pack = Pack::open(&store.output_dir(&job.key))?;
+            let first: Vec<usize> = (0..samples.clamp(1, pack.len())).collect();
+            contact_sheet(&pack, &first, &path)?;
             written.push(format!("contact sheet of {}: {}", loaded.plan.label(index), path.display()));
         }
     }

@@ -337,9 +337,10 @@ fn digest(source: Source<'_>, cache: &Path) -> data::DataResult<String> {
     match source {
         Source::Data(source) => data::fingerprint(source, cache),
         Source::Eval(source) => data::fingerprint_eval(source, cache),
-        Source::Vocabulary(path) => {
+        Source::Vocabulary(path) | Source::Scores(path) => {
             let path = Path::new(path);
-            let bytes = std::fs::read(path).map_err(|error| data::DataError::io("read the vocabulary", path, error))?;
+            let doing = if matches!(source, Source::Scores(_)) { "read the scores" } else { "read the vocabulary" };
+            let bytes = std::fs::read(path).map_err(|error| data::DataError::io(doing, path, error))?;
             Ok(blake3::hash(&bytes).to_hex().to_string())
         }
     }
@@ -360,5 +361,6 @@ fn name_of(source: Source<'_>, written: &Written) -> String {
             EvalSource::Shards { shards, class_field, .. } => format!("shards {} by {class_field}", shards.join("::")),
         },
         Source::Vocabulary(path) => format!("vocabulary {}", written.path(path)),
+        Source::Scores(path) => format!("scores {}", written.path(path)),
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::data::{self, Fault, Survey};
-use crate::run::{DataSource, EvalSource, EvalTask};
+use crate::run::{DataSource, EvalSource, EvalTask, ScoreFile};
 use crate::spec::{FileFault, Files, FoundFiles};
 
 /// The machine's files, and what was found in them.
@@ -86,7 +86,13 @@ impl Files for DiskFiles {
 
     fn field(&self, source: &DataSource, field: &str) -> Option<FileFault> {
         let key = format!("field {field} of{}", serde_json::json!(source));
-        let look = || Survey { faults: data::survey_field(source, field).into_iter().collect(), ..Survey::default() };
+        let look = || Survey { faults: data::survey_field(source, field, &self.caches).into_iter().collect(), ..Survey::default() };
+        self.once(key, look).faults.pop()
+    }
+
+    fn scores(&self, source: &DataSource, scores: &ScoreFile) -> Option<FileFault> {
+        let key = format!("scores {} of{}", serde_json::json!(scores), serde_json::json!(source));
+        let look = || Survey { faults: data::survey_scores(source, scores).into_iter().collect(), ..Survey::default() };
         self.once(key, look).faults.pop()
     }
 

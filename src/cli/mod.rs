@@ -12,11 +12,13 @@ mod estimate;
 mod experiment;
 mod explain;
 mod files;
+mod finish;
 mod gpu_check;
 mod inspect;
 mod path;
 mod plan;
 mod run;
+mod score;
 mod status;
 mod table;
 

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::decode::Decoder;
+use super::names::SampleName;
 use super::pack::{PackTask, SkipKind};
 use super::pack_writer::PackedSample;
 use super::samples::{self, Made};
@@ -70,7 +71,8 @@ impl Folder {
             }
         }
         let image = samples::image(shard, group, decoder)?;
-        Ok(PackedSample { image, captions, label, fields: std::collections::BTreeMap::new() })
+        let name = Some(SampleName { key: group.key.clone(), uid: String::new() });
+        Ok(PackedSample { image, captions, label, fields: std::collections::BTreeMap::new(), name })
     }
 }
 

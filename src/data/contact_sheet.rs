@@ -17,17 +17,17 @@ const SHOWN_SIDE: usize = 96;
 /// Colour of the gaps.
 const PAPER: u8 = 128;
 
-/// Writes the first `count` samples of a pack as a PNG in rows, and their labels, fields and captions as text, a line each.
-pub fn contact_sheet(pack: &Pack, count: usize, path: &Path) -> DataResult<()> {
-    let count = count.clamp(1, pack.len().max(1)).min(pack.len());
+/// Writes samples of a pack, in this order, as a PNG in rows, and their labels, fields and captions as text, a line each.
+pub fn contact_sheet(pack: &Pack, samples: &[usize], path: &Path) -> DataResult<()> {
+    let count = samples.len();
     let zoom = (SHOWN_SIDE / pack.side().max(1)).max(1);
     let cell = pack.side() * zoom + GAP;
     let columns = (count as f64 * 1.5).sqrt().ceil().max(1.0) as usize;
     let rows = count.div_ceil(columns).max(1);
     let (width, height) = (columns * cell + GAP, rows * cell + GAP);
     let mut sheet = vec![PAPER; width * height * 3];
-    for sample in 0..count {
-        let corner = ((sample / columns * cell + GAP) * width + sample % columns * cell + GAP) * 3;
+    for (at, &sample) in samples.iter().enumerate() {
+        let corner = ((at / columns * cell + GAP) * width + at % columns * cell + GAP) * 3;
         place(&mut sheet[corner..], width, pack.picture(sample), pack.side() * zoom);
     }
     let mut png = Vec::new();
@@ -35,7 +35,7 @@ pub fn contact_sheet(pack: &Pack, count: usize, path: &Path) -> DataResult<()> {
     encoded.map_err(|e| DataError::io("write", path, std::io::Error::other(e)))?;
     std::fs::write(path, png).map_err(|e| DataError::io("write", path, e))?;
     let text = path.with_extension("txt");
-    std::fs::write(&text, describe(pack, count, columns)).map_err(|e| DataError::io("write", &text, e))
+    std::fs::write(&text, describe(pack, samples, columns)).map_err(|e| DataError::io("write", &text, e))
 }
 
 /// Copies a picture at the scale that gives its longer side `shown` pixels, each the nearest one.
@@ -51,14 +51,14 @@ fn place(sheet: &mut [u8], sheet_width: usize, picture: PictureView<'_>, shown: 
 }
 
 /// "row,column  class  captions  field=value".
-fn describe(pack: &Pack, count: usize, columns: usize) -> String {
+fn describe(pack: &Pack, samples: &[usize], columns: usize) -> String {
     let mut text = String::new();
-    for sample in 0..count {
+    for (at, &sample) in samples.iter().enumerate() {
         let class = pack.label(sample).and_then(|label| pack.classnames().get(label as usize)).map_or("", String::as_str);
         let captions = pack.captions(sample).collect::<Vec<_>>().join(" | ");
         let field = |name| pack.field(sample, name).map(|value| format!("  {name}={value:.3}"));
         let fields: String = pack.field_names().filter_map(field).collect();
-        _ = writeln!(text, "{},{}\t{class}\t{captions}\t{}", sample / columns + 1, sample % columns + 1, fields.trim_start());
+        _ = writeln!(text, "{},{}\t{class}\t{captions}\t{}", at / columns + 1, at % columns + 1, fields.trim_start());
     }
     text
 }

@@ -6,7 +6,8 @@
 //!
 //! Invariants: every draw comes from a keyed counter ([`Philox`]), never from a clock or a global generator; the same input gives
 //! the same bytes whatever the thread count; a bad sample is counted and listed, a damaged shard is an error that names the
-//! byte. Must not know: tensors, models, jobs, the store. Imports only [`run`](crate::run).
+//! byte. Must not know: tensors, models, jobs, the store. Imports only [`run`](crate::run), and the matrix product of `scaledown_ops` for
+//! the selection rules.
 
 mod ahead;
 mod augment;
@@ -19,6 +20,7 @@ mod fingerprint;
 mod mapped;
 mod memory;
 mod metadata;
+mod names;
 mod open;
 mod order;
 mod pack;
@@ -27,7 +29,9 @@ mod packing;
 mod philox;
 mod samples;
 pub mod scenes;
+mod score_file;
 mod seen;
+pub mod select;
 mod shards;
 mod subset;
 mod survey;
@@ -43,13 +47,15 @@ pub use contact_sheet::contact_sheet;
 pub use decode::Decoder;
 pub use error::{DataError, DataResult};
 pub use fingerprint::{fingerprint, fingerprint_eval};
+pub use names::SampleName;
 pub use order::{Permutation, SampleOrder, pool, pool_order};
 pub use pack::{Frame, NO_LABEL, PACK_FORMAT, Pack, PackHeader, PackTask, PictureView, ShardCount, Skip, SkipKind, Skips};
 pub use pack_writer::{PackSummary, PackWriter, PackedSample, Picture};
 pub use packing::{count, pack_eval, pack_training};
 pub use philox::{Draws, Philox, Stream, philox4x32, uniform_f32};
+pub use score_file::ScoreTable;
 pub use shards::matching_shards;
-pub use subset::{Subset, choose, read_subset, write_subset};
-pub use survey::{Fault, Survey, survey, survey_eval, survey_field, survey_vocabulary};
+pub use subset::{Ranking, Subset, choose, read_subset, write_subset};
+pub use survey::{Fault, Survey, survey, survey_eval, survey_field, survey_scores, survey_vocabulary};
 pub use tally::Oddities;
 pub use tokenizer::{Encoded, EncodedCaptions, Lengths, Tokenizer, clean, equal_classes};

@@ -13,6 +13,7 @@
 //! | `captions.bin`, `captions.offsets` | UTF-8 texts end to end; captions + 1 byte offsets (u64) |
 //! | `captions.first` | samples + 1 caption indices (u32): a sample owns `first[i]..first[i + 1]` |
 //! | `labels.u32` | a class a sample, [`NO_LABEL`] for none; only where there are any |
+//! | `names.bin`, `names.offsets` | key and uid a sample ([`names`](super::names)); only where it is made of files |
 //! | `field-000.f64`, ... | a column each, NaN for missing |
 //!
 //! All numbers are little-endian.
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::mapped::Mapped;
+use super::names::Names;
 use super::tally::Oddities;
 use super::{DataError, DataResult};
 use crate::run::Framing;
@@ -195,6 +197,9 @@ pub struct PackHeader {
     pub captions: usize,
     /// Whether there is a `labels.u32`.
     pub labelled: bool,
+    /// Whether there are names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub named: bool,
     /// Names of the numeric fields, sorted; column `k` of `field-k.f64` is `fields[i].1 == k`.
     pub fields: Vec<(String, u32)>,
     /// Class names, index = label.
@@ -249,6 +254,7 @@ pub struct Pack {
     caption_offsets: Mapped,
     first_caption: Mapped,
     labels: Option<Mapped>,
+    names: Option<Names>,
     fields: Vec<Mapped>,
 }
 
@@ -271,9 +277,10 @@ impl Pack {
         let first_caption = sized("captions.first", (samples + 1) * 4)?;
         let caption_bytes = sized("captions.bin", u64_at(&caption_offsets, header.captions) as usize)?;
         let labels = if header.labelled { Some(sized("labels.u32", samples * 4)?) } else { None };
+        let names = if header.named { Some(Names::open(dir, samples)?) } else { None };
         let fields =
             header.fields.iter().map(|(_, column)| sized(&column_file(*column), samples * 8)).collect::<DataResult<_>>()?;
-        let pack = Self { header, images, whole, caption_bytes, caption_offsets, first_caption, labels, fields };
+        let pack = Self { header, images, whole, caption_bytes, caption_offsets, first_caption, labels, names, fields };
         pack.check_captions(dir)?;
         Ok(pack)
     }
@@ -417,6 +424,12 @@ impl Pack {
     #[must_use]
     pub fn skipped(&self) -> &Skips {
         &self.header.skips
+    }
+
+    /// Key and uid of a sample, an empty uid for none; `None` where the pack holds no names.
+    #[must_use]
+    pub fn name(&self, sample: usize) -> Option<(&str, &str)> {
+        self.names.as_ref().map(|names| names.of(sample))
     }
 
     /// Names of the numeric fields, sorted.

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
+use super::names::{self, SampleName};
 use super::pack::{Frame, MAX_SIDE, NO_LABEL, PACK_FORMAT, PackHeader, PackTask, ShardCount, Skip, Skips, UNIT, column_file};
 use super::tally::Oddities;
 use super::{DataError, DataResult};
@@ -36,6 +37,8 @@ pub struct PackedSample {
     pub label: Option<u32>,
     /// Numeric metadata by name.
     pub fields: BTreeMap<String, f64>,
+    /// What it is called, where it comes from a file.
+    pub name: Option<SampleName>,
 }
 
 /// What packing came to.
@@ -66,6 +69,8 @@ pub struct PackWriter {
     caption_offsets: Column,
     first_caption: Column,
     labels: Column,
+    /// Texts and offsets of names, from the first sample that has one on.
+    names: Option<(Column, Column)>,
     fields: BTreeMap<String, (u32, Column)>,
     /// Fields beyond [`MAX_FIELDS`].
     has_dropped_fields: bool,
@@ -89,6 +94,7 @@ impl PackWriter {
             samples: 0,
             captions: 0,
             labelled: false,
+            named: false,
             fields: Vec::new(),
             classnames: Vec::new(),
             templates: Vec::new(),
@@ -104,6 +110,7 @@ impl PackWriter {
             caption_offsets: Column::create(dir.join("captions.offsets"))?,
             first_caption: Column::create(dir.join("captions.first"))?,
             labels: Column::create(dir.join("labels.u32"))?,
+            names: None,
             fields: BTreeMap::new(),
             has_dropped_fields: false,
             dir: dir.to_path_buf(),
@@ -122,7 +129,7 @@ impl PackWriter {
 
     /// Adds the next sample.
     pub fn push(&mut self, sample: &PackedSample) -> DataResult<()> {
-        let PackedSample { image, captions, label, fields } = sample;
+        let PackedSample { image, captions, label, fields, name } = sample;
         self.push_picture(image)?;
         for caption in captions {
             self.caption_bytes.write(caption.as_bytes())?;
@@ -133,6 +140,9 @@ impl PackWriter {
         self.labels.write(&label.unwrap_or(NO_LABEL).to_le_bytes())?;
         self.header.labelled |= label.is_some();
         self.push_fields(fields)?;
+        if let Some(name) = name {
+            self.push_name(name)?;
+        }
         self.header.samples += 1;
         Ok(())
     }
@@ -184,6 +194,10 @@ impl PackWriter {
         for column in [self.images, self.caption_bytes, self.caption_offsets, self.first_caption].into_iter().chain(self.sizes) {
             bytes += column.finish()?;
         }
+        if let Some((texts, offsets)) = self.names {
+            self.header.named = true;
+            bytes += texts.finish()? + offsets.finish()?;
+        }
         let labels_path = self.labels.path.clone();
         let label_bytes = self.labels.finish()?;
         if self.header.labelled {
@@ -214,6 +228,24 @@ impl PackWriter {
                     sizes.write(&u32::try_from(pixels).expect("a side of a picture that fits").to_le_bytes())?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Writes a name; samples before the first name have empty ones.
+    fn push_name(&mut self, name: &SampleName) -> DataResult<()> {
+        if self.names.is_none() {
+            let mut columns = (Column::create(self.dir.join(names::TEXTS))?, Column::create(self.dir.join(names::OFFSETS))?);
+            columns.1.write(&0u64.to_le_bytes())?;
+            self.names = Some(columns);
+        }
+        let (texts, offsets) = self.names.as_mut().expect("made above");
+        while offsets.written < (2 * self.header.samples as u64 + 1) * 8 {
+            offsets.write(&texts.written.to_le_bytes())?;
+        }
+        for text in [&name.key, &name.uid] {
+            texts.write(text.as_bytes())?;
+            offsets.write(&texts.written.to_le_bytes())?;
         }
         Ok(())
     }

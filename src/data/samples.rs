@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::decode::Decoder;
 use super::metadata::{self, Metadata};
+use super::names::SampleName;
 use super::pack::SkipKind;
 use super::pack_writer::{PackedSample, Picture};
 use super::shards::{Group, IMAGE_SUFFIXES, Shard};
@@ -34,7 +35,8 @@ pub(super) fn training(shard: &Shard, group: &Group, decoder: &mut Decoder) -> M
     let image = image(shard, group, decoder)?;
     decoder.tally().unread_metadata.add(u64::from(is_unread));
     decoder.tally().numbers_not_finite.add(u64::from(metadata.has_lost_numbers));
-    Ok(PackedSample { image, captions: vec![caption], label: None, fields: numbers(&metadata) })
+    let name = Some(name(group, &metadata));
+    Ok(PackedSample { image, captions: vec![caption], label: None, fields: numbers(&metadata), name })
 }
 
 /// A sample whose class is a numeric field of its metadata; its caption, where there is one, is kept.
@@ -47,7 +49,8 @@ pub(super) fn labelled(shard: &Shard, group: &Group, decoder: &mut Decoder, clas
     })?;
     let captions = caption(shard, group, &metadata)?.into_iter().collect();
     let image = image(shard, group, decoder)?;
-    Ok(PackedSample { image, captions, label: Some(label as u32), fields: numbers(&metadata) })
+    let name = Some(name(group, &metadata));
+    Ok(PackedSample { image, captions, label: Some(label as u32), fields: numbers(&metadata), name })
 }
 
 /// The class that a numeric field holds; Python's `json` writes the whole numbers of a float column as `3.0`.
@@ -90,6 +93,16 @@ fn caption(shard: &Shard, group: &Group, metadata: &Metadata) -> Result<Option<S
     let written = text(shard, group, "txt")?;
     let fallback = || CAPTION_KEYS.iter().find_map(|key| metadata.values.get(*key)?.as_str());
     Ok(written.or_else(fallback).map(str::trim).filter(|caption| !caption.is_empty()).map(str::to_owned))
+}
+
+/// Key of a group, and the `uid` of its metadata: a text, or a number as it is written.
+pub(super) fn name(group: &Group, metadata: &Metadata) -> SampleName {
+    let uid = match metadata.values.get("uid") {
+        Some(serde_json::Value::String(uid)) => uid.clone(),
+        Some(serde_json::Value::Number(uid)) => uid.to_string(),
+        _ => String::new(),
+    };
+    SampleName { key: group.key.clone(), uid }
 }
 
 fn numbers(metadata: &Metadata) -> BTreeMap<String, f64> {

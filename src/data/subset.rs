@@ -1,16 +1,17 @@
 //! Subsets: which samples of a pool a run learns from, as a list of indices and never a copy.
 //!
 //! Input: a pool's length, how much to keep and by which measure, scores where the measure has them. Output: ascending
-//! indices. Invariants: a pure function; ties go to the lower index; a sample without a score (NaN) ranks below every other
+//! indices. Invariants: a pure function; ties go to the lower index; a sample without a score (NaN) is never kept
 //! and is counted; smaller shares of one measure nest in larger ones.
 //! Must not know: where scores come from.
 
 use std::path::Path;
 
-use crate::run::{Keep, QualityBy, QualityConfig};
+use crate::run::Keep;
 
 use super::order::Permutation;
 use super::philox::{Philox, Stream};
+use super::select::{datacomp_threshold, top, whole_share};
 use super::{DataError, DataResult};
 
 /// A chosen subset.
@@ -18,64 +19,53 @@ use super::{DataError, DataResult};
 pub struct Subset {
     /// Indices into the pool, ascending.
     pub indices: Vec<u32>,
-    /// Samples of the pool without a score.
+    /// Samples without a score among those that were looked at.
     pub unscored: usize,
 }
 
-/// The part of a pool that a quality filter keeps; all of it for `None`. `scores` is one a sample, NaN for missing, and is
-/// not read where the measure is `Random`.
+/// What a filter ranks a pool by.
+#[derive(Debug, Clone, Copy)]
+pub enum Ranking<'a> {
+    /// A keyed permutation.
+    Random,
+    /// One score a sample, NaN for missing.
+    Scores(&'a [f64]),
+}
+
+/// The part of a pool that a filter keeps, of those that an earlier one kept (`within`, ascending; `None`: all).
 ///
-/// A share keeps `share * pool_len` samples, rounded to the nearest and at least one; a count is cut to the pool.
+/// A share is of the whole pool: `share * pool_len` samples, rounded as its [`Keep`] says. A count is cut to what is there, and so
+/// is a share where fewer have a score.
 ///
 /// **Errors**: scores of another length than the pool; nothing left.
-pub fn choose(pool_len: usize, quality: Option<&QualityConfig>, scores: Option<&[f64]>) -> DataResult<Subset> {
-    let Some(QualityConfig { keep, by }) = quality else {
-        return Ok(Subset { indices: (0..pool_len as u32).collect(), unscored: 0 });
-    };
-    let random;
-    let scores = match (by, scores) {
-        (QualityBy::Random, _) => {
-            random = random_scores(pool_len);
-            &random[..]
-        }
-        (QualityBy::Field(_) | QualityBy::Similarity { .. }, Some(scores)) => scores,
-        (QualityBy::Field(_) | QualityBy::Similarity { .. }, None) => &[],
+pub fn choose(pool_len: usize, keep: Keep, by: Ranking<'_>, within: Option<&[u32]>) -> DataResult<Subset> {
+    let mut scores = match by {
+        Ranking::Random => random_scores(pool_len),
+        Ranking::Scores(scores) => scores.to_vec(),
     };
     if scores.len() != pool_len {
         return Err(DataError::ScoreCount { scores: scores.len(), pool: pool_len });
     }
-    let unscored = scores.iter().filter(|score| score.is_nan()).count();
-    let mut indices = match *keep {
-        Keep::AtLeast(threshold) => (0..pool_len as u32).filter(|&i| scores[i as usize] >= threshold).collect(),
-        Keep::Share(share) => best(scores, ((share * pool_len as f64).round() as usize).max(1)),
-        Keep::Count(count) => best(scores, usize::try_from(count).unwrap_or(usize::MAX)),
+    if let Some(within) = within {
+        let mut inside = vec![f64::NAN; pool_len];
+        within.iter().for_each(|&i| inside[i as usize] = scores[i as usize]);
+        scores = inside;
+    }
+    let looked_at = within.map_or(pool_len, <[u32]>::len);
+    let unscored = looked_at - scores.iter().filter(|score| !score.is_nan()).count();
+    let at_least = |threshold| (0..pool_len as u32).filter(|&i| scores[i as usize] >= threshold).collect();
+    let mut indices: Vec<u32> = match keep {
+        Keep::AtLeast(threshold) => at_least(threshold),
+        Keep::Share(share) => top(&scores, ((share * pool_len as f64).round() as usize).max(1)),
+        Keep::WholeShare(share) => top(&scores, whole_share(pool_len, share)),
+        Keep::Count(count) => top(&scores, usize::try_from(count).unwrap_or(usize::MAX)),
+        Keep::Datacomp(share) => datacomp_threshold(&scores, share).map_or(Vec::new(), at_least),
     };
     if indices.is_empty() {
         return Err(DataError::EmptySubset);
     }
     indices.sort_unstable();
     Ok(Subset { indices, unscored })
-}
-
-/// The `count` best, unordered: highest score first, the lower index where they tie, NaN last.
-fn best(scores: &[f64], count: usize) -> Vec<u32> {
-    let mut ranked: Vec<u32> = (0..scores.len() as u32).collect();
-    if count < ranked.len() {
-        let rank = |i: u32| {
-            let score = scores[i as usize];
-            // -0.0 and 0.0 tie; `total_cmp` would part them.
-            if score.is_nan() { (1, 0.0, i) } else { (0, -(score + 0.0), i) }
-        };
-        let order = |&a: &u32, &b: &u32| {
-            let ((a_nan, a_score, a), (b_nan, b_score, b)) = (rank(a), rank(b));
-            a_nan.cmp(&b_nan).then(a_score.total_cmp(&b_score)).then(a.cmp(&b))
-        };
-        if count > 0 {
-            ranked.select_nth_unstable_by(count - 1, order);
-        }
-        ranked.truncate(count);
-    }
-    ranked
 }
 
 /// A keyed permutation as scores, so that random subsets of one pool nest too.
@@ -110,12 +100,8 @@ pub fn read_subset(path: &Path, pool_len: usize) -> DataResult<Vec<u32>> {
 mod tests {
     use super::*;
 
-    fn by_field(keep: Keep) -> QualityConfig {
-        QualityConfig { keep, by: QualityBy::Field("score".into()) }
-    }
-
     fn chosen(keep: Keep, scores: &[f64]) -> Vec<u32> {
-        choose(scores.len(), Some(&by_field(keep)), Some(scores)).unwrap().indices
+        choose(scores.len(), keep, Ranking::Scores(scores), None).unwrap().indices
     }
 
     #[test]
@@ -132,33 +118,47 @@ mod tests {
     }
 
     #[test]
-    fn samples_without_a_score_come_last_and_are_counted() {
+    fn samples_without_a_score_are_never_kept_and_are_counted() {
         let scores = [f64::NAN, -5.0, f64::NEG_INFINITY, f64::NAN];
         assert_eq!(chosen(Keep::Count(2), &scores), [1, 2]);
-        assert_eq!(chosen(Keep::Count(3), &scores), [0, 1, 2]);
-        assert_eq!(choose(4, Some(&by_field(Keep::Count(1))), Some(&scores)).unwrap().unscored, 2);
+        assert_eq!(chosen(Keep::Count(3), &scores), [1, 2], "fewer than asked for");
+        assert_eq!(choose(4, Keep::Count(1), Ranking::Scores(&scores), None).unwrap().unscored, 2);
         assert_eq!(chosen(Keep::AtLeast(-10.0), &scores), [1]);
     }
 
     #[test]
     fn smaller_shares_nest_and_random_needs_no_scores() {
-        let random = |share| {
-            let quality = QualityConfig { keep: Keep::Share(share), by: QualityBy::Random };
-            choose(1000, Some(&quality), None).unwrap().indices
-        };
+        let random = |share| choose(1000, Keep::Share(share), Ranking::Random, None).unwrap().indices;
         let (small, large) = (random(0.2), random(0.6));
         assert_eq!((small.len(), large.len()), (200, 600));
         assert!(small.iter().all(|i| large.binary_search(i).is_ok()));
-        assert_eq!(choose(3, None, None).unwrap().indices, [0, 1, 2]);
     }
 
     #[test]
     fn wrong_score_counts_and_empty_results_are_errors() {
-        let quality = by_field(Keep::Share(0.5));
-        assert!(matches!(choose(3, Some(&quality), Some(&[1.0])), Err(DataError::ScoreCount { scores: 1, pool: 3 })));
-        assert!(matches!(choose(3, Some(&quality), None), Err(DataError::ScoreCount { .. })));
-        let none = choose(2, Some(&by_field(Keep::AtLeast(2.0))), Some(&[0.0, 1.0]));
+        let short = choose(3, Keep::Share(0.5), Ranking::Scores(&[1.0]), None);
+        assert!(matches!(short, Err(DataError::ScoreCount { scores: 1, pool: 3 })));
+        let none = choose(2, Keep::AtLeast(2.0), Ranking::Scores(&[0.0, 1.0]), None);
         assert!(matches!(none, Err(DataError::EmptySubset)));
+    }
+
+    #[test]
+    fn a_later_filter_chooses_among_what_an_earlier_one_kept_and_its_share_is_of_the_pool() {
+        let scores = [9.0, 1.0, 8.0, f64::NAN, 7.0, 6.0, 2.0, 3.0, 4.0, 5.0];
+        let within = [1, 3, 4, 6, 9];
+        let kept = choose(10, Keep::WholeShare(0.29), Ranking::Scores(&scores), Some(&within)).unwrap();
+        assert_eq!((kept.indices, kept.unscored), (vec![4, 9], 1));
+        let all = choose(10, Keep::Count(9), Ranking::Scores(&scores), Some(&within)).unwrap().indices;
+        assert_eq!(all, [1, 4, 6, 9]);
+        let drawn = |count| choose(10, Keep::Count(count), Ranking::Random, Some(&within)).unwrap().indices;
+        assert_eq!(drawn(9), within);
+        assert!(drawn(2).iter().all(|i| drawn(3).contains(i)), "sizes nest");
+    }
+
+    #[test]
+    fn the_rule_of_datacomp_keeps_ties_and_one_more_than_the_share() {
+        assert_eq!(chosen(Keep::Datacomp(0.4), &[0.1, 0.9, 0.3, 0.8, 0.3]), [1, 2, 3, 4]);
+        assert!(matches!(choose(2, Keep::Datacomp(0.5), Ranking::Scores(&[0.5, f64::NAN]), None), Err(DataError::EmptySubset)));
     }
 
     #[test]

@@ -10,16 +10,20 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::benchmark::{self, CLASSNAMES, TEMPLATES};
+use super::names::SampleName;
 use super::pack::PackTask;
+use super::score_file::ScoreTable;
 use super::shards::{self, Shard};
 use super::table::Table;
 use super::{DataError, DataResult, error, samples, scenes, seen, tokenizer};
-use crate::run::{DataSource, EvalSource, EvalTask, TokenizerConfig};
+use crate::run::{DataSource, EvalSource, EvalTask, ScoreFile, TokenizerConfig};
 
 /// Cache of what shards hold, under the folder of caches.
 const SHARDS_CACHE: &str = "shards.json";
 /// Cache of the classes of evaluation shards.
 const CLASSES_CACHE: &str = "classes.json";
+/// Cache of the numeric fields of training shards.
+const FIELDS_CACHE: &str = "fields.json";
 
 /// Something about a source, at one of its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -284,44 +288,128 @@ fn check_classes(survey: &mut Survey, classes: &[Classes], key: &'static str, pl
     }
 }
 
-/// Whether a training source has a numeric field, which a filter asks for.
+/// How many samples of some files have each numeric field.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct FieldCounts {
+    samples: u64,
+    counts: std::collections::BTreeMap<String, u64>,
+}
+
+impl FieldCounts {
+    /// Numeric fields that are counted of a shard; more are no table.
+    const MOST: usize = 256;
+
+    fn of_shard(path: &Path) -> DataResult<String> {
+        let shard = Shard::open(path)?;
+        let mut found = Self { samples: shard.groups.len() as u64, ..Self::default() };
+        for group in &shard.groups {
+            let Ok(metadata) = samples::metadata(&shard, group) else { continue };
+            for (name, _) in metadata.values.iter().filter(|(_, value)| value.is_number()) {
+                if let Some(count) = found.counts.get_mut(name) {
+                    *count += 1;
+                } else if found.counts.len() < Self::MOST {
+                    found.counts.insert(name.clone(), 1);
+                }
+            }
+        }
+        Ok(serde_json::to_string(&found).expect("counts serialise"))
+    }
+}
+
+/// Whether a training source has a numeric field, which a filter asks for, in more than half of its samples.
 #[must_use]
-pub fn survey_field(source: &DataSource, field: &str) -> Option<Fault> {
-    let fail = |known: Vec<String>| {
-        let error = DataError::NoSuchField { field: field.to_owned(), known };
-        Some(Fault { key: "field", what: error.to_string(), hint: error.hint() })
-    };
-    match source {
+pub fn survey_field(source: &DataSource, field: &str, caches: &Path) -> Option<Fault> {
+    let (samples, counts) = match source {
         DataSource::Scenes { world_seed } => {
-            let known: Vec<String> = scenes::World::new(*world_seed).training(0).pack(16).fields.into_keys().collect();
-            if known.iter().any(|name| name == field) { None } else { fail(known) }
+            let names = scenes::World::new(*world_seed).training(0).pack(16).fields.into_keys();
+            (1, names.map(|name| (name, 1)).collect())
         }
         DataSource::Table { file, image_column, caption_column } => {
             // A table that cannot be read has faults of its own.
             let table = Table::read(Path::new(file), image_column, caption_column).ok()?;
-            if table.has_field(field) { None } else { fail(table.columns.into_iter().filter(|c| c != field).collect()) }
+            let counts = table.columns.iter().map(|column| (column.clone(), table.with_field(column)));
+            (table.rows.len() as u64, counts.collect())
         }
         DataSource::Webdataset { shards } => {
-            let mut known = std::collections::BTreeSet::new();
-            for path in shards.iter().filter(|path| Path::new(path).is_file()) {
-                let shard = Shard::open(Path::new(path)).ok()?;
-                for group in &shard.groups {
-                    let Ok(metadata) = samples::metadata(&shard, group) else { continue };
-                    let numbers = metadata.values.iter().filter(|(_, value)| value.is_number()).map(|(name, _)| name);
-                    for name in numbers {
-                        if name == field {
-                            return None;
-                        }
-                        if known.len() < 100 && !known.contains(name) {
-                            known.insert(name.clone());
-                        }
-                    }
-                }
+            let paths: Vec<PathBuf> = shards.iter().map(PathBuf::from).filter(|path| path.is_file()).collect();
+            // As with a shard that cannot be read.
+            let facts = seen::facts(&paths, &caches.join(FIELDS_CACHE), FieldCounts::of_shard).ok()?;
+            let mut all = FieldCounts::default();
+            for found in facts.iter().filter_map(|fact| serde_json::from_str::<FieldCounts>(fact).ok()) {
+                all.samples += found.samples;
+                found.counts.into_iter().for_each(|(name, count)| *all.counts.entry(name).or_default() += count);
             }
-            fail(known.into_iter().collect())
+            (all.samples, all.counts)
         }
-        DataSource::Declared { .. } => None,
+        DataSource::Declared { .. } => return None,
+    };
+    let with = counts.get(field).copied().unwrap_or(0);
+    if with == 0 {
+        let known =
+            counts.into_iter().filter(|(name, count)| *count > 0 && name != field).map(|(name, _)| name).take(100).collect();
+        let error = DataError::NoSuchField { field: field.to_owned(), known };
+        return Some(Fault { key: "field", what: error.to_string(), hint: error.hint() });
     }
+    (2 * with <= samples).then(|| {
+        let what = format!("{with} of {samples} samples have a number in `{field}`, expected more than half");
+        let hint = "samples without a score are never kept; name another field, or join scores by `file`";
+        Fault { key: "field", what, hint: Some(hint.to_owned()) }
+    })
+}
+
+/// Whether a table has scores for more than half of a training source.
+#[must_use]
+pub fn survey_scores(source: &DataSource, file: &ScoreFile) -> Option<Fault> {
+    let fault = |key, error: &DataError| {
+        let hint = error.hint().unwrap_or_else(|| match key {
+            "path" => {
+                "a file of scores is a CSV or TSV with a header line; its path is relative to the file that states it".to_owned()
+            }
+            _ => "the first line of the file names its columns".to_owned(),
+        });
+        Some(Fault { key, what: error.to_string(), hint: Some(hint) })
+    };
+    let table = match ScoreTable::read(file) {
+        Ok(table) => table,
+        Err(error) => {
+            let key = match &error {
+                DataError::NoSuchColumn { column, .. } if *column == file.score_column => "score_column",
+                DataError::NoSuchColumn { .. } => "id_column",
+                _ => "path",
+            };
+            return fault(key, &error);
+        }
+    };
+    let names: Vec<SampleName> = match source {
+        // Both have no names.
+        DataSource::Declared { .. } => return None,
+        DataSource::Scenes { .. } => {
+            let what = "the samples of `scenes` have no names to join scores with".to_owned();
+            let hint = "a file of scores belongs to shards or a table; `scenes` has the fields `fault`, `quality` and `strength`";
+            return Some(Fault { key: "path", what, hint: Some(hint.to_owned()) });
+        }
+        DataSource::Table { file, image_column, caption_column } => {
+            let table = Table::read(Path::new(file), image_column, caption_column).ok()?;
+            table.rows.into_iter().map(|row| row.name).collect()
+        }
+        DataSource::Webdataset { shards } => {
+            let mut names = Vec::new();
+            for path in shards.iter().map(Path::new).filter(|path| path.is_file()) {
+                let shard = Shard::open(path).ok()?;
+                let name = |group| samples::name(group, &samples::metadata(&shard, group).unwrap_or_default());
+                names.extend(shard.groups.iter().map(name));
+            }
+            names
+        }
+    };
+    let (without, first) = table.without(names.iter());
+    let (with, all) = (names.len() as u64 - without, names.len() as u64);
+    first.filter(|_| 2 * with <= all).map(|first| {
+        let ScoreFile { file, id_column, score_column } = file;
+        let what = format!("{file}: {with} of {all} samples have a score in `{score_column}`, expected more than half; the first without is `{first}`");
+        let hint = format!("samples are joined by the `uid` of their metadata, or by key where they have none, with column `{id_column}`");
+        Fault { key: "path", what, hint: Some(hint) }
+    })
 }
 
 /// Whether CLIP's vocabulary file can be read.

@@ -50,8 +50,19 @@ pub fn sources<'a>(data: &'a DataConfig, evaluate: &'a [EvalConfig]) -> Vec<Sour
     if let TokenizerConfig::ClipBpe { file } = &data.tokenizer {
         found.push(Source::Vocabulary(file));
     }
-    if let Some(QualityConfig { by: QualityBy::Similarity { scorer }, .. }) = &data.quality {
-        found.extend(sources(&scorer.data, &scorer.evaluate));
+    for measure in data.quality.iter().flat_map(QualityConfig::measures) {
+        if let Some(scorer) = measure.scorer() {
+            found.extend(sources(&scorer.data, &scorer.evaluate));
+        }
+        match measure {
+            QualityBy::File(scores) => found.push(Source::Scores(&scores.file)),
+            QualityBy::Rule { target: Some(target), .. } => found.push(Source::Eval(target)),
+            QualityBy::Random
+            | QualityBy::Field(_)
+            | QualityBy::Similarity { .. }
+            | QualityBy::Basic(_)
+            | QualityBy::Rule { target: None, .. } => {}
+        }
     }
     found.extend(evaluate.iter().flat_map(EvalConfig::all_sets).map(|set| Source::Eval(&set.source)));
     found.retain(|source| source.has_files());
@@ -92,8 +103,20 @@ fn data_by_content(config: &DataConfig, digests: &Digests) -> DataConfig {
     {
         *file = content;
     }
-    if let Some(QualityConfig { by: QualityBy::Similarity { scorer }, .. }) = &mut config.quality {
-        **scorer = by_content(scorer, digests);
+    for measure in config.quality.iter_mut().flat_map(QualityConfig::measures_mut) {
+        match measure {
+            QualityBy::Random | QualityBy::Field(_) | QualityBy::Basic(_) => {}
+            QualityBy::Similarity { scorer } => **scorer = by_content(scorer, digests),
+            QualityBy::Rule { rule: _, scorer, target } => {
+                **scorer = by_content(scorer, digests);
+                target.iter_mut().for_each(|target| eval_by_content(target, digests));
+            }
+            QualityBy::File(scores) => {
+                if let Some(content) = digests.content(Source::Scores(&scores.file)) {
+                    scores.file = content;
+                }
+            }
+        }
     }
     config
 }
@@ -101,16 +124,20 @@ fn data_by_content(config: &DataConfig, digests: &Digests) -> DataConfig {
 fn evaluate_by_content(configs: &[EvalConfig], digests: &Digests) -> Vec<EvalConfig> {
     let mut configs = configs.to_vec();
     for set in configs.iter_mut().flat_map(EvalConfig::all_sets_mut) {
-        let content = digests.content(Source::Eval(&set.source));
-        match (&mut set.source, content) {
-            (EvalSource::Folder { path, split: _ }, Some(content)) => *path = content,
-            (EvalSource::Shards { shards, class_field: _, classnames, templates }, Some(content)) => {
-                (*shards, *classnames, *templates) = (vec![content], String::new(), String::new());
-            }
-            (EvalSource::Folder { .. } | EvalSource::Shards { .. }, None) | (EvalSource::Scenes { .. }, _) => {}
-        }
+        eval_by_content(&mut set.source, digests);
     }
     configs
+}
+
+fn eval_by_content(source: &mut EvalSource, digests: &Digests) {
+    let content = digests.content(Source::Eval(source));
+    match (source, content) {
+        (EvalSource::Folder { path, split: _ }, Some(content)) => *path = content,
+        (EvalSource::Shards { shards, class_field: _, classnames, templates }, Some(content)) => {
+            (*shards, *classnames, *templates) = (vec![content], String::new(), String::new());
+        }
+        (EvalSource::Folder { .. } | EvalSource::Shards { .. }, None) | (EvalSource::Scenes { .. }, _) => {}
+    }
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::in_pool;
 use crate::data::{Frame, Oddities, PackSummary, ShardCount, SkipKind, pack_eval as pack_eval_set, pack_training};
 use crate::executor::{JobContext, JobError, JobOutput};
 use crate::plan::{DatasetSpec, EvalSetSpec};
@@ -29,24 +30,14 @@ pub struct PackedSummary {
 pub(super) fn pack_pool(spec: &DatasetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
     let DatasetSpec { source, size, image_size, framing, fingerprint: _ } = spec;
     let frame = Frame { side: *image_size, framing: *framing };
-    let summary = in_pool(ctx, || pack_training(source, *size, frame, ctx.out(), &|done, total| ctx.progress(done, total)))?;
+    let summary = in_pool(ctx, || pack_training(source, *size, frame, ctx.out(), &|done, total| ctx.progress(done, total)))??;
     Ok(packed(summary, ctx))
 }
 
 pub(super) fn pack_eval(spec: &EvalSetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
     let EvalSetSpec { source, image_size, fingerprint: _ } = spec;
-    let summary = in_pool(ctx, || pack_eval_set(source, *image_size, ctx.out(), &|done, total| ctx.progress(done, total)))?;
+    let summary = in_pool(ctx, || pack_eval_set(source, *image_size, ctx.out(), &|done, total| ctx.progress(done, total)))??;
     Ok(packed(summary, ctx))
-}
-
-/// Runs `work` on a pool of the job's threads.
-pub(super) fn in_pool<R: Send, E: Send + Into<JobError>>(
-    ctx: &JobContext<'_>,
-    work: impl FnOnce() -> Result<R, E> + Send,
-) -> Result<R, JobError> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.threads()).build();
-    let pool = pool.map_err(|error| JobError::failed(format!("cannot start {} threads: {error}", ctx.threads())))?;
-    pool.install(work).map_err(Into::into)
 }
 
 fn packed(summary: PackSummary, ctx: &JobContext<'_>) -> JobOutput {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::features::{FeatureCache, FeaturesOf};
-use super::{dataset, files, outcomes, train_spec, write};
+use super::{files, in_pool, outcomes, train_spec, write};
 use crate::data::{Pack, Tokenizer};
 use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput};
 use crate::plan::{EvaluateSpec, Key};
@@ -90,12 +90,12 @@ impl Classifier {
             EvalTask::Fewshot => {
                 let (pack, features) = train()?;
                 let train = LabelledSet { pack: &pack, features: &features };
-                Ok(Self::Fewshot(dataset::in_pool(ctx, || Fewshot::fit(&train, &spec.shots))?))
+                Ok(Self::Fewshot(in_pool(ctx, || Fewshot::fit(&train, &spec.shots))??))
             }
             EvalTask::LinearProbe => {
                 let (pack, features) = train()?;
                 let train = LabelledSet { pack: &pack, features: &features };
-                let probe = dataset::in_pool(ctx, || Probe::fit(&train))?;
+                let probe = in_pool(ctx, || Probe::fit(&train))??;
                 let fit = serde_json::to_vec(probe.details()).expect("numbers serialise");
                 write(&ctx.out().join(files::PROBE), &fit)?;
                 Ok(Self::Probe(Box::new(probe)))
@@ -108,8 +108,8 @@ impl Classifier {
         match self {
             Self::Zeroshot(tokenizer) => Ok(measure_zeroshot(subject.encoder()?, tokenizer, set)?),
             Self::Retrieval(tokenizer) => Ok(measure_retrieval(subject.encoder()?, tokenizer, set.pack, set.features)?),
-            Self::Fewshot(fewshot) => dataset::in_pool(ctx, || fewshot.measure(set)?.checked()),
-            Self::Probe(probe) => dataset::in_pool(ctx, || probe.measure(set)?.checked()),
+            Self::Fewshot(fewshot) => in_pool(ctx, || fewshot.measure(set)?.checked())?.map_err(Into::into),
+            Self::Probe(probe) => in_pool(ctx, || probe.measure(set)?.checked())?.map_err(Into::into),
         }
     }
 }

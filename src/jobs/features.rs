@@ -94,7 +94,7 @@ mod tests {
     }
 
     fn features(value: f32) -> ImageFeatures {
-        ImageFeatures::new(vec![value; 4], 2)
+        ImageFeatures::new(vec![value; 4], vec![value; 4], 2)
     }
 
     #[test]

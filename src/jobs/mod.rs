@@ -103,6 +103,13 @@ impl From<TrainerError> for JobError {
     }
 }
 
+/// Runs `work` on a pool of the job's threads.
+fn in_pool<R: Send>(ctx: &JobContext<'_>, work: impl FnOnce() -> R + Send) -> Result<R, JobError> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.threads()).build();
+    let pool = pool.map_err(|error| JobError::failed(format!("cannot start {} threads: {error}", ctx.threads())))?;
+    Ok(pool.install(work))
+}
+
 /// Reads a file that a parent wrote.
 fn read(path: &std::path::Path) -> Result<Vec<u8>, JobError> {
     std::fs::read(path).map_err(|error| JobError::failed(format!("cannot read {}: {error}", path.display())))

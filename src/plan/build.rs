@@ -12,13 +12,13 @@ use serde::Serialize;
 
 use super::graph::{Job, Plan, PlanRun};
 use super::job::{
-    DatasetSpec, EvalSetSpec, EvaluateSpec, JobSpec, NamedSet, ReportSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec,
+    DatasetSpec, EvalSetSpec, EvaluateSpec, JobSpec, NamedSet, ReportSpec, RuleSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec,
     TokenizerSpec, TrainSpec,
 };
 use super::{Key, PlanError, canonical};
 use crate::run::{
-    DataConfig, DataSource, EvalConfig, EvalSet, EvalSource, EvalTask, Framing, QualityBy, QualityConfig, RunConfig, Source,
-    TokenizerConfig,
+    DataConfig, DataSource, EvalConfig, EvalSource, EvalTask, FeatureRule, Framing, Keep, QualityBy, QualityConfig, RunConfig,
+    Source, TokenizerConfig,
 };
 
 /// A run to be planned.
@@ -71,6 +71,32 @@ pub fn datasets(plan: &Plan) -> Plan {
     for job in plan.jobs().filter(|job| matches!(job.spec, JobSpec::Dataset(_) | JobSpec::EvalSet(_))) {
         let node = only.graph.add_node(Job { run: None, ..job.clone() });
         only.by_key.insert(job.key, u32::try_from(node.index()).expect("fewer than 2^32 jobs"));
+    }
+    only
+}
+
+/// The jobs of a plan that score pools, choose from them and pack sets, with all that they stand on, as a plan of their own.
+#[must_use]
+pub fn selection(plan: &Plan) -> Plan {
+    let mut is_in = vec![false; plan.len()];
+    for (index, job) in plan.jobs().enumerate() {
+        match job.spec {
+            JobSpec::Scores(_) | JobSpec::Subset(_) => {
+                is_in[index] = true;
+                plan.ancestors(index).into_iter().for_each(|ancestor| is_in[ancestor] = true);
+            }
+            JobSpec::Dataset(_) | JobSpec::EvalSet(_) => is_in[index] = true,
+            _ => {}
+        }
+    }
+    let mut only = Plan::default();
+    for (index, job) in plan.jobs().enumerate().filter(|(index, _)| is_in[*index]) {
+        let node = only.graph.add_node(Job { run: None, ..job.clone() });
+        only.by_key.insert(job.key, u32::try_from(node.index()).expect("fewer than 2^32 jobs"));
+        for parent in plan.parents(index) {
+            let parent = only.by_key[&plan.job(parent).key];
+            only.graph.add_edge(NodeIndex::from(parent), node, ());
+        }
     }
     only
 }
@@ -300,6 +326,7 @@ impl<'a> Builder<'a> {
         Ok(self.intern(JobSpec::Tokenizer(spec), trained_on.iter()))
     }
 
+    /// The filters in turn, each on what the one before it kept; then the size.
     fn subset(
         &mut self,
         data: &DataConfig,
@@ -307,40 +334,108 @@ impl<'a> Builder<'a> {
         pool: Index,
         lineage: &mut Vec<Index>,
     ) -> Result<Index, PlanError> {
-        let QualityConfig { keep, by } = quality;
-        let scores = match by {
-            QualityBy::Random => None,
-            QualityBy::Field(name) => {
-                let (samples, by) = (self.samples(pool), ScoreBy::Field(name.clone()));
-                let spec = ScoresSpec { pool: self.key(pool), samples, by };
-                Some(self.intern(JobSpec::Scores(spec), [pool].iter()))
-            }
-            QualityBy::Similarity { scorer } => Some(self.similarity(data, scorer, lineage)?),
-        };
-        lineage.extend(scores);
-        let by = scores.map_or(SubsetBy::Random, |scores| SubsetBy::Scores(self.key(scores)));
-        let spec = SubsetSpec { pool: self.key(pool), samples: self.samples(pool), keep: *keep, by };
-        let subset = self.intern(JobSpec::Subset(spec), [Some(pool), scores].iter().flatten());
-        lineage.push(subset);
-        Ok(subset)
+        let QualityConfig { keep, by, then, size } = quality;
+        let mut within = None;
+        let filters = std::iter::once((*keep, by)).chain(then.iter().map(|filter| (filter.keep, &filter.by)));
+        for (keep, by) in filters.chain(size.map(|size| (Keep::Count(size), &QualityBy::Random))) {
+            let scores = self.scores(data, by, (pool, within), lineage)?;
+            lineage.extend(scores);
+            let by = scores.map_or(SubsetBy::Random, |scores| SubsetBy::Scores(self.key(scores)));
+            let (samples, within_key) = (self.samples(pool), within.map(|subset| self.key(subset)));
+            let spec = SubsetSpec { pool: self.key(pool), samples, keep, by, within: within_key };
+            let subset = self.intern(JobSpec::Subset(spec), [Some(pool), scores, within].iter().flatten());
+            lineage.push(subset);
+            within = Some(subset);
+        }
+        Ok(within.expect("there is one filter at least"))
     }
 
-    /// The scorer is trained as a run is (and shared with one that is equal); it looks at the pool's central squares in its own
-    /// image size.
-    fn similarity(&mut self, data: &DataConfig, scorer: &RunConfig, lineage: &mut Vec<Index>) -> Result<Index, PlanError> {
+    /// The job that scores a pool for a measure; `None` where it needs no score.
+    fn scores(
+        &mut self,
+        data: &DataConfig,
+        by: &QualityBy,
+        (pool, within): (Index, Option<Index>),
+        lineage: &mut Vec<Index>,
+    ) -> Result<Option<Index>, PlanError> {
+        let by = match by {
+            QualityBy::Random => return Ok(None),
+            QualityBy::Similarity { scorer } => return self.similarity(data, scorer, lineage).map(Some),
+            QualityBy::Rule { rule, scorer, target } => {
+                let target = target.as_ref();
+                return self.rule(data, (*rule, scorer, target), within, lineage).map(Some);
+            }
+            QualityBy::Field(name) => ScoreBy::Field(name.clone()),
+            QualityBy::Basic(least) => ScoreBy::Basic(*least),
+            QualityBy::File(scores) => {
+                ScoreBy::File { scores: scores.clone(), fingerprint: self.digest(Source::Scores(&scores.file))? }
+            }
+        };
+        let spec = ScoresSpec { pool: self.key(pool), samples: self.samples(pool), by, within: None };
+        Ok(Some(self.intern(JobSpec::Scores(spec), [pool].iter())))
+    }
+
+    /// A scorer is trained as a run is (and shared with one that is equal); it looks at the pool's central squares in its own
+    /// image size. Its training, its tokenizer and what it sees.
+    fn scorer(
+        &mut self,
+        data: &DataConfig,
+        scorer: &RunConfig,
+        lineage: &mut Vec<Index>,
+    ) -> Result<(Index, Index, Index), PlanError> {
         let own = self.inputs(&scorer.data, scorer.model.image_size)?;
         lineage.extend(own.lineage.iter());
         let train = self.train(scorer, &own);
         let seen = self.pool(&data.source, data.size, scorer.model.image_size, Framing::Centre)?;
         lineage.extend([train, seen]);
+        Ok((train, own.tokenizer, seen))
+    }
+
+    fn similarity(&mut self, data: &DataConfig, scorer: &RunConfig, lineage: &mut Vec<Index>) -> Result<Index, PlanError> {
+        let (train, tokenizer, seen) = self.scorer(data, scorer, lineage)?;
         let by = ScoreBy::Similarity {
             scorer: self.key(train),
-            tokenizer: self.key(own.tokenizer),
+            tokenizer: self.key(tokenizer),
             device: scorer.device,
             precision: scorer.precision,
         };
-        let spec = ScoresSpec { pool: self.key(seen), samples: None, by };
-        Ok(self.intern(JobSpec::Scores(spec), [seen, train, own.tokenizer].iter()))
+        let spec = ScoresSpec { pool: self.key(seen), samples: None, by, within: None };
+        Ok(self.intern(JobSpec::Scores(spec), [seen, train, tokenizer].iter()))
+    }
+
+    fn rule(
+        &mut self,
+        data: &DataConfig,
+        (rule, scorer, target): (FeatureRule, &RunConfig, Option<&EvalSource>),
+        within: Option<Index>,
+        lineage: &mut Vec<Index>,
+    ) -> Result<Index, PlanError> {
+        let (train, tokenizer, seen) = self.scorer(data, scorer, lineage)?;
+        let tokenizer = Some(tokenizer).filter(|_| rule.reads_captions());
+        let target = match target {
+            Some(source) => Some(self.eval_set(source, scorer.model.image_size)?),
+            None => None,
+        };
+        lineage.extend(target);
+        // Scores of single samples are the same whatever is left, and shared.
+        let within = within.filter(|_| !matches!(rule, FeatureRule::NormSim { .. }));
+        let by = ScoreBy::Rule(Box::new(RuleSpec {
+            rule,
+            scorer: self.key(train),
+            tokenizer: tokenizer.map(|job| self.key(job)),
+            target: target.map(|job| self.key(job)),
+            device: scorer.device,
+            precision: scorer.precision,
+        }));
+        let spec = ScoresSpec { pool: self.key(seen), samples: None, by, within: within.map(|job| self.key(job)) };
+        let parents = [Some(seen), Some(train), tokenizer, target, within];
+        Ok(self.intern(JobSpec::Scores(spec), parents.iter().flatten()))
+    }
+
+    fn eval_set(&mut self, source: &EvalSource, image_size: usize) -> Result<Index, PlanError> {
+        let fingerprint = self.digest(Source::Eval(source))?;
+        let spec = EvalSetSpec { source: source.clone(), image_size, fingerprint };
+        Ok(self.intern(JobSpec::EvalSet(spec), [].iter()))
     }
 
     fn measures(&mut self, evaluate: &Vec<EvalConfig>, image_size: usize) -> Result<Rc<[Measure]>, PlanError> {
@@ -352,10 +447,11 @@ impl<'a> Builder<'a> {
             let mut nodes = Vec::with_capacity(sets.len() + 1);
             let mut named = Vec::with_capacity(sets.len());
             for set in sets {
-                nodes.push(self.eval_set(set, image_size)?);
-                named.push(NamedSet { name: set.name.clone(), set: self.key(nodes[nodes.len() - 1]) });
+                let node = self.eval_set(&set.source, image_size)?;
+                nodes.push(node);
+                named.push(NamedSet { name: set.name.clone(), set: self.key(node) });
             }
-            let train = train.as_ref().map(|set| self.eval_set(set, image_size)).transpose()?;
+            let train = train.as_ref().map(|set| self.eval_set(&set.source, image_size)).transpose()?;
             nodes.extend(train);
             measures.push(Measure {
                 task: *task,
@@ -371,12 +467,6 @@ impl<'a> Builder<'a> {
         Ok(measures)
     }
 
-    fn eval_set(&mut self, set: &EvalSet, image_size: usize) -> Result<Index, PlanError> {
-        let fingerprint = self.digest(Source::Eval(&set.source))?;
-        let spec = EvalSetSpec { source: set.source.clone(), image_size, fingerprint };
-        Ok(self.intern(JobSpec::EvalSet(spec), [].iter()))
-    }
-
     fn digest(&mut self, source: Source<'_>) -> Result<String, PlanError> {
         if !source.has_files() {
             return Ok(String::new());
@@ -386,6 +476,7 @@ impl<'a> Builder<'a> {
             Source::Data(source) => data_in_words(source),
             Source::Eval(source) => eval_in_words(source),
             Source::Vocabulary(file) => format!("the vocabulary {file}"),
+            Source::Scores(file) => format!("the scores {file}"),
         };
         if let Some(digest) = self.digests.get(&memo_key) {
             return Ok(digest.clone());

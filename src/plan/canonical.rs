@@ -5,11 +5,13 @@
 //! pack of a job that reads no pixel, for which the identity of the pack's samples stands. A data set that moves keeps its key;
 //! one that changes does not.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::Key;
 use super::job::{DatasetSpec, EvalSetSpec, JobSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec, TokenizerSpec};
-use crate::run::{DataSource, EvalSource, Framing, Keep, TokenizerConfig};
+use crate::run::{DataSource, EvalSource, Framing, Keep, ScoreFile, TokenizerConfig};
 
 impl JobSpec {
     /// Its key.
@@ -162,13 +164,22 @@ impl<'a> From<&'a TokenizerSpec> for KeyedTokenizer<'a> {
 #[derive(Serialize)]
 struct KeyedScores<'a> {
     pool: Key,
-    by: &'a ScoreBy,
+    by: Cow<'a, ScoreBy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    within: Option<Key>,
 }
 
 impl<'a> From<&'a ScoresSpec> for KeyedScores<'a> {
     fn from(spec: &'a ScoresSpec) -> Self {
-        let ScoresSpec { pool, samples, by } = spec;
-        Self { pool: samples.unwrap_or(*pool), by }
+        let ScoresSpec { pool, samples, by, within } = spec;
+        let by = match by {
+            ScoreBy::File { scores, fingerprint } if !fingerprint.is_empty() => {
+                let scores = ScoreFile { file: String::new(), ..scores.clone() };
+                Cow::Owned(ScoreBy::File { scores, fingerprint: fingerprint.clone() })
+            }
+            by => Cow::Borrowed(by),
+        };
+        Self { pool: samples.unwrap_or(*pool), by, within: *within }
     }
 }
 
@@ -177,11 +188,13 @@ struct KeyedSubset<'a> {
     pool: Key,
     keep: &'a Keep,
     by: &'a SubsetBy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    within: Option<Key>,
 }
 
 impl<'a> From<&'a SubsetSpec> for KeyedSubset<'a> {
     fn from(spec: &'a SubsetSpec) -> Self {
-        let SubsetSpec { pool, samples, keep, by } = spec;
-        Self { pool: samples.unwrap_or(*pool), keep, by }
+        let SubsetSpec { pool, samples, keep, by, within } = spec;
+        Self { pool: samples.unwrap_or(*pool), keep, by, within: *within }
     }
 }

@@ -198,9 +198,13 @@ impl Plan {
             JobSpec::Scores(spec) => match &spec.by {
                 super::ScoreBy::Field(name) => format!("by {name}"),
                 super::ScoreBy::Similarity { scorer, .. } => format!("by scorer {}", scorer.short()),
+                super::ScoreBy::File { scores, .. } => format!("by {} of {}", scores.score_column, scores.file),
+                super::ScoreBy::Basic(_) => "by basic".to_owned(),
+                super::ScoreBy::Rule(spec) => format!("by {} of scorer {}", spec.rule.name(), spec.scorer.short()),
             },
             JobSpec::Subset(spec) => match spec.keep {
-                Keep::Share(share) => format!("top {} %", share * 100.0),
+                Keep::Share(share) | Keep::WholeShare(share) => format!("top {} %", share * 100.0),
+                Keep::Datacomp(share) => format!("DataComp's top {} %", share * 100.0),
                 Keep::Count(count) => format!("top {count}"),
                 Keep::AtLeast(score) => format!("at least {score}"),
             },

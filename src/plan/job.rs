@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Key;
 use crate::run::{
-    DataSource, DeviceKind, EvalSource, EvalTask, Framing, JobKind, Keep, ModelConfig, Precision, TokenizerConfig, TrainConfig,
+    Basic, DataSource, DeviceKind, EvalSource, EvalTask, FeatureRule, Framing, JobKind, Keep, ModelConfig, Precision, ScoreFile,
+    TokenizerConfig, TrainConfig,
 };
 
 /// One job, fully resolved.
@@ -89,6 +90,9 @@ pub struct ScoresSpec {
     pub samples: Option<Key>,
     /// Who scores it.
     pub by: ScoreBy,
+    /// The subset that is scored, where a score depends on which samples there are; the others have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Key>,
 }
 
 /// Who scores a pool.
@@ -108,6 +112,55 @@ pub enum ScoreBy {
         /// Arithmetic of the forward pass.
         precision: Precision,
     },
+    /// A column of a table, joined by name.
+    File {
+        /// Which; the path is not in the key where `fingerprint` stands for its content.
+        scores: ScoreFile,
+        /// Content digest of the table.
+        fingerprint: String,
+    },
+    /// Length of captions and size of pictures.
+    Basic(Basic),
+    /// A rule on features of a trained model.
+    Rule(Box<RuleSpec>),
+}
+
+/// A rule on features of a trained model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleSpec {
+    /// Which.
+    pub rule: FeatureRule,
+    /// The train job of the scorer.
+    pub scorer: Key,
+    /// The scorer's tokenizer, where captions are read.
+    pub tokenizer: Option<Key>,
+    /// The packed images of the target, where there is one.
+    pub target: Option<Key>,
+    /// Kind of device that features are computed on.
+    pub device: DeviceKind,
+    /// Arithmetic of the forward pass.
+    pub precision: Precision,
+}
+
+impl ScoreBy {
+    /// Jobs that it reads besides the pool.
+    fn parents(&self) -> Vec<Key> {
+        match self {
+            Self::Field(_) | Self::File { .. } | Self::Basic(_) => Vec::new(),
+            Self::Similarity { scorer, tokenizer, .. } => vec![*scorer, *tokenizer],
+            Self::Rule(spec) => [Some(spec.scorer), spec.tokenizer, spec.target].into_iter().flatten().collect(),
+        }
+    }
+
+    /// Kind of device that it computes on, where it is a model.
+    fn device(&self) -> Option<DeviceKind> {
+        match self {
+            Self::Field(_) | Self::File { .. } | Self::Basic(_) => None,
+            Self::Similarity { device, .. } => Some(*device),
+            Self::Rule(spec) => Some(spec.device),
+        }
+    }
 }
 
 /// A list of sample indices of a pool.
@@ -123,6 +176,9 @@ pub struct SubsetSpec {
     pub keep: Keep,
     /// Best by which measure.
     pub by: SubsetBy,
+    /// The subset that it is chosen from; `None`: the pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Key>,
 }
 
 /// What a subset ranks by.
@@ -292,12 +348,16 @@ impl JobSpec {
         match self {
             Self::Dataset(_) | Self::EvalSet(_) | Self::Report(_) => Vec::new(),
             Self::Tokenizer(spec) => spec.pool.into_iter().collect(),
-            Self::Scores(ScoresSpec { pool, by: ScoreBy::Field(_), .. }) => vec![*pool],
-            Self::Scores(ScoresSpec { pool, by: ScoreBy::Similarity { scorer, tokenizer, .. }, .. }) => {
-                vec![*pool, *scorer, *tokenizer]
+            Self::Scores(ScoresSpec { pool, samples: _, by, within }) => {
+                std::iter::once(*pool).chain(by.parents()).chain(*within).collect()
             }
-            Self::Subset(SubsetSpec { pool, by: SubsetBy::Random, .. }) => vec![*pool],
-            Self::Subset(SubsetSpec { pool, by: SubsetBy::Scores(scores), .. }) => vec![*pool, *scores],
+            Self::Subset(SubsetSpec { pool, samples: _, keep: _, by, within }) => {
+                let scores = match by {
+                    SubsetBy::Random => None,
+                    SubsetBy::Scores(scores) => Some(*scores),
+                };
+                std::iter::once(*pool).chain(scores).chain(*within).collect()
+            }
             Self::Train(spec) => std::iter::once(spec.pool).chain(spec.subset).chain([spec.tokenizer]).collect(),
             Self::Evaluate(spec) => {
                 let sets = spec.sets.iter().map(|s| s.set).chain(spec.fitted_on);
@@ -312,7 +372,7 @@ impl JobSpec {
         match self {
             Self::Train(spec) => Some(spec.device),
             Self::Evaluate(spec) => Some(spec.device),
-            Self::Scores(ScoresSpec { by: ScoreBy::Similarity { device, .. }, .. }) => Some(*device),
+            Self::Scores(spec) => spec.by.device(),
             _ => None,
         }
     }

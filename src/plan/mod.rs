@@ -20,11 +20,11 @@ mod render;
 #[cfg(test)]
 mod tests;
 
-pub use build::{FingerprintError, PlannedRun, ReportInput, build, datasets};
+pub use build::{FingerprintError, PlannedRun, ReportInput, build, datasets, selection};
 pub use explain::{FieldDiff, difference, expanded, explain, nearest};
 pub use graph::{Job, Plan, PlanRun, ResourceClass, pool_label, set_label};
 pub use job::{
-    DatasetSpec, EvalSetSpec, EvaluateSpec, JobSpec, NamedSet, ReportSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec,
+    DatasetSpec, EvalSetSpec, EvaluateSpec, JobSpec, NamedSet, ReportSpec, RuleSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec,
     TokenizerSpec, TrainSpec,
 };
 pub use key::{Key, KeyError};

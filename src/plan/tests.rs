@@ -30,7 +30,7 @@ fn shards(names: &[&str]) -> DataSource {
 fn similarity(scorer: RunConfig) -> Option<QualityConfig> {
     let mut scorer = scorer;
     scorer.evaluate.clear();
-    Some(QualityConfig { keep: Keep::Share(0.4), by: QualityBy::Similarity { scorer: Box::new(scorer) } })
+    Some(QualityConfig::single(Keep::Share(0.4), QualityBy::Similarity { scorer: Box::new(scorer) }))
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_scorer_sees_the_pool_in_its_own_image_size() {
 
 #[test]
 fn what_reads_no_pixel_is_shared_by_packs_of_one_source() {
-    let quality = || Some(QualityConfig { keep: Keep::Share(0.4), by: QualityBy::Field("clip".into()) });
+    let quality = || Some(QualityConfig::single(Keep::Share(0.4), QualityBy::Field("clip".into())));
     let filtered = |id: &str, pack_side| {
         run(id, |c| {
             c.data.quality = quality();
@@ -329,7 +329,7 @@ fn ten_thousand_runs_are_two_jobs_each_and_what_they_share() {
 
 /// One job a kind, with every branch of a spec that has bytes of its own.
 fn pinned() -> Vec<(&'static str, JobSpec)> {
-    let quality = |by| Some(QualityConfig { keep: Keep::Count(10), by });
+    let quality = |by| Some(QualityConfig::single(Keep::Count(10), by));
     let folder = EvalSource::Folder { path: "cifar10".into(), split: "test".into() };
     let held_out = EvalSource::Shards {
         shards: vec!["1.tar".into()],

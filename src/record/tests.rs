@@ -136,7 +136,7 @@ fn varied() -> Records {
     scorer.evaluate.clear();
     let mut filtered = run("b2", 64, 1, 33.333_333_333_333_336);
     filtered.config.data.quality =
-        Some(QualityConfig { keep: Keep::Share(0.4), by: QualityBy::Similarity { scorer: Box::new(scorer) } });
+        Some(QualityConfig::single(Keep::Share(0.4), QualityBy::Similarity { scorer: Box::new(scorer) }));
     for (rank, value) in [(10, 3.0), (5, 2.0), (1, 0.1 + 0.2)] {
         filtered.metrics.insert(format!("retrieval/scenes.image_retrieval_recall@{rank}"), value);
     }

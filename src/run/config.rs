@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 pub use scaledown_ops::Activation;
 
-use super::EvalConfig;
+use super::quality::{Basic, FeatureRule, Keep, ScoreFile};
+use super::{EvalConfig, EvalSource};
 
 /// Everything that decides the bytes of one run. Two equal configs are one run.
 ///
@@ -130,7 +131,7 @@ pub enum DataSource {
     },
 }
 
-/// Which part of the pool is kept.
+/// Which part of the pool is kept: one filter or several in turn, and a size after them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct QualityConfig {
@@ -138,18 +139,40 @@ pub struct QualityConfig {
     pub keep: Keep,
     /// Best by which measure.
     pub by: QualityBy,
+    /// Filters on what is left, in turn. Shares are of the whole pool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub then: Vec<FilterConfig>,
+    /// Samples drawn of what the filters leave: the first of a keyed permutation. `None`: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
 }
 
-/// How much of the pool a quality filter keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Keep {
-    /// A share in (0, 1).
-    Share(f64),
-    /// A number of samples.
-    Count(u64),
-    /// All with at least this score.
-    AtLeast(f64),
+/// A filter after the first one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilterConfig {
+    /// How much.
+    pub keep: Keep,
+    /// Best by which measure.
+    pub by: QualityBy,
+}
+
+impl QualityConfig {
+    /// One filter and nothing after it.
+    #[must_use]
+    pub fn single(keep: Keep, by: QualityBy) -> Self {
+        Self { keep, by, then: Vec::new(), size: None }
+    }
+
+    /// The measures of all filters, in turn.
+    pub fn measures(&self) -> impl Iterator<Item = &QualityBy> {
+        std::iter::once(&self.by).chain(self.then.iter().map(|filter| &filter.by))
+    }
+
+    /// The measures of all filters, to be changed.
+    pub fn measures_mut(&mut self) -> impl Iterator<Item = &mut QualityBy> {
+        std::iter::once(&mut self.by).chain(self.then.iter_mut().map(|filter| &mut filter.by))
+    }
 }
 
 /// The measure that a quality filter ranks by; ties go to the lower index.
@@ -165,6 +188,31 @@ pub enum QualityBy {
         /// The scorer's whole config (its `evaluate` is empty).
         scorer: Box<RunConfig>,
     },
+    /// A column of a table, joined by the samples' names.
+    File(ScoreFile),
+    /// Length of captions and size of pictures: 1 for what passes, 0 for what does not.
+    Basic(Basic),
+    /// A rule on the features of a model that is itself a run.
+    Rule {
+        /// Which.
+        rule: FeatureRule,
+        /// The scorer's whole config (its `evaluate` is empty).
+        scorer: Box<RunConfig>,
+        /// Images that the pool is compared with, where the rule has a target.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<EvalSource>,
+    },
+}
+
+impl QualityBy {
+    /// The run that scores, where there is one.
+    #[must_use]
+    pub fn scorer(&self) -> Option<&RunConfig> {
+        match self {
+            Self::Similarity { scorer } | Self::Rule { scorer, .. } => Some(scorer),
+            Self::Random | Self::Field(_) | Self::File(_) | Self::Basic(_) => None,
+        }
+    }
 }
 
 /// How captions become tokens.

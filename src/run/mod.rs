@@ -8,17 +8,19 @@
 mod config;
 mod evaluation;
 mod event;
+mod quality;
 mod record;
 mod source;
 mod words;
 
 pub use config::{
-    Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, Framing, ImageEncoderConfig, Keep, LossConfig,
-    ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig,
+    Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, FilterConfig, Framing, ImageEncoderConfig,
+    LossConfig, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig,
     TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig, kept_patches, whole_patches,
 };
 pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask, matched_classes};
 pub use event::{Event, JobKind};
+pub use quality::{Basic, Clustering, FeatureRule, Keep, NegClipLoss, Norm, ScoreFile};
 pub use record::{CurvePoint, RunRecord, RunStatus};
 pub use source::Source;
 pub use words::counted;

@@ -11,6 +11,8 @@ pub enum Source<'a> {
     Eval(&'a EvalSource),
     /// A tokenizer's vocabulary file.
     Vocabulary(&'a str),
+    /// A table of scores.
+    Scores(&'a str),
 }
 
 impl Source<'_> {
@@ -19,7 +21,7 @@ impl Source<'_> {
     pub fn has_files(self) -> bool {
         match self {
             Self::Data(DataSource::Scenes { .. } | DataSource::Declared { .. }) | Self::Eval(EvalSource::Scenes { .. }) => false,
-            Self::Data(_) | Self::Eval(_) | Self::Vocabulary(_) => true,
+            Self::Data(_) | Self::Eval(_) | Self::Vocabulary(_) | Self::Scores(_) => true,
         }
     }
 
@@ -33,6 +35,7 @@ impl Source<'_> {
             Self::Data(source) => serde_json::to_vec(&("data", source)),
             Self::Eval(source) => serde_json::to_vec(&("eval", source)),
             Self::Vocabulary(file) => serde_json::to_vec(&("vocabulary", file)),
+            Self::Scores(file) => serde_json::to_vec(&("scores", file)),
         };
         bytes.expect("sources are plain structs with text keys")
     }

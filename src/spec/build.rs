@@ -189,7 +189,6 @@ impl<'b, 'a> Builder<'b, 'a> {
         // A scorer is an experiment of its own, read while this one is: what has been read so far moves along.
         let Loader { options, sources, diagnostics, scorers, scoring: _, written: _ } = &mut *self.loader;
         let files = options.files;
-        let scorer_span = node.as_ref().map(|n| place(n, &["quality", "by", "similarity", "scorer"]).span);
         let mut wanted = None;
         let known = std::mem::take(scorers);
         let mut data = |context: &mut PartContext<'_>, spec: DataSpec, at: Option<&Node>| -> Result<DataPart, Vec<Problem>> {
@@ -212,7 +211,11 @@ impl<'b, 'a> Builder<'b, 'a> {
         let mut context = PartContext { sources, diagnostics, tree: self.tree, start: self.start, files };
         let id = resolve(part, node.clone(), &mut context, &mut data, &mut self.variants);
         *scorers = known;
-        let (Some(path), Some(span)) = (wanted, scorer_span) else { return id };
+        let (Some(path), Some(span)) = (wanted, node.as_ref().map(|n| n.span)) else { return id };
+        let mut stated = Vec::new();
+        node.iter().for_each(|node| scorers_of(node, &mut stated));
+        let at = stated.iter().find(|node| node.text().is_some_and(|text| sources.join(node.span.file, text) == path));
+        let span = at.or(stated.first()).map_or(span, |node| node.span);
         self.loader.read_scorer(&path, span);
         self.resolve(part, node)
     }
@@ -370,6 +373,18 @@ fn part_table(part: Part, axes: &[Axis]) -> PartTable {
         size *= axis.values.len() + 1;
     }
     PartTable { part, axes: touching, ids: vec![UNSET; size] }
+}
+
+/// Every value of a key `scorer` below a node.
+fn scorers_of<'n>(node: &'n Node, found: &mut Vec<&'n Node>) {
+    for entry in node.entries().into_iter().flatten() {
+        // A key may be a whole path.
+        match entry.key.rsplit('.').next() {
+            Some("scorer") => found.push(&entry.value),
+            _ => scorers_of(&entry.value, found),
+        }
+    }
+    node.items().into_iter().flatten().for_each(|item| scorers_of(item, found));
 }
 
 /// What must fit together at a point.

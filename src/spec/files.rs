@@ -3,7 +3,7 @@
 //! Input: sources as they are stated. Output: counts, and faults by the key that states what is at fault; the place in the
 //! experiment file is found by who asks. Must not know: formats, disks.
 
-use crate::run::{DataSource, EvalSource, EvalTask};
+use crate::run::{DataSource, EvalSource, EvalTask, ScoreFile};
 
 /// Something about a source, at one of its keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +44,12 @@ pub trait Files {
     fn pool(&self, _source: &DataSource, _max_missing: f64) -> FoundFiles {
         FoundFiles::default()
     }
-    /// Whether a training source has a numeric field.
+    /// Whether a training source has a numeric field, in more than half of its samples.
     fn field(&self, _source: &DataSource, _field: &str) -> Option<FileFault> {
+        None
+    }
+    /// Whether a table has scores for more than half of a training source.
+    fn scores(&self, _source: &DataSource, _scores: &ScoreFile) -> Option<FileFault> {
         None
     }
     /// Whether a vocabulary file can be read.

@@ -99,13 +99,18 @@ impl Written {
     pub fn config(&self, config: &RunConfig) -> RunConfig {
         let RunConfig { data, model, train, evaluate, seed, device, precision } = config;
         let DataConfig { source, size, pack_side, quality, tokenizer } = data;
-        let quality = quality.as_ref().map(|QualityConfig { keep, by }| QualityConfig {
-            keep: *keep,
-            by: match by {
-                QualityBy::Similarity { scorer } => QualityBy::Similarity { scorer: Box::new(self.config(scorer)) },
-                QualityBy::Random | QualityBy::Field(_) => by.clone(),
-            },
-        });
+        let mut quality = quality.clone();
+        for measure in quality.iter_mut().flat_map(QualityConfig::measures_mut) {
+            match measure {
+                QualityBy::Random | QualityBy::Field(_) | QualityBy::Basic(_) => {}
+                QualityBy::Similarity { scorer } => **scorer = self.config(scorer),
+                QualityBy::Rule { rule: _, scorer, target } => {
+                    **scorer = self.config(scorer);
+                    target.iter_mut().for_each(|target| *target = self.eval(target));
+                }
+                QualityBy::File(scores) => scores.file = self.path(&scores.file),
+            }
+        }
         let tokenizer = match tokenizer {
             TokenizerConfig::ClipBpe { file } => TokenizerConfig::ClipBpe { file: self.path(file) },
             TokenizerConfig::Bpe { .. } | TokenizerConfig::Unigram { .. } => tokenizer.clone(),

@@ -6,6 +6,7 @@
 mod ahead;
 mod clip_tokens;
 mod program;
+mod selection;
 #[path = "../support/shard.rs"]
 mod shard;
 
@@ -176,7 +177,7 @@ fn whole_pictures_are_packed_with_their_sizes() {
     let picture = pack.picture(1);
     assert_eq!((picture.width, picture.height), (64, 16));
     assert!(picture.pixels[..3] == [0; 3] && picture.pixels[picture.pixels.len() - 3..] == [255; 3], "both ends are there");
-    contact_sheet(&pack, 2, &dir.path().join("sheet.png")).unwrap();
+    contact_sheet(&pack, &[0, 1], &dir.path().join("sheet.png")).unwrap();
     // A size that does not fit its place is damage.
     let mut sizes = std::fs::read(path.join("sizes.u32")).unwrap();
     sizes[0] = 60;
@@ -526,7 +527,7 @@ fn a_contact_sheet_is_a_png_with_its_captions_beside_it() {
     pack_training(&DataSource::Scenes { world_seed: 1 }, Some(10), Frame::centre(32), &dir.path().join("pack"), &|_, _| {})
         .unwrap();
     let (pack, sheet) = (Pack::open(&dir.path().join("pack")).unwrap(), dir.path().join("sheet.png"));
-    contact_sheet(&pack, 7, &sheet).unwrap();
+    contact_sheet(&pack, &[0, 1, 2, 3, 4, 5, 6], &sheet).unwrap();
     let image = image::open(&sheet).unwrap().into_rgb8();
     assert_eq!((image.width(), image.height()), (4 * 100 + 4, 2 * 100 + 4));
     assert_eq!(image.get_pixel(4, 4).0, pack.image(0)[..3]);

@@ -9,16 +9,17 @@ use scaledown::trainer::backend::{Step as _, StepBatch};
 use scaledown::trainer::check::steps::{ADAMW, train};
 use scaledown::trainer::model::initial_parameters;
 use scaledown::trainer::ops::WeightLayout;
-use scaledown::trainer::ops::head::{Head, HeadPooling};
 use scaledown::trainer::ops::launch::Real;
 use scaledown::trainer::ops::linear::LinearShape;
-use scaledown::trainer::ops::op::{Op, OpShape, Reference, Rows};
+use scaledown::trainer::ops::op::{Cpu, Op, OpShape, Oracle};
 use scaledown::trainer::ops::patch_embed::PatchEmbed;
 use scaledown::trainer::ops::patchify::PatchShape;
-use scaledown::trainer::ops::recorder::{Array, Output, Record, Recorded, Recorder, Refusal, Site, Value};
+use scaledown::trainer::ops::project::Project;
+use scaledown::trainer::ops::recorder::{self, Array, Record, Recorded, Recorder, Refusal, Site, Value};
 use scaledown::trainer::ops::token_embed::TokenEmbed;
+use scaledown::trainer::ops::token_pool::{Pooled, TokenPool};
 use scaledown::trainer::ops::transformer::{BlockShape, TransformerBlock};
-use scaledown::trainer::program::{Init, InputKind, Logits, Matrix, ParamIdx, Program, ProgramBuilder, Tower};
+use scaledown::trainer::program::{Init, InputKind, Logits, Matrix, Output, ParamIdx, Program, ProgramBuilder, SlotIdx, Tower};
 
 use crate::device::EmulatedDevice;
 use crate::harness::is_available;
@@ -35,11 +36,14 @@ impl Op for Mix {
     fn shape(&self) -> OpShape {
         OpShape::new((TOKENS, WIDTH), &[], TOKENS * WIDTH * WIDTH)
     }
-    fn cpu(&self) -> &dyn Rows {
+    fn cpu(&self) -> Cpu<'_> {
         unreachable!("it is only recorded")
     }
-    fn reference(&self) -> &dyn Reference {
+    fn reference(&self) -> Oracle<'_> {
         unreachable!("it is only recorded")
+    }
+    fn params(&self) -> Vec<ParamIdx> {
+        vec![self.0]
     }
     fn cuda(&self) -> Result<&dyn Record, Refusal> {
         Ok(self)
@@ -47,7 +51,7 @@ impl Op for Mix {
 }
 
 impl Record for Mix {
-    fn forward(&self, r: &mut Recorder, site: &Site, output: Output) -> Recorded {
+    fn forward(&self, r: &mut Recorder, site: &Site, output: recorder::Output) -> Recorded {
         let a = r.in_floats(site.inputs[0].rows());
         let b = r.in_reals(site.inputs[1].rows());
         r.linear((self.0, None), b, output.floats, Some(a));
@@ -77,14 +81,14 @@ fn program() -> Program {
         let matrix = Matrix { count: 1, rows, columns: WIDTH };
         builder.params.param(name.into(), &[rows, WIDTH], matrix, Init::Normal { std: 0.5 }, false)
     };
-    let head = |builder: &mut ProgramBuilder, name: &str, tokens: usize, pooling: HeadPooling| Head {
-        tokens,
-        width: WIDTH,
-        embed_dim: WIDTH,
-        pooling,
-        gain: builder.params.vector(format!("{name}.gain"), WIDTH, Init::Constant(1.0)),
-        bias: builder.params.vector(format!("{name}.bias"), WIDTH, Init::Constant(0.1)),
-        project: linear(builder, &format!("{name}.project"), WIDTH),
+    let head = |builder: &mut ProgramBuilder, tower: Tower, tokens: usize, pooling: Pooled, inputs: &[SlotIdx]| {
+        let name = format!("{tower:?}").to_lowercase();
+        let gain = builder.params.vector(format!("{name}.gain"), WIDTH, Init::Constant(1.0));
+        let bias = builder.params.vector(format!("{name}.bias"), WIDTH, Init::Constant(0.1));
+        let weight = linear(builder, &format!("{name}.project"), WIDTH);
+        let pool = TokenPool { tokens, width: WIDTH, pooling, eps: 1e-5, gain, bias };
+        let pooled = builder.call(format!("{name}.pool"), tower, pool, inputs);
+        builder.call(format!("{name}.project"), tower, Project { width: WIDTH, embed_dim: WIDTH, weight }, &[pooled])
     };
     let image = builder.input("image.pixels", Tower::Image, InputKind::Image { side: 4 });
     let embed = PatchEmbed {
@@ -93,8 +97,9 @@ fn program() -> Program {
         patches: TOKENS,
         kept: TOKENS,
         weight: linear(&mut builder, "image.patches", 12),
+        bias: None,
         class_token: None,
-        positions: table(&mut builder, "image.positions", TOKENS),
+        positions: Some(table(&mut builder, "image.positions", TOKENS)),
         norm: None,
     };
     let x = builder.call("image.embed".into(), Tower::Image, embed, &[image]);
@@ -118,16 +123,16 @@ fn program() -> Program {
     let shared = linear(&mut builder, "image.shared", WIDTH);
     let z = builder.call("image.first".into(), Tower::Image, Mix(shared), &[x, y]);
     let w = builder.call("image.second".into(), Tower::Image, Mix(shared), &[z, x]);
-    let image_head = head(&mut builder, "image", TOKENS, HeadPooling::Mean);
-    builder.call("image.head".into(), Tower::Image, image_head, &[w]);
+    let image = head(&mut builder, Tower::Image, TOKENS, Pooled::Mean, &[w]);
+    builder.output(Output::ImageFeatures, image);
 
     let ids = builder.input("text.tokens", Tower::Text, InputKind::Tokens { length: 3, vocab_size: 5 });
     let ends = builder.input("text.ends", Tower::Text, InputKind::Ends { length: 3 });
     let (rows, positions) = (table(&mut builder, "text.table", 5), table(&mut builder, "text.positions", 3));
     let embed = TokenEmbed { vocab_size: 5, tokens: 3, width: WIDTH, table: rows, positions };
     let tokens = builder.call("text.embed".into(), Tower::Text, embed, &[ids]);
-    let text_head = head(&mut builder, "text", 3, HeadPooling::EndOfText);
-    builder.call("text.head".into(), Tower::Text, text_head, &[tokens, ends]);
+    let text = head(&mut builder, Tower::Text, 3, Pooled::EndOfText, &[tokens, ends]);
+    builder.output(Output::TextFeatures, text);
     builder.finish(Logits { log_scale, bias: None, scale_max: 100.0 }, WIDTH)
 }
 

@@ -133,7 +133,7 @@ fn subset_samples(spec: &TrainSpec, ctx: &JobContext<'_>) -> u64 {
     let pool = pool_samples(&spec.pool, ctx);
     match kept(spec, ctx) {
         None => pool,
-        Some(Keep::Share(share)) => (pool as f64 * share) as u64,
+        Some(Keep::Share(share) | Keep::WholeShare(share) | Keep::Datacomp(share)) => (pool as f64 * share) as u64,
         Some(Keep::Count(count)) => count.min(pool),
         Some(Keep::AtLeast(_)) => pool / 2,
     }

@@ -222,6 +222,7 @@ impl Scene {
             captions: self.captions.clone(),
             label: Some(self.label),
             fields: BTreeMap::from(fields.map(|(name, value)| (name.to_owned(), value))),
+            name: None,
         }
     }
 }

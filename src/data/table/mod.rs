@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use self::form::{Faults, Lines, unquoted};
 use super::decode::Decoder;
 use super::mapped::Mapped;
+use super::names::SampleName;
 use super::pack::{Skip, SkipKind};
 use super::pack_writer::PackedSample;
 use super::{DataError, DataResult};
@@ -38,6 +39,8 @@ pub(super) struct Row {
     pub image: PathBuf,
     caption: String,
     fields: BTreeMap<String, f64>,
+    /// Its image as the table states it, and its `uid` where there is such a column.
+    pub name: SampleName,
 }
 
 impl Table {
@@ -61,6 +64,7 @@ impl Table {
         let cell = |value: &str| if is_tabbed { unquoted(value) } else { value.to_owned() };
         let header: Vec<String> = reader.headers().map_err(|e| malformed(path, &e))?.iter().map(cell).collect();
         let (image_at, caption_at) = (column(path, &header, image_column)?, column(path, &header, caption_column)?);
+        let uid_at = header.iter().position(|column| column == "uid");
         let folder = path.parent().unwrap_or(Path::new(""));
         let (mut rows, mut faults, mut lines) = (Vec::new(), Faults::default(), Lines::new(text.as_bytes()));
         for record in reader.records() {
@@ -73,7 +77,9 @@ impl Table {
             let others = header.iter().zip(&record).enumerate().filter(|(at, _)| ![image_at, caption_at].contains(at));
             let fields = others.filter_map(|(_, (name, value))| Some((name.clone(), number(&cell(value))?))).collect();
             let caption = cell(&record[caption_at]).trim().to_owned();
-            rows.push(Row { line, image: folder.join(cell(&record[image_at])), caption, fields });
+            let uid = uid_at.map_or(String::new(), |at| cell(&record[at]).trim().to_owned());
+            let name = SampleName { key: cell(&record[image_at]), uid };
+            rows.push(Row { line, image: folder.join(&name.key), caption, fields, name });
         }
         faults.finish(path)?;
         Ok(Self { path: path.to_path_buf(), rows, columns: header, warnings })
@@ -93,21 +99,21 @@ impl Table {
         (count as u64, first.map(|row| format!("{} in line {}", row.image.display(), row.line)))
     }
 
-    /// Whether a row has a number in this column.
-    pub fn has_field(&self, name: &str) -> bool {
-        self.rows.iter().any(|row| row.fields.contains_key(name))
+    /// Rows with a number in this column.
+    pub fn with_field(&self, name: &str) -> u64 {
+        self.rows.iter().filter(|row| row.fields.contains_key(name)).count() as u64
     }
 
     /// Reads and decodes the image of a row.
     pub fn sample(&self, row: usize, decoder: &mut Decoder) -> Result<PackedSample, Skip> {
-        let Row { line, image, caption, fields } = &self.rows[row];
+        let Row { line, image, caption, fields, name } = &self.rows[row];
         let skip = |kind, detail| Skip { sample: format!("{}:{line}", self.path.display()), kind, detail };
         if caption.is_empty() {
             return Err(skip(SkipKind::NoCaption, "an empty caption".to_owned()));
         }
         let bytes = Mapped::open(image).map_err(|e| skip(SkipKind::Unreadable, e.to_string()))?;
         let image = decoder.picture(&bytes).map_err(|what| skip(SkipKind::Undecodable, format!("{}: {what}", image.display())))?;
-        Ok(PackedSample { image, captions: vec![caption.clone()], label: None, fields: fields.clone() })
+        Ok(PackedSample { image, captions: vec![caption.clone()], label: None, fields: fields.clone(), name: Some(name.clone()) })
     }
 }
 

@@ -3,11 +3,10 @@
 use super::super::diagnostic::Code;
 use super::super::files::{FileFault, Files};
 use super::super::scalar::{Count, Share};
-use super::super::types::{
-    DataSpec, KeepChoice, Named, QualityBySpec, QualitySpec, ScalarOr, SimilaritySpec, SourceSpec, TokenizerSpec,
-};
-use super::{Problem, shards_of, size as in_memory};
-use crate::run::{Augmentation, DataConfig, DataSource, Keep, QualityBy, QualityConfig, RunConfig, TokenizerConfig};
+use super::super::types::{DataSpec, Named, SourceSpec, TokenizerSpec};
+use super::quality::{Pool, quality_config};
+use super::{Outside, Problem, shards_of, size as in_memory};
+use crate::run::{Augmentation, DataConfig, DataSource, TokenizerConfig};
 
 /// Data, resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,14 +17,6 @@ pub(in crate::spec) struct DataPart {
     pub subset: Option<u64>,
     /// What a person should know of its files.
     pub warnings: Vec<Problem>,
-}
-
-/// What resolving data must ask from outside.
-pub(in crate::spec) struct Outside<'a> {
-    /// Whoever can read the files.
-    pub files: &'a dyn Files,
-    /// The run that a scorer file states, at a seed; `None` where its problems were reported.
-    pub scorer: &'a mut dyn FnMut(&str, u64) -> Option<RunConfig>,
 }
 
 /// Resolves `data:`.
@@ -63,12 +54,8 @@ pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<
         let fault = outside.files.vocabulary(file);
         problems.extend(fault.map(|fault| Problem::of_file(Code::Data, "data.tokenizer", fault)));
     }
-    let fault = match quality.as_ref().and_then(|quality| quality.by.as_ref()) {
-        Some(QualityBySpec::Field(name)) if problems.is_empty() => outside.files.field(&source, name),
-        _ => None,
-    };
-    problems.extend(fault.map(|fault| Problem::of_file(Code::Data, "data.quality.by", fault)));
-    let (quality, subset) = match quality.map(|q| quality_config(q, pool, &mut outside, &mut problems)) {
+    let of = Pool { source: &source, size, samples: pool, is_readable: problems.is_empty() };
+    let (quality, subset) = match quality.map(|q| quality_config(q, &of, &mut outside, &mut problems)) {
         Some(Some((quality, subset))) => (quality, subset),
         Some(None) => return Err(problems),
         None => (None, pool),
@@ -144,62 +131,6 @@ fn tokenizer_config(spec: Option<Named<TokenizerSpec>>, problems: &mut Vec<Probl
         Some(TokenizerSpec::Unigram { vocab_size }) => TokenizerConfig::Unigram { vocab_size: entries(vocab_size) },
         Some(TokenizerSpec::ClipBpe { file }) => TokenizerConfig::ClipBpe { file: file.0 },
     }
-}
-
-/// The filter and the size that it leaves; a filter that keeps everything is no filter.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a share of a count below 2^53"
-)]
-fn quality_config(
-    spec: QualitySpec,
-    pool: Option<u64>,
-    outside: &mut Outside<'_>,
-    problems: &mut Vec<Problem>,
-) -> Option<(Option<QualityConfig>, Option<u64>)> {
-    let QualitySpec { keep, by } = spec;
-    let by = match by {
-        None => None,
-        Some(QualityBySpec::Random) => Some(QualityBy::Random),
-        Some(QualityBySpec::Field(name)) => Some(QualityBy::Field(name)),
-        Some(QualityBySpec::Similarity(SimilaritySpec { scorer, seed })) => {
-            let scorer = (outside.scorer)(&scorer.0, seed)?;
-            Some(QualityBy::Similarity { scorer: Box::new(scorer) })
-        }
-    };
-    let (keep, subset) = match keep {
-        ScalarOr::Scalar(share) if share.0 >= 1.0 => return Some((None, pool)),
-        ScalarOr::Scalar(share) if share.0 <= 0.0 => {
-            let message = "`data.quality.keep`: found 0%, expected a share above 0%";
-            problems.push(Problem::new(Code::Data, "data.quality.keep", message));
-            return None;
-        }
-        ScalarOr::Scalar(share) => (Keep::Share(share.0), pool.map(|n| ((n as f64 * share.0).round() as u64).max(1))),
-        ScalarOr::Map(KeepChoice::Count(count)) if Some(count.0) == pool => return Some((None, pool)),
-        ScalarOr::Map(KeepChoice::Count(count)) => {
-            if count.0 == 0 || pool.is_some_and(|n| count.0 > n) {
-                let most = pool.map_or(String::new(), |n| format!(" to {n}, the size of the pool"));
-                let message = format!("`data.quality.keep.count`: found {}, expected from 1{most}", count.0);
-                problems.push(Problem::new(Code::Data, "data.quality.keep", message));
-            }
-            (Keep::Count(count.0), Some(count.0))
-        }
-        ScalarOr::Map(KeepChoice::AtLeast(score)) => (Keep::AtLeast(score), None),
-    };
-    if by == Some(QualityBy::Random) && matches!(keep, Keep::AtLeast(_)) {
-        let message = "`data.quality.keep.at_least` needs a score, and `by: random` has none";
-        let problem = Problem::new(Code::Data, "data.quality.by", message);
-        problems.push(problem.hint("write `by: {field: ..}` or `by: {similarity: ..}`, or keep a share"));
-    }
-    let Some(by) = by else {
-        let message = "missing key `by` in `data.quality`: part of the pool is kept, expected the measure it is ranked by";
-        let problem = Problem::new(Code::MissingKey, "data.quality", message);
-        problems.push(problem.hint("write `by: random`, `by: {field: NAME}` or `by: {similarity: {scorer: FILE}}`"));
-        return None;
-    };
-    Some((Some(QualityConfig { keep, by }), subset))
 }
 
 #[cfg(test)]

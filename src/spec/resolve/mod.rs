@@ -7,10 +7,11 @@ mod budget;
 mod data;
 mod evaluate;
 mod model;
+mod quality;
 mod train;
 
 pub(super) use budget::{Budget, Steps, Warmup, steps_of};
-pub(super) use data::{DataPart, Outside, data, pack_side};
+pub(super) use data::{DataPart, data, pack_side};
 pub(super) use evaluate::{evaluate, metrics};
 pub use model::encoder_names;
 pub(super) use model::{SIGMOID_LOGIT_SCALE_INIT, model};
@@ -19,6 +20,7 @@ pub(super) use train::{doubts, grad_clip, loss, optimizer, strategy, unusual_lr,
 use super::diagnostic::Code;
 use super::files::{FileFault, Files};
 use super::scalar::Shards;
+use crate::run::RunConfig;
 
 /// A problem of meaning, at a key path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,14 @@ impl Problem {
         let path = format!("{section}.{key}");
         Self { code, message: format!("`{path}`: {message}"), path, hint }
     }
+}
+
+/// What resolving data must ask from outside.
+pub(super) struct Outside<'a> {
+    /// Whoever can read the files.
+    pub files: &'a dyn Files,
+    /// The run that a scorer file states, at a seed; `None` where its problems were reported.
+    pub scorer: &'a mut dyn FnMut(&str, u64) -> Option<RunConfig>,
 }
 
 /// The shards that a list names, patterns and folders looked up.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::scalar::{Count, FilePath, Shards, Share};
-use super::{Named, ScalarOr};
+use super::{Named, QualitySpec};
 
 /// What the runs learn from: a pool, a filter on it, and how captions become tokens.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -69,52 +69,6 @@ impl SourceSpec {
     /// Share of the files that may be missing unless stated: a few shards of a large download fail as a rule, and more are a
     /// mistake in a path.
     pub const DEFAULT_MAX_MISSING: f64 = 0.1;
-}
-
-/// Which part of the pool is kept.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct QualitySpec {
-    /// How much.
-    pub keep: KeepSpec,
-    /// Best by which measure; needed unless all is kept.
-    pub by: Option<QualityBySpec>,
-}
-
-/// How much is kept: a share such as `40%`, `{count: 1M}` or `{at_least: 0.28}`.
-pub type KeepSpec = ScalarOr<Share, KeepChoice>;
-
-/// How much is kept, in other ways than a share.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum KeepChoice {
-    /// So many samples.
-    Count(Count),
-    /// All with at least this score.
-    AtLeast(f64),
-}
-
-/// The measure that a quality filter ranks by.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum QualityBySpec {
-    /// A random part: a control of the same size.
-    Random,
-    /// A numeric field of the samples' metadata, such as `clip_l14_similarity_score`.
-    Field(String),
-    /// Cosine similarity of image and caption under a model that is itself a run.
-    Similarity(SimilaritySpec),
-}
-
-/// A scorer.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SimilaritySpec {
-    /// An experiment file without a sweep: the run that scores.
-    pub scorer: FilePath,
-    /// Seed of that run; 0 unless stated.
-    #[serde(default)]
-    pub seed: u64,
 }
 
 /// How captions become tokens.

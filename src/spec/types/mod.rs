@@ -6,6 +6,7 @@
 mod data;
 mod evaluate;
 mod model;
+mod quality;
 mod shapes;
 mod sweep;
 mod train;
@@ -13,9 +14,13 @@ mod train;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub use data::{DataSpec, KeepChoice, KeepSpec, QualityBySpec, QualitySpec, SimilaritySpec, SourceSpec, TokenizerSpec};
+pub use data::{DataSpec, SourceSpec, TokenizerSpec};
 pub use evaluate::{EvalMap, EvalSpec, TrainSetMap};
 pub use model::{ActivationSpec, ImageEncoderSpec, ModelSpec, PixelSpec, PoolingSpec, TextEncoderSpec};
+pub use quality::{
+    BasicSpec, FileSpec, FilterSpec, ImageClusterSpec, KeepChoice, KeepSpec, NegClipLossSpec, NormSimSpec, NormSpec, QualityBySpec,
+    QualitySpec, SemDedupSpec, SimilaritySpec, TargetSpec, TrainedOn,
+};
 pub use shapes::{Named, ScalarOr};
 pub use sweep::{AxesSpec, RangeScale, RangeSpec, SeedsSpec, SubGridSpec, SweepSpec};
 pub use train::{

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use self::cpu::{CpuSettings, CpuStep};
 use super::TrainerError;
 use super::ops::op::Read;
-use super::program::{Input, InputKind, Program, Tower};
+use super::program::{Input, InputKind, Output, Program, Tower};
 use crate::data::{Philox, Stream};
 use crate::run::{DeviceKind, Precision, TrainConfig};
 
@@ -248,16 +248,27 @@ pub trait Step {
     /// # Errors
     /// If a buffer is missing or has another length.
     fn set_optimizer_state(&mut self, state: &[(String, Vec<f32>)]) -> Result<(), TrainerError>;
+    /// Outputs of a batch as an evaluation sees it [B, width], one list an output; the batch brings what they depend on.
+    ///
+    /// # Errors
+    /// Out of memory, an output that the program lacks, or a batch that does not fit.
+    fn encode(&mut self, outputs: &[Output], batch: &StepBatch) -> Result<Vec<Vec<f32>>, TrainerError>;
     /// Normalised image features [B, E].
     ///
     /// # Errors
-    /// Out of memory.
-    fn encode_images(&mut self, samples: usize, images: &[u8]) -> Result<Vec<f32>, TrainerError>;
+    /// As [`Step::encode`].
+    fn encode_images(&mut self, samples: usize, images: &[u8]) -> Result<Vec<f32>, TrainerError> {
+        let batch = StepBatch { samples, images: images.to_vec(), ..StepBatch::default() };
+        Ok(self.encode(&[Output::ImageFeatures], &batch)?.concat())
+    }
     /// Normalised text features [B, E].
     ///
     /// # Errors
-    /// Out of memory.
-    fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError>;
+    /// As [`Step::encode`].
+    fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError> {
+        let batch = StepBatch { samples, tokens: tokens.to_vec(), ends: ends.to_vec(), ..StepBatch::default() };
+        Ok(self.encode(&[Output::TextFeatures], &batch)?.concat())
+    }
 }
 
 /// Where a program is prepared and in which arithmetic.

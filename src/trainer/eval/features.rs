@@ -5,14 +5,17 @@
 pub struct ImageFeatures {
     /// Projected and of length 1, row-major.
     projected: Vec<f32>,
+    /// Before the projection, row-major.
+    pooled: Vec<f32>,
+    /// Of a row of `pooled`.
     width: usize,
 }
 
 impl ImageFeatures {
-    /// Features [N, E] that are projected and of length 1.
+    /// Features [N, E] that are projected and of length 1, and those before the projection [N, `width`].
     #[must_use]
-    pub fn new(projected: Vec<f32>, width: usize) -> Self {
-        Self { projected, width }
+    pub fn new(projected: Vec<f32>, pooled: Vec<f32>, width: usize) -> Self {
+        Self { projected, pooled, width }
     }
 
     /// Projected features of length 1 [N, E].
@@ -24,14 +27,13 @@ impl ImageFeatures {
     /// Bytes that they occupy.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        std::mem::size_of_val(self.projected.as_slice())
+        std::mem::size_of_val(self.projected.as_slice()) + std::mem::size_of_val(self.pooled.as_slice())
     }
 }
 
-/// What probes and few-shot classifiers are fitted and measured on, and its width: the projected features of length 1 [N, E], which
-/// zero-shot classification compares with prompts.
+/// What probes and few-shot classifiers are fitted and measured on, and its width: the features before the projection [N, C].
 ///
-/// **Differs** from CLIP's A.3 and `big_vision`, which probe the features before the projection.
+/// **Source** Radford et al. 2021, A.3; `big_vision`'s `pre_logits`.
 pub(super) fn probe_features(features: &ImageFeatures) -> (&[f32], usize) {
-    (&features.projected, features.width)
+    (&features.pooled, features.width)
 }

@@ -23,12 +23,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::TrainerError;
-use super::backend::{self, Placement, Step};
+use super::backend::{self, Placement, Step, StepBatch};
 use super::checkpoint::Weights;
 use super::model::build;
 use super::ops::linear::{self, Linear, LinearShape};
 use super::ops::{AlignedFloats, Scratch, WeightLayout};
-use super::program::Program;
+use super::program::{Output, Program};
 use crate::data::{Pack, Tokenizer};
 use crate::run::ModelConfig;
 
@@ -74,18 +74,27 @@ impl Encoder {
     /// If the pack's images are of another size than the model's, or whole pictures; [`TrainerError::Diverged`] where a feature is
     /// none.
     pub fn images(&mut self, pack: &Pack) -> Result<Vec<f32>, TrainerError> {
+        Ok(self.of_images(pack, &[Output::ImageFeatures])?.concat())
+    }
+
+    /// Outputs of every image of a pack.
+    fn of_images(&mut self, pack: &Pack, outputs: &[Output]) -> Result<Vec<Vec<f32>>, TrainerError> {
         if !pack.frame().framing.is_centre() {
             return Err(TrainerError::Input("whole pictures are packed, the model sees central squares".to_owned()));
         }
         if pack.side() * pack.side() * 3 != self.image_bytes {
             return Err(TrainerError::Input(format!("images are {0}x{0} pixels, the model sees another size", pack.side())));
         }
-        let mut features = Vec::with_capacity(pack.len() * self.embed_dim);
+        let mut found = vec![Vec::new(); outputs.len()];
         for images in pack.images().chunks(ENCODE_BATCH * self.image_bytes) {
-            features.extend(self.step.encode_images(images.len() / self.image_bytes, images)?);
+            let batch = StepBatch { samples: images.len() / self.image_bytes, images: images.to_vec(), ..StepBatch::default() };
+            let outputs = self.step.encode(outputs, &batch)?;
+            found.iter_mut().zip(outputs).for_each(|(found, output)| found.extend(output));
         }
-        check_features(&features, self.embed_dim, |row| format!("the feature of image {row}"))?;
-        Ok(features)
+        for features in &found {
+            check_features(features, features.len() / pack.len().max(1), |row| format!("the feature of image {row}"))?;
+        }
+        Ok(found)
     }
 
     /// Features of every image of a pack, for all evaluations of the two.
@@ -93,7 +102,10 @@ impl Encoder {
     /// # Errors
     /// As [`Self::images`].
     pub fn image_features(&mut self, pack: &Pack) -> Result<ImageFeatures, TrainerError> {
-        Ok(ImageFeatures::new(self.images(pack)?, self.embed_dim))
+        let found = self.of_images(pack, &[Output::ImageFeatures, Output::ImagePooled])?;
+        let [projected, pooled] = <[Vec<f32>; 2]>::try_from(found).expect("one list an output");
+        let width = pooled.len() / pack.len().max(1);
+        Ok(ImageFeatures::new(projected, pooled, width))
     }
 
     /// Normalised features of texts [N, E].

@@ -1,5 +1,6 @@
 //! The vision transformer: patch embedding, transformer blocks, head.
 
+use super::super::ops::layer_norm;
 use super::super::ops::{
     WeightLayout,
     linear::LinearShape,

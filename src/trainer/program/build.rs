@@ -6,7 +6,7 @@ use super::{
     Call, Dtype, GradMode, Input, InputKind, Logits, LossTerm, Output, ParamIdx, ParamList, Program, Slot, SlotIdx, SlotKind, Tower,
 };
 use crate::trainer::ops::loss::Loss;
-use crate::trainer::ops::op::{Op, Size, not_by_lanes};
+use crate::trainer::ops::op::{Op, Size};
 use crate::trainer::ops::whole::StateList;
 
 /// Collects views, slots, calls and losses while a model is described.
@@ -52,7 +52,7 @@ impl ProgramBuilder {
             chunk_rows,
             tower,
             is_in_place: shape.is_in_place,
-            is_whole: !not_by_lanes(&op).is_empty(),
+            is_whole: !op.summed_whole().is_empty(),
             op: Arc::new(op),
             inputs: inputs.to_vec(),
             grads: Vec::new(),

@@ -8,12 +8,13 @@ use super::super::scalar::Count;
 use super::super::types::{EvalMap, EvalSpec, ScalarOr};
 use super::{Problem, shards_of};
 use crate::run::{EvalConfig, EvalSet, EvalSource, EvalTask, matched_classes};
-use train_split::{SCENES_SAMPLES, TRAIN, default_shots, few_samples, fitting, scenes_set};
+pub(super) use train_split::SCENES_SAMPLES;
+use train_split::{TRAIN, default_shots, few_samples, fitting, scenes_set};
 
 const TASKS: [EvalTask; 4] = [EvalTask::Zeroshot, EvalTask::Retrieval, EvalTask::Fewshot, EvalTask::LinearProbe];
 
 /// Sets of the procedural world whose distribution differs from the training data's, as the `ImageNet` variants do.
-const SHIFTS: [&str; 6] = ["fresh", "sketch", "rendition", "hard", "viewpoint", "relabelled"];
+pub(super) const SHIFTS: [&str; 6] = ["fresh", "sketch", "rendition", "hard", "viewpoint", "relabelled"];
 
 /// Name of the one set of an evaluation that states one place.
 const ALL: &str = "all";

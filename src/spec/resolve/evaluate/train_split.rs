@@ -10,7 +10,7 @@ use super::super::{Problem, shards_of};
 use crate::run::{EvalConfig, EvalSet, EvalSource, EvalTask};
 
 /// Images a set of the procedural world.
-pub(super) const SCENES_SAMPLES: u64 = 2000;
+pub(in crate::spec::resolve) const SCENES_SAMPLES: u64 = 2000;
 
 /// The train split of the procedural world, and the default one of a folder.
 pub(super) const TRAIN: &str = "train";

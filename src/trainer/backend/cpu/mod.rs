@@ -146,14 +146,6 @@ impl CpuStep {
         }
         Ok(values)
     }
-
-    /// An output of the loaded batch, without a tape.
-    fn encode(&mut self, output: Output, batch: &StepBatch) -> Result<Vec<f32>, TrainerError> {
-        let slot = self.slot(output)?;
-        self.begin(batch, &[slot])?;
-        self.graph.run(&[slot], &(0..batch.samples), Pass::Evaluate)?;
-        Ok(self.graph.values(slot, batch.samples).to_vec())
-    }
 }
 
 impl Step for CpuStep {
@@ -210,14 +202,11 @@ impl Step for CpuStep {
         self.optimizer.as_mut().ok_or(TrainerError::NoOptimizer)?.set_state(state)
     }
 
-    fn encode_images(&mut self, samples: usize, images: &[u8]) -> Result<Vec<f32>, TrainerError> {
-        let batch = StepBatch { samples, images: images.to_vec(), ..StepBatch::default() };
-        self.encode(Output::ImageFeatures, &batch)
-    }
-
-    fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError> {
-        let batch = StepBatch { samples, tokens: tokens.to_vec(), ends: ends.to_vec(), ..StepBatch::default() };
-        self.encode(Output::TextFeatures, &batch)
+    fn encode(&mut self, outputs: &[Output], batch: &StepBatch) -> Result<Vec<Vec<f32>>, TrainerError> {
+        let slots = outputs.iter().map(|output| self.slot(*output)).collect::<Result<Vec<_>, _>>()?;
+        self.begin(batch, &slots)?;
+        self.graph.run(&slots, &(0..batch.samples), Pass::Evaluate)?;
+        Ok(slots.into_iter().map(|slot| self.graph.values(slot, batch.samples).to_vec()).collect())
     }
 }
 

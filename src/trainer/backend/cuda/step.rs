@@ -19,8 +19,8 @@ use crate::trainer::TrainerError;
 use crate::trainer::backend::{LossReport, Step, StepAt, StepBatch, StepFound, Unfit, UpdateReport};
 use crate::trainer::ops::flat::{control, report};
 use crate::trainer::ops::launch::{Real, View};
-use crate::trainer::ops::recorder::{Buffers, Life};
-use crate::trainer::program::{Input, InputKind, Program, Tower};
+use crate::trainer::ops::recorder::{Array, Buffers, Life};
+use crate::trainer::program::{Input, InputKind, Output, Program, SlotIdx, Tower};
 
 /// Bytes of the controls with the number of the step behind them: both are written at once.
 const CONTROL_BYTES: usize = 4 * control::LEN + 8;
@@ -70,8 +70,8 @@ impl Towers {
     }
 }
 
-/// Encoders by tower and samples, each with the place of its features.
-type Encoders<G> = HashMap<(Tower, usize), (Prepared<G>, View)>;
+/// Encoders by the slots that they are asked for and samples, each with the places of what it gives.
+type Encoders<G> = HashMap<(Vec<SlotIdx>, usize), (Prepared<G>, Vec<Array>)>;
 
 /// A recording on the device, with its inputs.
 struct Prepared<G> {
@@ -271,28 +271,6 @@ impl<D: Device> CudaStep<D> {
         self.device.run(&prepared.graph)
     }
 
-    fn encode(&mut self, tower: Tower, batch: &StepBatch) -> Result<Vec<f32>, TrainerError> {
-        let samples = batch.samples;
-        batch.check(&self.program, &[tower])?;
-        let is_masked = |input: &Input| input.tower == tower && matches!(input.kind, InputKind::KeptPatches { .. });
-        if self.program.inputs.iter().any(is_masked) {
-            return Err(TrainerError::Input("features of masked images: encode with a program that masks none".into()));
-        }
-        if !self.encoders.contains_key(&(tower, samples)) {
-            let Encode { recording, batch, features } =
-                record::encode(&self.program, &self.layout, &self.session, self.real, tower, samples);
-            let feed = Feed::new(&self.program, batch, samples, 1);
-            let prepared = self.prepare(&recording, Some(feed))?;
-            self.encoders.insert((tower, samples), (prepared, features));
-        }
-        let (prepared, features) = self.encoders.get_mut(&(tower, samples)).expect("made above");
-        let feed = prepared.feed.as_mut().expect("an encoder has inputs");
-        feed.write(&mut self.device, &prepared.addresses, &self.program, batch)?;
-        self.device.run(&prepared.graph)?;
-        let from = prepared.addresses[features.buffer.0 as usize];
-        read_floats(&mut self.device, from, samples * self.program.embed_dim)
-    }
-
     fn read_padded(&mut self, view: View, layout: &PaddedLayout) -> Result<Vec<f32>, TrainerError> {
         let address = self.address(view);
         let padded = read_floats(&mut self.device, address, layout.len())?;
@@ -409,13 +387,36 @@ impl<D: Device> Step for CudaStep<D> {
         Ok(())
     }
 
-    fn encode_images(&mut self, samples: usize, images: &[u8]) -> Result<Vec<f32>, TrainerError> {
-        self.encode(Tower::Image, &StepBatch { samples, images: images.to_vec(), ..StepBatch::default() })
-    }
-
-    fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError> {
-        let batch = StepBatch { samples, tokens: tokens.to_vec(), ends: ends.to_vec(), ..StepBatch::default() };
-        self.encode(Tower::Text, &batch)
+    fn encode(&mut self, outputs: &[Output], batch: &StepBatch) -> Result<Vec<Vec<f32>>, TrainerError> {
+        let (program, samples) = (self.program.clone(), batch.samples);
+        let slot = |output: &Output| {
+            program.output(*output).ok_or_else(|| TrainerError::Input(format!("this program gives no {output:?}")))
+        };
+        let slots = outputs.iter().map(slot).collect::<Result<Vec<_>, _>>()?;
+        let mut towers: Vec<Tower> = program.leading_to(&slots).into_iter().map(|call| program.calls[call].tower).collect();
+        towers.dedup();
+        batch.check(&program, &towers)?;
+        let is_masked = |input: &Input| towers.contains(&input.tower) && matches!(input.kind, InputKind::KeptPatches { .. });
+        if program.inputs.iter().any(is_masked) {
+            return Err(TrainerError::Input("features of masked images: encode with a program that masks none".into()));
+        }
+        let key = (slots, samples);
+        if !self.encoders.contains_key(&key) {
+            let Encode { recording, batch, outputs } =
+                record::encode(&program, &self.layout, &self.session, self.real, &key.0, samples);
+            let feed = Feed::new(&program, batch, samples, 1);
+            let prepared = self.prepare(&recording, Some(feed))?;
+            self.encoders.insert(key.clone(), (prepared, outputs));
+        }
+        let (prepared, places) = self.encoders.get_mut(&key).expect("made above");
+        let feed = prepared.feed.as_mut().expect("an encoder has inputs");
+        feed.write(&mut self.device, &prepared.addresses, &program, batch)?;
+        self.device.run(&prepared.graph)?;
+        let mut found = Vec::with_capacity(places.len());
+        for place in places {
+            found.push(read_floats(&mut self.device, prepared.addresses[place.view.buffer.0 as usize], place.len())?);
+        }
+        Ok(found)
     }
 }
 

@@ -274,14 +274,8 @@ impl Step for ReferenceStep {
         Ok(())
     }
 
-    fn encode_images(&mut self, samples: usize, images: &[u8]) -> Result<Vec<f32>, TrainerError> {
-        let batch = StepBatch { samples, images: images.to_vec(), ..StepBatch::default() };
-        Ok(narrow(&self.output(Output::ImageFeatures, &batch, Pass::Evaluate).values))
-    }
-
-    fn encode_texts(&mut self, samples: usize, tokens: &[u32], ends: &[u32]) -> Result<Vec<f32>, TrainerError> {
-        let batch = StepBatch { samples, tokens: tokens.to_vec(), ends: ends.to_vec(), ..StepBatch::default() };
-        Ok(narrow(&self.output(Output::TextFeatures, &batch, Pass::Evaluate).values))
+    fn encode(&mut self, outputs: &[Output], batch: &StepBatch) -> Result<Vec<Vec<f32>>, TrainerError> {
+        Ok(outputs.iter().map(|output| narrow(&self.output(*output, batch, Pass::Evaluate).values)).collect())
     }
 }
 

@@ -163,6 +163,12 @@ impl<'a> Recorder<'a> {
         to
     }
 
+    /// Copies a value to rows in f32.
+    pub fn copy(&mut self, value: Value, to: Array) {
+        let from = value.in_either();
+        self.push([elementwise::cuda::sum(from.len(), elements(from), None, Some(to.view), None)]);
+    }
+
     /// A value in the compute type; made from its rows in f32 where it is not there.
     pub fn in_reals(&mut self, value: Value) -> Array {
         if let Some(reals) = value.in_reals(self.real) {

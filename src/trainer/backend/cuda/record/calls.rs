@@ -38,6 +38,11 @@ impl Part {
         self.places = places;
     }
 
+    /// What an earlier call gave.
+    pub fn value(&self, slot: SlotIdx) -> Value {
+        self.sources[slot].expect("the call has been recorded").rows()
+    }
+
     /// Gives the gradient of a slot by the losses.
     pub fn seed(&mut self, slot: SlotIdx, grad: Value) {
         self.grads[slot] = Some(grad);
@@ -53,20 +58,6 @@ impl Part {
     fn plan(&self, call: usize) -> Option<View> {
         self.plans.iter().find(|(of, _)| *of == call).map(|(_, view)| *view)
     }
-}
-
-/// The calls that some slots depend on, in order.
-pub(super) fn leading_to(program: &Program, slots: &[SlotIdx]) -> Vec<usize> {
-    let mut wanted = slots.to_vec();
-    let mut found = Vec::new();
-    for (idx, call) in program.calls.iter().enumerate().rev() {
-        if wanted.contains(&call.output) {
-            found.push(idx);
-            wanted.extend(&call.inputs);
-        }
-    }
-    found.reverse();
-    found
 }
 
 /// Those of some calls that are a tower's.

@@ -6,16 +6,12 @@ use crate::trainer::ops::contrastive::{self, Contrastive, Form};
 use crate::trainer::ops::flat::report as reported;
 use crate::trainer::ops::launch::Node;
 use crate::trainer::ops::recorder::{Output, Value};
-use crate::trainer::program::{Program, SlotIdx, Tower};
+use crate::trainer::program::Output::{ImageFeatures, TextFeatures};
+use crate::trainer::program::{Program, SlotIdx};
 
 /// The slots that the loss reads: the features of images and texts.
 pub(super) fn read_slots(program: &Program) -> [SlotIdx; 2] {
-    [Tower::Image, Tower::Text].map(|tower| features(program, tower))
-}
-
-/// The slot of a tower's features.
-pub(super) fn features(program: &Program, tower: Tower) -> SlotIdx {
-    program.tower(tower).last().expect("a tower has a call").output
+    [ImageFeatures, TextFeatures].map(|output| program.output(output).expect("a program that is trained has features"))
 }
 
 impl Draft<'_> {

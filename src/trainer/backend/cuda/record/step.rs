@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
-use super::calls::{Part, leading_to, of_tower};
+use super::calls::{Part, of_tower};
 use super::inputs::{Batch, Pool};
-use super::loss::{features, read_slots};
+use super::loss::read_slots;
 use super::shape::{Images, Masking, StepShape};
 use super::{Draft, Recording, Session, Training};
 use crate::run::OptimizerConfig;
 use crate::trainer::backend::cuda::layout::PaddedLayout;
 use crate::trainer::backend::parts;
 use crate::trainer::ops::flat::{FlatView, StepBuffers};
-use crate::trainer::ops::launch::{Real, View};
-use crate::trainer::ops::recorder::{Array, Life, Output, Value};
+use crate::trainer::ops::launch::Real;
+use crate::trainer::ops::recorder::{Array, Elem, Life, Output, Value};
 use crate::trainer::ops::{adafactor, adamw, elementwise};
 use crate::trainer::program::{Program, Slot, SlotIdx, SlotKind, Tower};
 
@@ -58,9 +58,16 @@ pub fn training_step(
     (draft.finish(), batch)
 }
 
-/// Records one encoder on `samples` samples.
+/// Records outputs of `samples` samples: what they depend on, and no more.
 #[must_use]
-pub fn encode(program: &Program, layout: &PaddedLayout, session: &Session, real: Real, tower: Tower, samples: usize) -> Encode {
+pub fn encode(
+    program: &Program,
+    layout: &PaddedLayout,
+    session: &Session,
+    real: Real,
+    slots: &[SlotIdx],
+    samples: usize,
+) -> Encode {
     let mut draft = Draft::new(program, layout, session, real);
     let shape = StepShape {
         samples,
@@ -71,26 +78,27 @@ pub fn encode(program: &Program, layout: &PaddedLayout, session: &Session, real:
         has_update: false,
         side_by_side: false,
     };
-    let slot = features(program, tower);
-    let calls = leading_to(program, &[slot]);
+    let calls = program.leading_to(slots);
     let batch = draft.batch(&shape, &calls);
-    let place = draft.kept_place(samples, slot);
+    let kept: Vec<Array> = slots.iter().map(|slot| draft.kept_place(samples, *slot)).collect();
     let inputs = draft.ready(&shape, &batch, None);
     let mut part = Part::new(program, &(0..samples), &inputs, Vec::new());
-    part.write_to(vec![(slot, place)]);
     draft.forward(&mut part, &calls);
-    Encode { recording: draft.finish(), batch, features: place.floats.view }
+    for (slot, place) in slots.iter().zip(&kept) {
+        draft.r.copy(part.value(*slot), *place);
+    }
+    Encode { recording: draft.finish(), batch, outputs: kept }
 }
 
-/// One encoder on a fixed number of samples.
+/// Outputs of a fixed number of samples.
 #[derive(Debug, Clone)]
 pub struct Encode {
     /// What runs.
     pub recording: Recording,
     /// What is written before.
     pub batch: Batch,
-    /// f32 [samples, E], read after.
-    pub features: View,
+    /// f32, one a slot that was asked for, read after.
+    pub outputs: Vec<Array>,
 }
 
 /// Records the copy of all parameters into the compute type; `None` where that is f32.
@@ -105,11 +113,12 @@ pub fn refresh(program: &Program, layout: &PaddedLayout, session: &Session, real
 }
 
 impl Draft<'_> {
-    /// Where a slot goes that is read from outside, kept.
-    fn kept_place(&mut self, samples: usize, slot: SlotIdx) -> Output {
-        let Output { floats, reals } = self.place(samples, slot, "");
-        let view = self.r.buffers.add(&self.program.slots[slot].name, floats.bytes(), Life::Kept);
-        Output { floats: Array { view, ..floats }, reals }
+    /// Where a slot that is read from outside is kept, f32.
+    fn kept_place(&mut self, samples: usize, slot: SlotIdx) -> Array {
+        let Slot { name, rows, channels, .. } = &self.program.slots[slot];
+        let (rows, channels) = (samples * rows, *channels);
+        let view = self.r.buffers.add(name, 4 * rows * channels, Life::Kept);
+        Array { view, elem: Elem::F32, rows, channels }
     }
 
     /// Where a slot goes that is read from outside: in f32, and in the compute type in a place of its own.
@@ -123,7 +132,7 @@ impl Draft<'_> {
     fn gradient(&mut self, shape: &StepShape, pool: Option<Pool>) -> Batch {
         let program = self.program;
         let slots = read_slots(program);
-        let calls = leading_to(program, &slots);
+        let calls = program.leading_to(&slots);
         let towers = [Tower::Image, Tower::Text].map(|tower| of_tower(program, &calls, tower));
         let batch = self.batch(shape, &calls);
         let branches = if shape.side_by_side { 2 } else { 1 };

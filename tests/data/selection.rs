@@ -1,0 +1,269 @@
+//! Choosing part of a pool: what files may state, what `data score` writes, and what is refused before any work.
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use image::{ImageFormat, Rgb, RgbImage};
+use serde_json::Value;
+
+use super::{encoded, write_tar};
+
+/// A folder with an experiment file and a scorer's file.
+struct Place(tempfile::TempDir);
+
+/// A model that is trained in no time.
+const MODEL: &str = "model:
+  image_encoder: { name: vit, width: 16, layers: 1, heads: 1, patch_size: 8, pooling: mean, pre_norm: false }
+  text_encoder: { name: text, width: 16, layers: 1, heads: 1 }
+  context_length: 8
+  embed_dim: 16
+  image_size: 16
+train:
+  strategy: { name: clip, augmentation: none }
+  batch_size: 8
+  lr: 1e-3
+  warmup: 0
+  budget: { steps: 2 }
+";
+
+const SCENES: &str = "{ dataset: scenes, size: 96 }";
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        place.write("scorer.yaml", &place.text(SCENES, ""));
+        place
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path().join(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    fn text(&self, train: &str, rest: &str) -> String {
+        format!("experiment: t\ndata:\n  train: {train}\n{rest}\n  tokenizer: {{ name: bpe, vocab_size: 300 }}\n{MODEL}")
+    }
+
+    /// Runs the program on an experiment with this source, these further lines of `data:` and these at the end.
+    fn run(&self, args: &[&str], train: &str, data: &str, rest: &str) -> std::process::Output {
+        self.write("e.yaml", &(self.text(train, data) + rest));
+        let (name, options) = args.split_at(if args[0] == "data" { 2 } else { 1 });
+        let args = [name, &["e.yaml", "--device", "cpu"], options].concat();
+        let mut command = Command::cargo_bin("scaledown").unwrap();
+        command.current_dir(self.path()).timeout(std::time::Duration::from_secs(120)).args(args).output().unwrap()
+    }
+
+    /// What `data score` says, as JSON.
+    fn score(&self, options: &[&str], train: &str, data: &str, rest: &str) -> Value {
+        let args = [&["data", "score", "--out", "out", "--format", "json"], options].concat();
+        let output = self.run(&args, train, data, rest);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn refused(&self, train: &str, data: &str) -> String {
+        let output = self.run(&["plan"], train, data, "");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(3), "{train}\n{data}\n{stderr}");
+        stderr
+    }
+}
+
+/// A picture of blocks that its seed decides.
+fn blocks(seed: u32, side: u32) -> Vec<u8> {
+    let level = |x: u32, y: u32| {
+        let mixed = (seed * 7919 + (y * 8 / side) * 131 + x * 9 / side).wrapping_mul(2_654_435_761);
+        (mixed >> 24) as u8
+    };
+    encoded(RgbImage::from_fn(side, side, |x, y| Rgb([level(x, y); 3])), ImageFormat::Png)
+}
+
+/// A shard of so many pictures with captions and, in their metadata, a uid and sizes.
+fn shard(path: &Path, samples: u32) {
+    let mut members = Vec::new();
+    for i in 0..samples {
+        members.push((format!("{i:05}.png"), blocks(i, 36)));
+        members.push((format!("{i:05}.txt"), format!("a picture number {i}").into_bytes()));
+        let json = format!("{{\"uid\": \"{:032x}\", \"original_width\": {}, \"original_height\": 300}}", 1000 + i, 150 + 100 * i);
+        members.push((format!("{i:05}.json"), json.into_bytes()));
+    }
+    write_tar(path, &members);
+}
+
+const RULES: &str = "sweep:
+  grid:
+    data.quality.by:
+      - { neg_clip_loss: { scorer: scorer.yaml, batch: 40, permutations: 2 } }
+      - { norm_sim: { scorer: scorer.yaml, target: { dataset: scenes, samples: 80 } } }
+      - { image_cluster: { scorer: scorer.yaml, target: { dataset: scenes, samples: 80 }, clusters: 8 } }
+      - { sem_dedup: { scorer: scorer.yaml, clusters: 8, iterations: 5 } }
+      - { similarity: { scorer: scorer.yaml, trained_on: pool } }
+      - { field: quality }
+      - random
+";
+
+#[test]
+fn every_rule_scores_a_pool_and_the_bytes_do_not_depend_on_threads() {
+    let place = Place::new();
+    let score = |threads, store| {
+        let options = ["--threads", threads, "--store", store];
+        let said = place.score(&options, SCENES, "  quality: { keep: 25%, by: random }", RULES);
+        (said, place.read("out/scores.csv"))
+    };
+    let (said, one) = score("1", "s1");
+    let (_, two) = score("2", "s2");
+    assert_eq!(one, two);
+    let header = one.lines().next().unwrap();
+    let names = "quality,similarity,neg_clip_loss,norm_sim,image_cluster,sem_dedup";
+    let sorted = |text: &str| {
+        let mut names: Vec<String> = text.split(',').map(str::to_owned).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(sorted(header.strip_prefix("index,uid,key,").unwrap()), sorted(names));
+    assert_eq!(one.lines().count(), 97);
+    let rules = said["pools"][0]["rules"].as_array().unwrap();
+    for rule in rules {
+        assert_eq!((&rule["scored"], &rule["missing"]), (&96.into(), &0.into()), "{rule}");
+        assert!(rule["least"].as_f64() < rule["most"].as_f64(), "{rule}");
+        assert!(place.read(rule["histogram"].as_str().unwrap()).ends_with("</svg>\n"));
+        for sheet in ["best", "worst"] {
+            image::open(place.path().join(rule[sheet].as_str().unwrap())).unwrap();
+        }
+    }
+    let overlaps = said["pools"][0]["overlaps"].as_array().unwrap();
+    assert_eq!((overlaps.len(), place.read("out/overlap.csv").lines().count()), (21, 22));
+    assert!(overlaps.iter().all(|pair| pair["kept_one"] == 24 && pair["kept_other"] == 24), "{overlaps:?}");
+    assert!(overlaps.iter().all(|pair| pair["by_chance"] == 6.0));
+}
+
+#[test]
+fn filters_in_turn_nest_and_a_size_is_drawn_of_what_they_leave() {
+    let place = Place::new();
+    let quality = "  quality:
+    keep: 60%
+    by: { neg_clip_loss: { scorer: scorer.yaml } }
+    then: [{ keep: 30%, by: { norm_sim: { scorer: scorer.yaml, target: { dataset: scenes, samples: 80 }, norm: linf } } }]
+    size: 20";
+    let said = place.score(&["--store", "s"], SCENES, quality, "");
+    let overlaps = said["pools"][0]["overlaps"].as_array().unwrap();
+    let kept: Vec<[u64; 3]> =
+        overlaps.iter().map(|pair| ["kept_one", "kept_other", "both"].map(|name| pair[name].as_u64().unwrap())).collect();
+    // 57.6 and 28.8 of 96, rounded down; each inside the one before.
+    assert_eq!(kept, [[57, 28, 28], [57, 20, 20], [28, 20, 20]]);
+    let output = place.run(&["run", "--store", "s"], SCENES, quality, "");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn scores_of_a_file_are_joined_by_uid_and_leaks_are_found() {
+    let place = Place::new();
+    shard(&place.path().join("pool.tar"), 16);
+    let rows: String = (0..13).map(|i| format!("{:032x},{}\n", 1000 + 15 - i, f64::from(i) / 10.0)).collect();
+    place.write("scores.csv", &format!("uid,clip\n{rows}{:032x},nan\n", 1000));
+    std::fs::create_dir_all(place.path().join("set/test")).unwrap();
+    place.write("set/test/nshards.txt", "1\n");
+    place.write("set/classnames.txt", "one\ntwo\n");
+    place.write("set/zeroshot_classification_templates.txt", "a {c}\n");
+    let image = |i, seed, class: &str| [(format!("s{i}.png"), blocks(seed, 72)), (format!("s{i}.cls"), class.into())];
+    // The first is picture 3 of the pool at another size.
+    write_tar(&place.path().join("set/test/0.tar"), &[image(0, 3, "0"), image(1, 500, "1")].concat());
+    let train = "{ dataset: webdataset, shards: pool.tar }";
+    let quality = "  quality: { keep: 50%, by: { file: { path: scores.csv, score_column: clip } } }";
+    let said = place.score(&["--store", "s"], train, quality, "evaluate: [{ zeroshot: set, folder: set }]\n");
+    let pool = &said["pools"][0];
+    assert_eq!((&pool["rules"][0]["scored"], &pool["rules"][0]["missing"]), (&13.into(), &3.into()));
+    let scores = place.read("out/scores.csv");
+    assert!(scores.starts_with("index,uid,key,clip\n"), "{scores}");
+    assert!(scores.contains(&format!("15,{:032x},00015,0\n", 1015)) && scores.contains(&format!("0,{:032x},00000,\n", 1000)));
+    let leaks = &pool["leaks"][0];
+    assert_eq!((&leaks["pairs"], &leaks["samples"], &leaks["of_images"]), (&1.into(), &1.into(), &2.into()), "{leaks}");
+    let listed = place.read("out/leaks.csv");
+    assert!(listed.lines().nth(1).unwrap().starts_with(&format!("3,{:032x},00003,", 1003)), "{listed}");
+    assert_eq!(listed.lines().count(), 2);
+}
+
+#[test]
+fn what_chooses_nothing_sensible_is_refused_at_its_key_before_any_work() {
+    let place = Place::new();
+    shard(&place.path().join("pool.tar"), 16);
+    let rows: String = (0..8).map(|i| format!("{:032x},0.5\n", 1000 + i)).collect();
+    place.write("half.csv", &format!("uid,clip\n{rows}"));
+    let shards = "{ dataset: webdataset, shards: pool.tar }";
+    let scorer = "scorer: scorer.yaml";
+    let of = |keep: &str, by: &str| format!("  quality: {{ keep: {keep}, by: {by} }}");
+    let cases = [
+        (SCENES, of("5%", &format!("{{ neg_clip_loss: {{ {scorer} }} }}")), "a batch of 8 is larger than the subset of 4 samples"),
+        (SCENES, of("50%", "{ neg_clip_loss: { batch: 8 } }"), "missing key `scorer`"),
+        (SCENES, of("50%", &format!("{{ norm_sim: {{ {scorer} }} }}")), "missing key `target`"),
+        (SCENES, of("50%", &format!("{{ sem_dedup: {{ {scorer}, clusters: 97 }} }}")), "found 97, expected from 1 to 96"),
+        (SCENES, of("50%", &format!("{{ neg_clip_loss: {{ {scorer}, batch: 1 }} }}")), "expected 2 pairs or more"),
+        (
+            SCENES,
+            of("50%", &format!("{{ neg_clip_loss: {{ {scorer}, trained_on: disjoint }} }}")),
+            "found `disjoint`, but the scorer learns from the same world",
+        ),
+        (
+            "{ dataset: scenes, size: 64 }",
+            of("50%", &format!("{{ similarity: {{ {scorer}, trained_on: pool }} }}")),
+            "found `pool`, but the scorer's file states other data",
+        ),
+        (SCENES, of("{ datacomp: 30% }", "random"), "`data.quality.keep.datacomp` needs a score"),
+        (SCENES, of("{ datacomp: 100% }", "{ field: quality }"), "expected a share below 100%"),
+        (SCENES, of("50%", "{ basic: {} }"), "`data.quality.by.basic`: sizes of pictures: no numeric field `original_width`"),
+        (SCENES, of("50%", "{ basic: { min_side: 0, max_aspect: 0 } }"), "write `keep: {at_least: 1}`"),
+        (
+            SCENES,
+            format!("{}\n    then: [{{ keep: 50%, by: random }}]", "  quality:\n    keep: 40%\n    by: random"),
+            "`data.quality.then.0.keep`: found 48 samples, expected at most 38",
+        ),
+        (
+            SCENES,
+            "  quality: { keep: 40%, by: random, size: 39 }".to_owned(),
+            "`data.quality.size`: found 39, expected from 1 to 38",
+        ),
+        (SCENES, of("50%", "{ file: { path: half.csv, score_column: clip } }"), "the samples of `scenes` have no names"),
+        (
+            shards,
+            of("50%", "{ file: { path: nope.csv, score_column: clip } }"),
+            "`data.quality.by.file.path`: cannot open nope.csv",
+        ),
+        (
+            shards,
+            of("50%", "{ file: { path: half.csv, score_column: score } }"),
+            "`data.quality.by.file.score_column`: half.csv: no column `score`, expected one of `uid`, `clip`",
+        ),
+        (
+            shards,
+            of("50%", "{ file: { path: half.csv, score_column: clip } }"),
+            "half.csv: 8 of 16 samples have a score in `clip`, expected more than half; the first without is `000000000000000000000000000003f0`",
+        ),
+    ];
+    for (train, data, what) in cases {
+        let said = place.refused(train, &data);
+        assert!(said.contains(what) && said.contains("e.yaml:"), "{data}: {said}");
+        assert!(said.contains("hint: ") || what.starts_with("missing key"), "{data}: {said}");
+    }
+    let nothing = place.run(&["data", "score", "--out", "out"], SCENES, "", "");
+    assert_eq!(nothing.status.code(), Some(2), "{}", String::from_utf8_lossy(&nothing.stderr));
+}
+
+#[test]
+fn captions_and_sizes_choose_without_a_model() {
+    let place = Place::new();
+    shard(&place.path().join("pool.tar"), 16);
+    let train = "{ dataset: webdataset, shards: pool.tar }";
+    let quality =
+        "  quality: { keep: { at_least: 1 }, by: { basic: { min_words: 4 } }, then: [{ keep: { count: 8 }, by: random }] }";
+    let said = place.score(&["--store", "s"], train, quality, "");
+    // Widths are 150, 250, ... and heights 300: the first is too narrow, and from 950 on all are too wide.
+    let overlap = &said["pools"][0]["overlaps"][0];
+    assert_eq!((&overlap["kept_one"], &overlap["kept_other"], &overlap["both"]), (&7.into(), &7.into(), &7.into()), "{overlap}");
+}

@@ -4,6 +4,7 @@
 //! one before it is kept, so a kill at any byte leaves a good one. Invariant: a checkpoint whose digest or run does not fit is
 //! never loaded, and never passed over without a word. Files have the mode that the umask gives.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
@@ -12,8 +13,8 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::TrainerError;
-use super::ops::whole;
-use super::program::Program;
+use super::ops::whole::{self, StateView};
+use super::program::{ParamView, Program};
 use crate::run::CurvePoint;
 
 /// Bytes of the digest at the head of a checkpoint.
@@ -161,10 +162,13 @@ pub struct Weights {
 /// # Errors
 /// If the file cannot be written.
 pub fn save_model(path: &Path, program: &Program, weights: &Weights, steps: u64) -> Result<(), TrainerError> {
-    let params = program.params.iter().map(|param| (param.name.clone(), param.shape.clone(), &weights.parameters[param.range()]));
-    let state = program.state.iter().map(|view| (view.name.clone(), vec![view.len], &weights.state[view.range()]));
-    let tensors: Vec<(String, Vec<usize>, &[f32])> = params.chain(state).collect();
-    let floats = tensors.iter().map(|(name, shape, values)| Ok((name.clone(), view(shape, bytemuck::cast_slice(values), path)?)));
+    let values = |param: &ParamView| param.to_exported(&weights.parameters[param.range()]);
+    let params = program.params.iter().map(|param| (param.name.clone(), param.shape.clone(), values(param)));
+    let state = |view: &StateView| Cow::Borrowed(&weights.state[view.range()]);
+    let state = program.state.iter().map(|view| (view.name.clone(), vec![view.len], state(view)));
+    let tensors: Vec<(String, Vec<usize>, Cow<[f32]>)> = params.chain(state).collect();
+    let floats =
+        tensors.iter().map(|(name, shape, values)| Ok((name.clone(), view(shape, bytemuck::cast_slice(values.as_ref()), path)?)));
     let steps = i64::try_from(steps).unwrap_or(i64::MAX).to_le_bytes();
     let counted = program.state.iter().filter_map(|view| view.name.strip_suffix(".running_mean"));
     let counts = counted.map(|norm| {
@@ -183,21 +187,21 @@ pub fn save_model(path: &Path, program: &Program, weights: &Weights, steps: u64)
 pub fn load_model(path: &Path, program: &Program) -> Result<Weights, TrainerError> {
     let bytes = fs::read(path).map_err(|source| io("read", path, source))?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| broken(path, &error))?;
-    let read = |name: &str, shape: &[usize], into: &mut [f32]| {
+    let read = |name: &str, shape: &[usize]| {
         let tensor = tensors.tensor(name).map_err(|error| broken(path, &format!("tensor `{name}`: {error}")))?;
         if tensor.shape() != shape || tensor.dtype() != Dtype::F32 {
             let found = format!("{:?} {:?}", tensor.dtype(), tensor.shape());
             return Err(broken(path, &format!("tensor `{name}` is {found}, the model has F32 {shape:?}")));
         }
-        into.copy_from_slice(&bytemuck::pod_collect_to_vec(tensor.data()));
-        Ok(())
+        Ok(bytemuck::pod_collect_to_vec::<u8, f32>(tensor.data()))
     };
     let mut weights = Weights { parameters: vec![0.0; program.num_params()], state: whole::initial(&program.state) };
     for param in &program.params {
-        read(&param.name, &param.shape, &mut weights.parameters[param.range()])?;
+        let values = param.from_exported(read(&param.name, &param.shape)?);
+        weights.parameters[param.range()].copy_from_slice(&values);
     }
     for view in &program.state {
-        read(&view.name, &[view.len], &mut weights.state[view.range()])?;
+        weights.state[view.range()].copy_from_slice(&read(&view.name, &[view.len])?);
     }
     Ok(weights)
 }

@@ -91,8 +91,12 @@ impl Encoder {
             let outputs = self.step.encode(outputs, &batch)?;
             found.iter_mut().zip(outputs).for_each(|(found, output)| found.extend(output));
         }
-        for features in &found {
-            check_features(features, features.len() / pack.len().max(1), |row| format!("the feature of image {row}"))?;
+        for (output, features) in outputs.iter().zip(&found) {
+            let (width, name) = (features.len() / pack.len().max(1), |row| format!("the feature of image {row}"));
+            match output {
+                Output::ImagePooled => check_finite(features, width, name)?,
+                Output::ImageFeatures | Output::TextFeatures => check_features(features, width, name)?,
+            }
         }
         Ok(found)
     }
@@ -140,14 +144,20 @@ impl Encoder {
     }
 }
 
+/// Checks that rows of `width` elements are finite. `name` says what a row is.
+fn check_finite(rows: &[f32], width: usize, name: impl Fn(usize) -> String) -> Result<(), TrainerError> {
+    match rows.iter().position(|value| !value.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(TrainerError::Diverged { what: format!("{} holds {}", name(at / width), rows[at]) }),
+    }
+}
+
 /// Checks that rows of `width` elements are features: finite, and of length 1 as normalisation leaves them. A projection that
 /// overflows in its length comes out as zeros. `name` says what a row is.
 fn check_features(rows: &[f32], width: usize, name: impl Fn(usize) -> String) -> Result<(), TrainerError> {
+    check_finite(rows, width, &name)?;
     for (idx, row) in rows.chunks_exact(width).enumerate() {
         let length = row.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
-        if let Some(value) = row.iter().find(|value| !value.is_finite()) {
-            return Err(TrainerError::Diverged { what: format!("{} holds {value}", name(idx)) });
-        }
         if !(0.99..1.01).contains(&length) {
             return Err(TrainerError::Diverged { what: format!("{} has length {length}, expected 1", name(idx)) });
         }

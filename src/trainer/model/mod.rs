@@ -12,6 +12,7 @@ pub use init::initial_parameters;
 pub use crate::run::kept_patches;
 
 use super::ops::contrastive::{ContrastiveLoss, SigmoidLoss};
+use super::ops::patchify::PatchShape;
 use super::ops::transformer::BlockShape;
 use super::program::{Init, InputKind, Logits, Matrix, Output, Program, ProgramBuilder, SlotIdx, Tower};
 use crate::run::{ImageEncoderConfig, LossConfig, ModelConfig, VitConfig};
@@ -70,6 +71,14 @@ pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program
 pub fn gmacs_per_sample(model: &ModelConfig, masked: f64) -> (f64, f64) {
     let program = build(model, masked);
     (program.macs(Tower::Image) as f64 / 1e9, program.macs(Tower::Text) as f64 / 1e9)
+}
+
+/// How images are cut into patches.
+#[expect(clippy::cast_possible_truncation, reason = "pixel statistics are used in f32")]
+fn patch_shape(model: &ModelConfig, patch_size: usize) -> PatchShape {
+    let narrow = |values: [f64; 3]| values.map(|value| value as f32);
+    let (mean, std) = (narrow(model.pixel_mean), narrow(model.pixel_std));
+    PatchShape { image_size: model.image_size, patch_size, mean, std }
 }
 
 /// A vision transformer's block: `PyTorch`'s defaults for the linear maps, as `open_clip` leaves them.

@@ -5,7 +5,6 @@ use super::super::ops::{
     WeightLayout,
     linear::LinearShape,
     patch_embed::PatchEmbed,
-    patchify::PatchShape,
     project::Project,
     token_pool::{Pooled, TokenPool},
     transformer::TransformerBlock,
@@ -75,14 +74,7 @@ fn patch_embed(builder: &mut ProgramBuilder, model: &ModelConfig, vit: &VitConfi
         let gain = builder.params.vector("visual.ln_pre.weight".into(), width, Init::Constant(1.0));
         (gain, builder.params.vector("visual.ln_pre.bias".into(), width, Init::Constant(0.0)))
     });
-    #[expect(clippy::cast_possible_truncation, reason = "pixel statistics are used in f32")]
-    let narrow = |values: [f64; 3]| values.map(|value| value as f32);
-    let shape = PatchShape {
-        image_size: model.image_size,
-        patch_size: patch,
-        mean: narrow(model.pixel_mean),
-        std: narrow(model.pixel_std),
-    };
+    let shape = super::patch_shape(model, patch);
     PatchEmbed { shape, width, patches, kept, weight, bias: None, class_token, positions: Some(positions), norm }
 }
 

@@ -100,7 +100,7 @@ fn the_stem_is_that_of_timm() {
     let (mean, std) = ([0.481_454_66, 0.457_827_5, 0.408_210_73], [0.268_629_55, 0.261_302_6, 0.275_777_1]);
     let shape = PatchShape { image_size: 8, patch_size: 2, mean, std };
     let mut params = ParamList::default();
-    let op = conv_stem::ConvStem::describe(&mut params, "stem", shape, 6, EPS, START);
+    let op = conv_stem::ConvStem::describe(&mut params, ("stem.0", "stem.1"), shape, 6, EPS, (START, START));
     check("stem", &op, &params.finish(), 2);
 }
 

@@ -2,7 +2,10 @@
 //!
 //! Must not know blocks or calls.
 
+use std::borrow::Cow;
+
 use crate::WeightLayout;
+use crate::conv::transposed;
 use crate::linear::LinearShape;
 
 /// Index of a parameter view in a program's list.
@@ -24,6 +27,8 @@ pub struct ParamView {
     pub decay: bool,
     /// Set where the parameter is the weight of a linear map.
     pub linear: Option<LinearShape>,
+    /// Set where it is stored in another order than it is exported in: [outer, rows, columns] is exported as [outer, columns, rows].
+    pub permuted: Option<(usize, usize, usize)>,
 }
 
 impl ParamView {
@@ -36,6 +41,19 @@ impl ParamView {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+    /// Its stored values in the order of its exported shape.
+    #[must_use]
+    pub fn to_exported<'a>(&self, values: &'a [f32]) -> Cow<'a, [f32]> {
+        self.permuted.map_or(Cow::Borrowed(values), |stored| Cow::Owned(transposed(stored, values)))
+    }
+    /// Values in the order of its exported shape as they are stored.
+    #[must_use]
+    pub fn from_exported(&self, values: Vec<f32>) -> Vec<f32> {
+        match self.permuted {
+            Some((outer, rows, columns)) => transposed((outer, columns, rows), &values),
+            None => values,
+        }
     }
     /// Range in the flat buffer.
     #[must_use]
@@ -80,12 +98,21 @@ impl ParamList {
     /// Adds a parameter view at the end of the flat buffer.
     pub fn param(&mut self, name: String, shape: &[usize], matrix: Matrix, init: Init, decay: bool) -> ParamIdx {
         let offset = self.0.last().map_or(0, |view| view.range().end);
-        self.0.push(ParamView { name, offset, shape: shape.to_vec(), matrix, init, decay, linear: None });
+        self.0.push(ParamView { name, offset, shape: shape.to_vec(), matrix, init, decay, linear: None, permuted: None });
         self.0.len() - 1
     }
     /// Adds a vector (norm gain, bias, position): no decay.
     pub fn vector(&mut self, name: String, len: usize, init: Init) -> ParamIdx {
         self.param(name, &[len], Matrix { count: 1, rows: 1, columns: len }, init, false)
+    }
+    /// Says that a parameter is stored as [outer, rows, columns] and exported as [outer, columns, rows].
+    ///
+    /// # Panics
+    /// If those are not its elements.
+    pub fn permute(&mut self, idx: ParamIdx, stored: (usize, usize, usize)) {
+        let (outer, rows, columns) = stored;
+        assert_eq!(self.0[idx].len(), outer * rows * columns, "elements of `{}`", self.0[idx].name);
+        self.0[idx].permuted = Some(stored);
     }
     /// Adds the weight of a linear map of the given exported shape.
     pub fn linear(&mut self, name: String, shape: &[usize], stack: usize, linear: LinearShape, init: Init) -> ParamIdx {

@@ -28,15 +28,22 @@ pub struct ConvStem {
 }
 
 impl ConvStem {
-    /// Adds the stem's parameters as `{prefix}.0` and `{prefix}.1` (timm's names); `init` starts the weight.
-    pub fn describe(params: &mut ParamList, prefix: &str, shape: PatchShape, width: usize, eps: f32, init: Init) -> Self {
+    /// Adds the parameters of the convolution and the norm under their names; `init` starts the convolution's weight and bias.
+    pub fn describe(
+        params: &mut ParamList,
+        (conv, norm): (&str, &str),
+        shape: PatchShape,
+        width: usize,
+        eps: f32,
+        init: (Init, Init),
+    ) -> Self {
         let patch = shape.patch_size;
         let linear = LinearShape { inputs: shape.row_len(), outputs: width, layout: WeightLayout::OutIn };
         let (zero, one) = (Init::Constant(0.0), Init::Constant(1.0));
-        let weight = params.linear(format!("{prefix}.0.weight"), &[width, 3, patch, patch], 1, linear, init);
-        let conv = (weight, params.vector(format!("{prefix}.0.bias"), width, zero));
-        let gain = params.vector(format!("{prefix}.1.weight"), width, one);
-        let norm = (gain, params.vector(format!("{prefix}.1.bias"), width, zero));
+        let weight = params.linear(format!("{conv}.weight"), &[width, 3, patch, patch], 1, linear, init.0);
+        let conv = (weight, params.vector(format!("{conv}.bias"), width, init.1));
+        let gain = params.vector(format!("{norm}.weight"), width, one);
+        let norm = (gain, params.vector(format!("{norm}.bias"), width, zero));
         Self { shape, width, eps, conv, norm }
     }
 }
@@ -68,7 +75,14 @@ mod tests {
         for (image_size, patch_size, width) in [(4, 2, 3), (12, 4, 20)] {
             let shape = PatchShape { image_size, patch_size, mean: [0.5, 0.4, 0.3], std: [0.25, 0.5, 1.0] };
             let mut params = ParamList::default();
-            let op = ConvStem::describe(&mut params, "stem", shape, width, 1e-6, Init::Normal { std: 0.1 });
+            let op = ConvStem::describe(
+                &mut params,
+                ("stem.0", "stem.1"),
+                shape,
+                width,
+                1e-6,
+                (Init::Normal { std: 0.1 }, Init::Constant(0.0)),
+            );
             check(&op, &params.finish(), Given::Bytes(3 * image_size * image_size), 3);
         }
     }

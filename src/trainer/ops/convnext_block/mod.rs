@@ -61,6 +61,7 @@ impl ConvNextBlock {
         // Optimisers see the weight as one row: a channel's few taps are no matrix whose second moments could be factored.
         let taps = Matrix { count: 1, rows: 1, columns: kernel * kernel * width };
         let weight = params.param(format!("{prefix}.conv_dw.weight"), &[width, 1, kernel, kernel], taps, weights, true);
+        params.permute(weight, (1, kernel * kernel, width));
         let depthwise = (weight, params.vector(format!("{prefix}.conv_dw.bias"), width, zero));
         let gain = params.vector(format!("{prefix}.norm.weight"), width, Init::Constant(1.0));
         let norm = (gain, params.vector(format!("{prefix}.norm.bias"), width, zero));

@@ -39,6 +39,7 @@ impl Downsample {
         let gain = params.vector(format!("{prefix}.0.weight"), inputs, one);
         let norm = (gain, params.vector(format!("{prefix}.0.bias"), inputs, zero));
         let weight = params.linear(format!("{prefix}.1.weight"), &[outputs, inputs, 2, 2], 1, conv_shape.linear(), init);
+        params.permute(weight, (outputs, 4, inputs));
         let conv = (weight, params.vector(format!("{prefix}.1.bias"), outputs, zero));
         Self { conv_shape, eps, norm, conv }
     }

@@ -4,7 +4,7 @@ use super::TrainerError;
 use super::backend::cuda;
 use super::model::{build_with, kept_patches};
 use crate::data::{Philox, Stream};
-use crate::run::{Augmentation, DeviceKind, EvalTask, ImageEncoderConfig, ModelConfig, Precision, RunConfig};
+use crate::run::{Augmentation, DeviceKind, EvalTask, ModelConfig, Precision, RunConfig};
 
 /// Refuses what no backend here can train or measure, before any work is done.
 ///
@@ -45,12 +45,10 @@ pub struct PatchMask {
 }
 
 impl PatchMask {
-    /// The masking of a run; `None` where nothing is masked.
+    /// The masking of a run; `None` where nothing is masked, or nothing can be.
     #[must_use]
     pub fn new(model: &ModelConfig, masked: f64, seed: u64) -> Option<Self> {
-        let ImageEncoderConfig::Vit(vit) = &model.image_encoder;
-        let grid = model.image_size / vit.patch_size;
-        let patches = grid * grid;
+        let patches = model.image_encoder.droppable(model.image_size)?;
         let kept = kept_patches(patches, masked);
         (kept < patches).then(|| Self { philox: Philox::new(seed, Stream::Mask), patches, kept })
     }
@@ -76,7 +74,7 @@ impl PatchMask {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::Pooling;
+    use crate::run::{ImageEncoderConfig, Pooling};
     use crate::trainer::model::build;
     use crate::trainer::tests::tiny_model;
 

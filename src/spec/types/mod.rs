@@ -15,13 +15,15 @@ use serde::Deserialize;
 
 pub use data::{DataSpec, KeepChoice, KeepSpec, QualityBySpec, QualitySpec, SimilaritySpec, SourceSpec, TokenizerSpec};
 pub use evaluate::{EvalMap, EvalSpec};
-pub use model::{ActivationSpec, ImageEncoderSpec, ModelSpec, PixelSpec, PoolingSpec, TextEncoderSpec};
+pub use model::{ActivationSpec, ModelSpec, PixelSpec};
 pub use shapes::{Named, ScalarOr};
 pub use sweep::{AxesSpec, RangeScale, RangeSpec, SeedsSpec, SubGridSpec, SweepSpec};
 pub use train::{
     AugmentationSpec, BudgetSpec, GradClipSpec, LossSpec, OptimizerSpec, RelativeDecay, StrategySpec, TrainSpec, WarmupSamples,
     WarmupSpec, WeightDecaySpec,
 };
+
+pub use super::encoders::{ImageEncoderSpec, TextEncoderSpec};
 
 use super::scalar::FilePath;
 use crate::claims::ClaimSpec;

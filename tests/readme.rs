@@ -1,19 +1,24 @@
 //! What README says of encoders and defaults is what the program does.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/encoder_cost.rs"]
+mod encoder_cost;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use encoder_cost::cost;
 use scaledown::grid::{Digests, expand};
-use scaledown::run::{EvalTask, RunConfig};
-use scaledown::spec::{LoadOptions, encoder_names, load_str, schema};
+use scaledown::run::{EvalTask, ImageEncoderConfig, RunConfig};
+use scaledown::spec::{LoadOptions, encoder_names, image_encoder, load_str, schema};
 use scaledown::trainer::model::build;
+use scaledown::trainer::program::Tower;
 
 /// Only what is required.
 const SMALL: &str = "experiment: t
 data: { train: { dataset: scenes, size: 8k } }
 model: { image_encoder: vit-xs/8, text_encoder: text-xxs, embed_dim: 64, image_size: 32 }
-train: { strategy: clip, batch_size: 100, lr: 1e-3, budget: { epochs: 1 } }
+train: { strategy: clip, batch_size: 96, lr: 1e-3, budget: { epochs: 1 } }
 ";
 
 /// The config of the smallest experiment with overrides.
@@ -48,24 +53,56 @@ fn every_encoder_stands_in_readme_with_its_size() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The row that should stand in place of this one.
+/// The row that should stand in place of this one; what it is counted at is taken from it.
 fn wrong_size(row: &[String]) -> Option<String> {
-    let name = &row[0];
-    let is_image = name.starts_with("vit");
-    let (image, text) = if is_image { (format!("{name}/16"), "text-xxs") } else { ("vit-xxs/16".to_owned(), name.as_str()) };
-    let (image, text) = (format!("model.image_encoder={image}"), format!("model.text_encoder={text}"));
-    let vocabulary = "data.tokenizer={name: bpe, vocab_size: 32k}";
-    let model = config(&[&image, &text, "model.image_size=224", "model.embed_dim=512", vocabulary]).model;
-    let program = build(&model, 0.0);
-    let of_tower = program.params.iter().filter(|view| view.name.starts_with("visual") == is_image && view.name != "logit_scale");
-    let count: usize = of_tower.map(|view| view.range().len()).sum();
-    let scaledown::run::ImageEncoderConfig::Vit(vit) = &model.image_encoder;
-    let text = &model.text_encoder;
-    let size = if is_image { [vit.width, vit.layers, vit.heads] } else { [text.width, text.layers, text.heads] };
-    #[expect(clippy::cast_precision_loss, reason = "a display value")]
-    let millions = format!("{:.1} M", count as f64 / 1e6);
-    let expected: Vec<String> = size.iter().map(usize::to_string).chain([millions]).collect();
+    let (name, at) = (&row[0], &row[4]);
+    let ([width, layers, heads], parameters, macs) = match at.split_once(" px") {
+        Some((side, patch)) => of_image_encoder(&format!("{name}{}", patch.trim_start_matches(", ")), side.parse().unwrap()),
+        None => of_text_encoder(name, at.strip_suffix(" tokens").unwrap()),
+    };
+    #[expect(clippy::cast_precision_loss, reason = "display values")]
+    let (millions, mmacs) = (parameters as f64 / 1e6, macs as f64 / 1e6);
+    let mmacs = if mmacs < 100.0 { format!("{mmacs:.1}") } else { format!("{mmacs:.0}") };
+    let millions = if millions < 1.0 { format!("{millions:.2} M") } else { format!("{millions:.1} M") };
+    let expected = [width, layers, heads, at.clone(), millions, mmacs];
     (row[1..] != expected).then(|| format!("| `{name}` | {} |", expected.join(" | ")))
+}
+
+/// Width, layers and heads, parameters and multiply-accumulates with the projection.
+fn of_image_encoder(name: &str, side: usize) -> ([String; 3], usize, usize) {
+    const EMBED_DIM: usize = 512;
+    let encoder = image_encoder(name, side).unwrap();
+    let counted = cost(&encoder, side);
+    let (parameters, macs) = (counted.parameters + counted.features * EMBED_DIM, counted.macs + counted.features * EMBED_DIM);
+    let set = [format!("model.image_encoder={name}"), format!("model.image_size={side}"), format!("model.embed_dim={EMBED_DIM}")];
+    let model = config(&set.each_ref().map(String::as_str)).model;
+    assert_eq!(model.image_encoder, encoder);
+    {
+        let program = build(&model, 0.0);
+        let of_image = program.params.iter().filter(|view| view.name.starts_with("visual"));
+        assert_eq!(of_image.map(|view| view.range().len()).sum::<usize>(), parameters, "parameters of {name}");
+        assert_eq!(program.macs(Tower::Image), macs as u64, "multiply-accumulates of {name}");
+    }
+    (shape(&encoder), parameters, macs)
+}
+
+/// Width, layers and heads of an encoder, those of stages joined.
+fn shape(encoder: &ImageEncoderConfig) -> [String; 3] {
+    match encoder {
+        ImageEncoderConfig::Vit(vit) => [vit.width, vit.layers, vit.heads].map(|size| size.to_string()),
+    }
+}
+
+/// The same of a text encoder.
+fn of_text_encoder(name: &str, tokens: &str) -> ([String; 3], usize, usize) {
+    let (text, tokens) = (format!("model.text_encoder={name}"), format!("model.context_length={tokens}"));
+    let model = config(&[&text, &tokens, "model.embed_dim=512", "data.tokenizer={name: bpe, vocab_size: 32k}"]).model;
+    let program = build(&model, 0.0);
+    let of_text = program.params.iter().filter(|view| !view.name.starts_with("visual") && view.name != "logit_scale");
+    let parameters = of_text.map(|view| view.range().len()).sum();
+    let text = &model.text_encoder;
+    let macs = usize::try_from(program.macs(Tower::Text)).unwrap();
+    ([text.width, text.layers, text.heads].map(|size| size.to_string()), parameters, macs)
 }
 
 #[test]

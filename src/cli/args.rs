@@ -379,6 +379,10 @@ pub struct BenchStep {
     /// What is stepped: the image encoder alone, the text encoder alone, or both with the contrastive loss
     #[arg(long, value_enum, default_value_t = BenchWhat::Image)]
     pub what: BenchWhat,
+    /// The image encoder as an experiment file names it, such as `vit-ti/8` or `{name: vit-ti/8, layers: 6}`; the shape that other
+    /// options state is then the text encoder's
+    #[arg(long, conflicts_with_all = ["patch_size", "class_token"])]
+    pub image_encoder: Option<String>,
     /// Channels
     #[arg(long, default_value_t = 192)]
     pub width: usize,

@@ -10,9 +10,10 @@ use super::args::{BenchActivation, BenchStep, BenchWhat, Format};
 use crate::data::{Philox, Stream};
 use crate::error::Error;
 use crate::run::{
-    Activation, DecayScale, DeviceKind, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig, Pooling, StrategyConfig,
-    TextEncoderConfig, TrainConfig, VitConfig,
+    Activation, DecayScale, DeviceKind, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig, StrategyConfig,
+    TextEncoderConfig, TrainConfig,
 };
+use crate::spec;
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
 use crate::trainer::backend::{self, Placement, Step, StepAt, StepBatch, cuda};
@@ -38,7 +39,7 @@ struct Report {
 }
 
 pub(super) fn step(args: &BenchStep, out: &mut dyn Write) -> Result<(), Error> {
-    let model = model(args);
+    let model = model(args)?;
     let program = Arc::new(build(&model, args.masked));
     let (device, precision) = super::experiment::placement(args.device, args.precision)?;
     let threads = args.threads.map_or_else(super::cores, std::num::NonZero::get);
@@ -136,7 +137,10 @@ fn report(args: &BenchStep, program: &Program, on: String, threads: usize, times
     // Two operations a multiply-accumulate; backward costs twice the forward.
     let gflop = 6.0 * macs as f64 * args.batch as f64 / 1e9;
     Report {
-        what: format!("{:?} width {} depth {} heads {}", args.what, args.width, args.depth, args.heads).to_lowercase(),
+        what: match &args.image_encoder {
+            Some(name) => format!("{:?}, {name}", args.what).to_lowercase(),
+            None => format!("{:?} width {} depth {} heads {}", args.what, args.width, args.depth, args.heads).to_lowercase(),
+        },
         on,
         threads,
         batch: args.batch,
@@ -166,17 +170,31 @@ fn print(report: &Report, format: Format, out: &mut dyn Write) -> Result<(), Err
     Ok(())
 }
 
-fn model(args: &BenchStep) -> ModelConfig {
-    let (width, heads, mlp_width) = (args.width, args.heads, 4 * args.width);
-    let vit = VitConfig {
-        width,
-        layers: args.depth,
-        heads,
-        mlp_width,
-        patch_size: args.patch_size,
-        pooling: if args.class_token { Pooling::ClassToken } else { Pooling::Mean },
-        pre_norm: args.class_token,
+/// The image encoder that is named, else a vision transformer of the stated shape.
+fn image_encoder(args: &BenchStep) -> Result<ImageEncoderConfig, Error> {
+    let refuse = |message: String, hint: Option<String>| Err(Error::Usage { message: format!("`bench step`: {message}"), hint });
+    let shape = || {
+        let BenchStep { width, depth, heads, patch_size, class_token, .. } = args;
+        let pooling = if *class_token { "class_token" } else { "mean" };
+        format!(
+            "{{ name: vit, width: {width}, layers: {depth}, heads: {heads}, patch_size: {patch_size}, pooling: {pooling}, \
+             pre_norm: {class_token} }}"
+        )
     };
+    let stated = args.image_encoder.clone().unwrap_or_else(shape);
+    let config = match spec::image_encoder(&stated, args.image_size) {
+        Ok(config) => config,
+        Err(message) => return refuse(message, None),
+    };
+    if args.masked > 0.0 && config.droppable(args.image_size).is_none() {
+        let message = format!("`--masked {}`: `{}` needs whole images", args.masked, config.family());
+        return refuse(message, Some("leave it out".into()));
+    }
+    Ok(config)
+}
+
+fn model(args: &BenchStep) -> Result<ModelConfig, Error> {
+    let (width, heads) = (args.width, args.heads);
     let text_width = args.text_width.unwrap_or(width);
     let text = TextEncoderConfig {
         width: text_width,
@@ -186,8 +204,8 @@ fn model(args: &BenchStep) -> ModelConfig {
         context_length: args.context_length,
         vocab_size: args.vocab_size,
     };
-    ModelConfig {
-        image_encoder: ImageEncoderConfig::Vit(vit),
+    Ok(ModelConfig {
+        image_encoder: image_encoder(args)?,
         text_encoder: text,
         embed_dim: args.embed_dim,
         image_size: args.image_size,
@@ -200,7 +218,7 @@ fn model(args: &BenchStep) -> ModelConfig {
         logit_scale_max: 100.0,
         pixel_mean: [0.5; 3],
         pixel_std: [0.5; 3],
-    }
+    })
 }
 
 fn train(args: &BenchStep) -> TrainConfig {

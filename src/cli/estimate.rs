@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use super::experiment::Loaded;
 use crate::plan::{JobSpec, Key};
-use crate::run::{DeviceKind, ImageEncoderConfig, ModelConfig, counted};
+use crate::run::{DeviceKind, ModelConfig, counted};
 use crate::store::Store;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
 use crate::trainer::backend::{Step, StepBatch};
 use crate::trainer::cost::{gmacs_of_steps, gmacs_per_sample};
 use crate::trainer::model::{build, initial_parameters};
+use crate::trainer::program::Tower;
 
 /// An estimate.
 pub(super) struct Estimate {
@@ -28,6 +29,8 @@ const CALIBRATION: Duration = Duration::from_millis(150);
 
 /// Parameters, or floats of activations, that a calibration may make.
 const MAX_CALIBRATED: usize = 100_000_000;
+/// Forward multiply-accumulates of a pair that a calibration may do: a batch of them is a second or two.
+const MAX_CALIBRATED_MACS: u64 = 2_500_000_000;
 
 /// Estimates the training that is to do: from the speed of this plan's finished trainings, else from a short calibration.
 pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64]) -> Estimate {
@@ -46,8 +49,7 @@ pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, 
     if loaded.spec().resolved.device == DeviceKind::Cuda {
         return Estimate { seconds: None, source: "not known before a first training on this GPU".into() };
     }
-    let smallest = (0..loaded.expansion.runs().len()).map(|run| loaded.expansion.parts(run).model).min_by_key(|model| size(model));
-    match smallest.and_then(calibrate) {
+    match cheapest(loaded, gmacs).and_then(calibrate) {
         Some(rate) => {
             let source =
                 format!("calibration of {} ms on this machine: {rate:.1} GMAC/s of forward passes", CALIBRATION.as_millis());
@@ -86,9 +88,12 @@ fn recorded(loaded: &Loaded, store: &Store, finished: &HashSet<Key>) -> Option<(
     (time > 0.0).then(|| (work / time, count))
 }
 
-fn size(model: &ModelConfig) -> usize {
-    let ImageEncoderConfig::Vit(vit) = &model.image_encoder;
-    vit.width * vit.width * vit.layers * (model.image_size / vit.patch_size).pow(2)
+/// The model of the run that costs least a sample.
+fn cheapest<'l>(loaded: &'l Loaded, gmacs: &[f64]) -> Option<&'l ModelConfig> {
+    #[expect(clippy::cast_precision_loss, reason = "sample counts below 2^53")]
+    let a_sample = |run: usize| gmacs[run] / loaded.expansion.parts(run).train.samples_seen().max(1) as f64;
+    let cheapest = (0..gmacs.len()).min_by(|one, other| a_sample(*one).total_cmp(&a_sample(*other)));
+    cheapest.map(|run| loaded.expansion.parts(run).model)
 }
 
 /// Forward GMACs a second of training steps of this model, measured for a moment.
@@ -97,7 +102,8 @@ fn calibrate(model: &ModelConfig) -> Option<f64> {
     let program = Arc::new(build(model, 0.0));
     // A model whose few steps take longer than the calibration, or that memory may not hold, is not worth waiting for.
     let is_large = program.num_params() > MAX_CALIBRATED || program.activation_bytes(BATCH) > MAX_CALIBRATED * 4;
-    if is_large || size(model) > 200_000_000 {
+    let macs = program.macs(Tower::Image) + program.macs(Tower::Text);
+    if is_large || macs > MAX_CALIBRATED_MACS {
         return None;
     }
     let settings = CpuSettings { threads: super::cores(), lanes: 8 };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 pub use scaledown_ops::Activation;
 
 use super::quality::{Basic, FeatureRule, Keep, ScoreFile};
-use super::{EvalConfig, EvalSource};
+use super::{EvalConfig, EvalSource, ImageEncoderConfig};
 
 /// Everything that decides the bytes of one run. Two equal configs are one run.
 ///
@@ -269,44 +269,6 @@ pub struct ModelConfig {
     pub pixel_mean: [f64; 3],
     /// Per-channel divisor.
     pub pixel_std: [f64; 3],
-}
-
-/// An image encoder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum ImageEncoderConfig {
-    /// Vision transformer.
-    Vit(VitConfig),
-}
-
-/// A vision transformer, pre-norm, learnt positions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VitConfig {
-    /// Channels of a token (C).
-    pub width: usize,
-    /// Transformer blocks.
-    pub layers: usize,
-    /// Attention heads (H); divides `width`.
-    pub heads: usize,
-    /// Hidden channels of the MLP.
-    pub mlp_width: usize,
-    /// Side of a patch (P), pixels; divides the image size.
-    pub patch_size: usize,
-    /// How tokens become one vector.
-    pub pooling: Pooling,
-    /// Layer norm before the first block, as CLIP has (`visual.ln_pre`).
-    pub pre_norm: bool,
-}
-
-/// How an image encoder's tokens become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pooling {
-    /// A learnt class token is prepended; its final state is taken.
-    ClassToken,
-    /// Mean over the patch tokens after the last norm; no class token.
-    Mean,
 }
 
 /// A causal text transformer, pre-norm, learnt positions, pooled at the end-of-text token.

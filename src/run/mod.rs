@@ -6,6 +6,7 @@
 //! key version.
 
 mod config;
+mod encoder;
 mod evaluation;
 mod event;
 mod quality;
@@ -14,10 +15,11 @@ mod source;
 mod words;
 
 pub use config::{
-    Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, FilterConfig, Framing, ImageEncoderConfig,
-    LossConfig, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig,
-    TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig, kept_patches, whole_patches,
+    Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, FilterConfig, Framing, LossConfig, ModelConfig,
+    OptimizerConfig, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig,
+    TrainConfig, kept_patches, whole_patches,
 };
+pub use encoder::{ImageEncoderConfig, Pooling, VitConfig};
 pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask, matched_classes};
 pub use event::{Event, JobKind};
 pub use quality::{Basic, Clustering, FeatureRule, Keep, NegClipLoss, Norm, ScoreFile};

@@ -10,7 +10,7 @@ use super::LoadOptions;
 use super::diagnostic::{Code, Diagnostic};
 use super::load::Loader;
 use super::parts::{LANES, PARTS, Part, PartContext, Variants, place, resolve};
-use super::resolve::{DataPart, Problem, SIGMOID_LOGIT_SCALE_INIT, Steps, doubts, metrics, pack_side, steps_of, whole_patches};
+use super::resolve::{DataPart, Problem, SIGMOID_LOGIT_SCALE_INIT, Steps, doubts, metrics, pack_side, steps_of, unmaskable};
 use super::source::Span;
 use super::sweep::{ABSENT, Axis, SubGrid, Sweep};
 use super::tree::Node;
@@ -276,7 +276,7 @@ impl<'b, 'a> Builder<'b, 'a> {
             subset: data_part.subset,
             accumulate: v.accumulate[accumulate],
             lanes: lanes as u64,
-            whole_patches: whole_patches(model_config, &v.strategy[strategy]),
+            unmaskable: unmaskable(model_config, &v.strategy[strategy]),
             steps,
         };
         let pack_side = pack_side(data_part.config.pack_side, model_config.image_size, &v.strategy[strategy].augmentation);
@@ -394,14 +394,15 @@ struct Fit {
     subset: Option<u64>,
     accumulate: u64,
     lanes: u64,
-    whole_patches: usize,
+    /// Why nothing can be masked, where something is.
+    unmaskable: Option<Problem>,
     steps: Steps,
 }
 
 impl Fit {
     /// The first thing that does not fit, and the parts that it depends on.
     fn problem(&self) -> Option<(Problem, &'static [Part])> {
-        let Self { batch, multiplier, subset, accumulate, lanes, whole_patches, steps } = *self;
+        let Self { batch, multiplier, subset, accumulate, lanes, ref unmaskable, steps } = *self;
         let shown = if multiplier > 1 { format!("{batch} ({} x {multiplier})", batch / multiplier) } else { batch.to_string() };
         let problem = match steps {
             Steps::UnknownSubset => {
@@ -439,11 +440,7 @@ impl Fit {
             Steps::Known(_) if lanes > batch => {
                 Problem::new(Code::Train, "train.lanes", format!("`train.lanes`: {lanes} lanes are more than a batch of {shown}"))
             }
-            Steps::Known(_) if whole_patches == 0 => {
-                Problem::new(Code::Train, "train.strategy.masked", "`train.strategy.masked` leaves no patch of an image")
-                    .hint("mask less, or use smaller patches")
-            }
-            Steps::Known(_) => return None,
+            Steps::Known(_) => unmaskable.clone()?,
         };
         let others: &[Part] = match problem.path.as_str() {
             "train.accumulate" => &[Part::Strategy, Part::BatchSize, Part::Accumulate],

@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 use serde_yaml::{Mapping, Value as Yaml};
 
-use super::diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean, quoted_list};
+use super::diagnostic::{Code, Diagnostic, Diagnostics, did_you_mean, nearest, quoted_list};
 use super::scalar;
-use super::schema::{Document, allows, choice_key, is_map, names_of, tag, tag_names};
+use super::schema::{Document, allows, choice_key, family, family_names, is_map, is_tagged, names_of, tag, tag_names};
 use super::source::{Sources, Span};
 use super::tree::{Entry, Node, Scalar, Tree};
 use crate::run::counted;
@@ -219,7 +219,7 @@ impl Checker<'_> {
         match (maps.as_slice(), tag(&maps)) {
             ([], _) if variants.iter().any(|s| is_anything(s)) => Some(plain(here.node)),
             ([], _) => self.wrong(here, schema, ""),
-            ([one], _) => self.object(here, one, &[]),
+            ([one], tag) if tag.is_none_or(|tag| family(one, tag).is_none()) => self.object(here, one, &[]),
             (_, Some(tag)) => self.tagged(here, &maps, tag),
             (_, None) if maps.iter().all(|s| choice_key(s).is_some()) => self.choice(here, &maps),
             (_, None) => {
@@ -241,12 +241,21 @@ impl Checker<'_> {
             return None;
         };
         let found = entry.value.text().unwrap_or_default();
-        if let Some(map) = maps.iter().find(|s| tag_names(s, tag).contains(&found)) {
+        if let Some(map) = maps.iter().find(|s| is_tagged(s, tag, found)) {
             return self.object(here, map, maps);
         }
         let path = KeyPath::Key(&here.path, tag);
-        let message = format!("unknown `{path}`: found {}, expected one of {}", entry.value.describe(), quoted_list(&known));
-        self.diagnostics.error(Diagnostic::new(Code::Type, entry.value.span, message).maybe_hint(did_you_mean(found, known)));
+        let names: Vec<&str> = maps.iter().flat_map(|s| family_names(s, tag)).collect();
+        let sizes = names.first().map_or_else(String::new, |name| format!(", alone or with a size as in `{name}`"));
+        let message = format!("unknown `{path}`: found {}, expected one of {}{sizes}", entry.value.describe(), quoted_list(&known));
+        // A size is near whatever patch size follows it.
+        let (word, patch) = found.find('/').map_or((found, ""), |at| found.split_at(at));
+        let sizes = names.iter().filter_map(|name| name.split('/').next());
+        let hint = match names.is_empty() {
+            true => did_you_mean(found, known),
+            false => nearest(word, known.into_iter().chain(sizes)).map(|name| format!("did you mean `{name}{patch}`?")),
+        };
+        self.diagnostics.error(Diagnostic::new(Code::Type, entry.value.span, message).maybe_hint(hint));
         None
     }
 
@@ -345,7 +354,10 @@ impl Checker<'_> {
         let is_from_axis = entry.key_span == entry.value.span;
         let is_from_base = here.node.entry(tag).is_some_and(|t| t.key_span.file != entry.key_span.file);
         let belongs = format!("it belongs to {}", quoted_list(&owners));
-        let hint = if is_from_axis {
+        let is_family = siblings.iter().any(|s| family(s, tag).is_some());
+        let hint = if is_from_axis && is_family {
+            format!("{belongs}; keep the axis to such names by a `when`, or write two members of a `union`")
+        } else if is_from_axis {
             let tag_path = KeyPath::Key(&here.path, tag);
             format!("{belongs}; write the axis as `{path}: {{values: [..], when: {{{tag_path}: {}}}}}`", owners.join(" or "))
         } else if is_from_base {

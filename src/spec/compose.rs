@@ -5,7 +5,7 @@
 //!
 //! - maps merge key by key, lists are replaced, `null` removes a key;
 //! - a map that holds exactly one of several keys (`budget`, `keep`, `by`) is replaced as a whole, because two of
-//!   them at once are an error;
+//!   them at once are an error; so is a map whose name is of another family than the one below (`image_encoder`);
 //! - `sweep` is taken whole; `experiment`, `question`, `source`, `expected`, `tables` and `claims` are not inherited;
 //! - a path in a file is relative to that file.
 
@@ -17,7 +17,7 @@ use super::LoadOptions;
 use super::diagnostic::{Code, Diagnostic, Diagnostics};
 use super::parse;
 use super::schema::Document;
-use super::source::{Sources, Span};
+use super::source::{FileId, Sources, Span};
 use super::tree::{Entry, Node, Tree};
 
 const NOT_INHERITED: [&str; 7] = ["experiment", "question", "source", "expected", "base", "tables", "claims"];
@@ -122,6 +122,7 @@ impl Composer<'_> {
 
     /// Applies `--set` texts in order.
     pub fn apply_overrides(&mut self, composed: &mut Composed) {
+        let mut first = None;
         for text in &self.options.set {
             let file = self.sources.add_override(text);
             let whole = Span { file, start: 0, end: u32::try_from(text.len()).unwrap_or(u32::MAX) };
@@ -144,7 +145,8 @@ impl Composer<'_> {
                 continue;
             }
             let schemas = [Document::experiment().root()];
-            let setter = Setter { document: Document::experiment(), key_span, merges: true };
+            let setter =
+                Setter { document: Document::experiment(), key_span, merges: true, later: Some(*first.get_or_insert(file)) };
             match setter.set(&mut composed.tree, &keys, 0, &schemas, value) {
                 Ok(()) => composed.overrides.push((keys, key_span)),
                 Err(message) => self.diagnostics.error(Diagnostic::new(Code::Set, key_span, message)),
@@ -177,6 +179,7 @@ pub(super) fn merge(document: &Document, schemas: &[&Json], base: Node, over: No
         }
         _ => base,
     };
+    let is_choice = is_choice || is_renamed(document, schemas, &base, over.child(NAME));
     match (base.value, over.value) {
         (Tree::Map(mut below), Tree::Map(above)) if !is_choice => {
             for entry in above {
@@ -194,6 +197,15 @@ pub(super) fn merge(document: &Document, schemas: &[&Json], base: Node, over: No
         }
         (_, value) => Node { value, span: over.span },
     }
+}
+
+/// The key of the name that families of maps are told apart by.
+const NAME: &str = "name";
+
+/// Whether a name is of another family than that of the map which it would stand in.
+fn is_renamed(document: &Document, schemas: &[&Json], map: &Node, name: Option<&Node>) -> bool {
+    let names = map.child(NAME).and_then(Node::text).zip(name.and_then(Node::text));
+    names.is_some_and(|(old, new)| document.is_other_family(schemas, NAME, old, new))
 }
 
 /// Where an axis path has a label, `null` is the label of the axis value that is written so, and removes nothing.
@@ -239,7 +251,7 @@ fn strip_nulls(node: &mut Node) {
 
 /// Puts the value of an axis at a path of a tree that has one of these schemas.
 pub(super) fn put(document: &Document, schemas: &[&Json], node: &mut Node, keys: &[String], value: &Node) {
-    let setter = Setter { document, key_span: value.span, merges: false };
+    let setter = Setter { document, key_span: value.span, merges: false, later: None };
     // Axis paths were checked against the schema, which has no list on any of them.
     if setter.set(node, keys, 0, schemas, value.clone()).is_ok() {
         strip_nulls(node);
@@ -251,6 +263,8 @@ struct Setter<'a> {
     document: &'a Document,
     key_span: Span,
     merges: bool,
+    /// The first of the overrides: what they state stays where one of them gives the map a name of another family.
+    later: Option<FileId>,
 }
 
 impl Setter<'_> {
@@ -284,7 +298,11 @@ impl Setter<'_> {
         if !matches!(node.value, Tree::Map(_)) {
             *node = Node { value: Tree::Map(Vec::new()), span: self.key_span };
         }
+        let is_renamed = next == keys.len() && key == NAME && is_renamed(self.document, schemas, node, Some(&value));
         let Tree::Map(entries) = &mut node.value else { return Ok(()) };
+        if is_renamed {
+            entries.retain(|e| e.key == key || self.later.is_some_and(|first| e.key_span.file >= first));
+        }
         let idx = entries.iter().position(|e| e.key == key).unwrap_or_else(|| {
             entries.push(Entry { key: key.clone(), key_span: self.key_span, value: Node::plain("", self.key_span) });
             entries.len() - 1

@@ -76,10 +76,11 @@ fn unknown_unit(number: &str, unit: &str) -> String {
 }
 
 /// What a number counts, by the last key of its path, and whether it is ever so large that it takes a unit.
-const COUNTED: [(&str, &[&str], bool); 13] = [
-    ("pixels", &["image_size", "patch_size"], false),
+const COUNTED: [(&str, &[&str], bool); 14] = [
+    ("pixels", &["image_size", "patch_size", "stem_stride", "stem_kernel"], false),
     ("tokens", &["context_length"], false),
     ("channels", &["width", "embed_dim", "ssl_hidden", "ssl_out"], false),
+    ("blocks", &["depths"], false),
     ("layers", &["layers"], false),
     ("heads", &["heads"], false),
     ("chunks", &["accumulate"], false),
@@ -317,6 +318,11 @@ scalar!(
         "type": "string", "minLength": 1, "x-scalar": "shards"
     })
 );
+
+/// A count as the size of something in memory.
+pub(super) fn size(count: Count) -> usize {
+    usize::try_from(count.0).unwrap_or(usize::MAX)
+}
 
 #[cfg(test)]
 mod tests {

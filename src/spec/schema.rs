@@ -132,6 +132,16 @@ impl Document {
         maps.len() > 1 && maps.iter().all(|s| choice_key(s).is_some())
     }
 
+    /// Whether two names of a map of these schemas are of different families, so that keys which go with one say nothing of the
+    /// other.
+    pub fn is_other_family(&self, schemas: &[&Json], tag: &str, one: &str, other: &str) -> bool {
+        let of = |text: &str| {
+            let mut maps = schemas.iter().flat_map(|s| self.variants(s));
+            maps.find_map(|s| family(s, tag).filter(|_| is_tagged(s, tag, text)))
+        };
+        matches!((of(one), of(other)), (Some(one), Some(other)) if one != other)
+    }
+
     /// Whether whole numbers are expected.
     pub fn is_whole(&self, schemas: &[&Json]) -> bool {
         schemas.iter().flat_map(|s| self.variants(s)).any(|s| {
@@ -241,17 +251,45 @@ pub(super) fn choice_key(schema: &Json) -> Option<&str> {
     (properties.len() == 1 && required.len() == 1 && names_of(&properties[key]).is_empty()).then_some(key.as_str())
 }
 
-/// The key that tells these maps apart by a fixed text.
+/// The key that tells these maps apart, by a fixed text or by the family of a name.
 pub(super) fn tag<'a>(maps: &[&'a Json]) -> Option<&'a str> {
     let (first, rest) = maps.split_first()?;
     let properties = first.get("properties")?.as_object()?;
-    let is_tag = |s: &Json, key: &str| s.pointer(&format!("/properties/{key}")).is_some_and(|p| !names_of(p).is_empty());
+    let is_tag = |s: &Json, key: &str| {
+        let property = s.get("properties").and_then(|p| p.get(key));
+        property.is_some_and(|p| !names_of(p).is_empty() || p.get(FAMILY).is_some())
+    };
     properties.keys().find(|key| is_tag(first, key) && rest.iter().all(|s| is_tag(s, key))).map(String::as_str)
 }
 
-/// The texts of a tag in one map.
+/// The texts of a tag in one map; for a family of names, the word that they begin with.
 pub(super) fn tag_names<'a>(schema: &'a Json, tag: &str) -> Vec<&'a str> {
-    schema.get("properties").and_then(|p| p.get(tag)).map(names_of).unwrap_or_default()
+    match family(schema, tag) {
+        Some(family) => vec![family],
+        None => schema.get("properties").and_then(|p| p.get(tag)).map(names_of).unwrap_or_default(),
+    }
+}
+
+/// Whether a map is the one that a text of its tag stands for.
+pub(super) fn is_tagged(schema: &Json, tag: &str, text: &str) -> bool {
+    match family(schema, tag) {
+        Some(family) => text.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '/'])),
+        None => tag_names(schema, tag).contains(&text),
+    }
+}
+
+/// Marks a tag that many names share: they begin with this word, alone or before `-` or `/`.
+const FAMILY: &str = "x-family";
+
+/// The word that all names of a tag begin with, where it is the tag of a family.
+pub(super) fn family<'a>(schema: &'a Json, tag: &str) -> Option<&'a str> {
+    schema.get("properties")?.get(tag)?.get(FAMILY)?.as_str()
+}
+
+/// Known names of a family, as they may be written.
+pub(super) fn family_names<'a>(schema: &'a Json, tag: &str) -> Vec<&'a str> {
+    let examples = schema.get("properties").and_then(|p| p.get(tag)?.get("examples")?.as_array());
+    examples.into_iter().flatten().filter_map(Json::as_str).collect()
 }
 
 fn describe_simple(schema: &Json) -> String {

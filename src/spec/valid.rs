@@ -221,7 +221,8 @@ pub(super) fn effective<'t>(tree: &'t Node, axes: &'t [Axis], digits: &[u32], ke
     let root = over.map_or(tree, |(_, node)| node);
     let mut node = descend(root, &keys[depth..]).map(Cow::Borrowed);
     let mut below: Vec<(&Axis, &Node)> = present().filter(|(a, _)| a.keys.len() > keys.len() && is_above(keys, &a.keys)).collect();
-    below.sort_by_key(|(a, _)| a.keys.len());
+    // A name goes before the keys beside it: one of another family takes away those of the base.
+    below.sort_by_key(|(a, _)| (a.keys.len(), a.keys.last().is_none_or(|key| key != "name")));
     if !below.is_empty() {
         let document = Document::experiment();
         let schemas = document.at(keys).unwrap_or_default();

@@ -274,6 +274,16 @@ fn what_needs_no_experiment_works_anywhere() -> Outcome {
         ["bench", "step", "--width", "16", "--depth", "1", "--heads", "2", "--batch", "4", "--seconds", "0", "--format", "json"];
     let report: serde_json::Value = serde_json::from_slice(&place.scaledown(&bench)?.stdout)?;
     assert!(report["median_ms"].as_f64() > Some(0.0));
+    let named = ["bench", "step", "--image-encoder", "vit-5m", "--batch", "4", "--seconds", "0", "--format", "json"];
+    let report: serde_json::Value = serde_json::from_slice(&place.scaledown(&named)?.stdout)?;
+    assert_eq!(report["what"], "image, vit-5m");
+    for (refused, says) in [
+        (&["--image-encoder", "vit-tii/8"][..], "did you mean `vit-ti`?"),
+        (&["--image-encoder", "vit-5m", "--patch-size", "4"], "cannot be used with"),
+    ] {
+        let out = place.scaledown(&[&["bench", "step"], refused].concat())?;
+        assert!(out.status.code() == Some(2) && text(&out.stderr).contains(says), "{}", text(&out.stderr));
+    }
     Ok(())
 }
 

@@ -13,43 +13,16 @@ mod train;
 pub(super) use budget::{Budget, Steps, Warmup, steps_of};
 pub(super) use data::{DataPart, data, pack_side};
 pub(super) use evaluate::{evaluate, metrics};
-pub use model::encoder_names;
+pub use model::image_encoder;
 pub(super) use model::{SIGMOID_LOGIT_SCALE_INIT, model};
-pub(super) use train::{doubts, grad_clip, loss, optimizer, strategy, unusual_lr, weight_decay, whole_patches};
+pub(super) use train::{doubts, grad_clip, loss, optimizer, strategy, unmaskable, unusual_lr, weight_decay};
 
-use super::diagnostic::Code;
+pub(super) use super::problem::Problem;
+pub(super) use super::scalar::size;
+
 use super::files::{FileFault, Files};
 use super::scalar::Shards;
 use crate::run::RunConfig;
-
-/// A problem of meaning, at a key path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub code: Code,
-    /// Dotted key path from the top of the file.
-    pub path: String,
-    pub message: String,
-    pub hint: Option<String>,
-}
-
-impl Problem {
-    pub fn new(code: Code, path: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code, path: path.into(), message: message.into(), hint: None }
-    }
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-impl Problem {
-    /// A fault of a file, under the path of the section that names it.
-    pub fn of_file(code: Code, section: &str, fault: FileFault) -> Self {
-        let FileFault { key, message, hint } = fault;
-        let path = format!("{section}.{key}");
-        Self { code, message: format!("`{path}`: {message}"), path, hint }
-    }
-}
 
 /// What resolving data must ask from outside.
 pub(super) struct Outside<'a> {
@@ -63,9 +36,4 @@ pub(super) struct Outside<'a> {
 pub(super) fn shards_of(files: &dyn Files, shards: Shards) -> Result<Vec<String>, FileFault> {
     let found: Result<Vec<Vec<String>>, FileFault> = shards.0.iter().map(|path| files.shards(path)).collect();
     found.map(|found| found.concat())
-}
-
-/// A count as the size of something in memory.
-pub(super) fn size(count: super::scalar::Count) -> usize {
-    usize::try_from(count.0).unwrap_or(usize::MAX)
 }

@@ -1,13 +1,14 @@
 //! `train:`, key by key, to config values.
 
-use super::super::diagnostic::Code;
+use super::super::diagnostic::{Code, quoted_list};
+use super::super::encoders::that_drop_tokens;
 use super::super::scalar::{Count, Quantity, Share};
 use super::super::types::{
     AugmentationSpec, GradClipSpec, LossSpec, Named, OptimizerSpec, RelativeDecay, ScalarOr, StrategySpec, WeightDecaySpec,
 };
 use super::{Problem, Warmup, size};
 use crate::run::{
-    Augmentation, DecayScale, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig, SslConfig, StrategyConfig, TrainConfig,
+    Augmentation, DecayScale, LossConfig, ModelConfig, OptimizerConfig, SslConfig, StrategyConfig, TrainConfig, whole_patches,
 };
 
 const GRAD_CLIP_NORM: f64 = 1.0;
@@ -42,7 +43,7 @@ pub(in crate::spec) fn strategy(spec: StrategySpec) -> Result<StrategyConfig, Ve
             let masked = share(masked, FLIP_MASKED);
             if masked >= 1.0 {
                 let message = "`train.strategy.masked`: found 100%, expected less: some patches must be left";
-                problems.push(Problem::new(Code::Train, "train.strategy.masked", message));
+                problems.push(Problem::new(Code::Train, "train.strategy.masked", message).hint("for example `75%`"));
             }
             // Where nothing is masked there is nothing to unmask.
             let unmasked_tuning = if masked > 0.0 { share(unmasked_tuning, 0.0) } else { 0.0 };
@@ -197,10 +198,23 @@ pub(in crate::spec) fn weight_decay(spec: Option<WeightDecaySpec>) -> Result<(f6
     if value >= 0.0 { Ok((value, scale)) } else { Err(vec![Problem::new(Code::Train, path, message)]) }
 }
 
-/// Whole patches that are left of each image, where some are masked.
-pub(in crate::spec) fn whole_patches(model: &ModelConfig, strategy: &StrategyConfig) -> usize {
-    let ImageEncoderConfig::Vit(vit) = &model.image_encoder;
-    crate::run::whole_patches((model.image_size / vit.patch_size).pow(2), strategy.masked)
+/// Why patches of these images cannot be left out, where some are masked.
+pub(in crate::spec) fn unmaskable(model: &ModelConfig, strategy: &StrategyConfig) -> Option<Problem> {
+    if strategy.masked == 0.0 {
+        return None;
+    }
+    let path = "train.strategy.masked";
+    let Some(patches) = model.image_encoder.droppable(model.image_size) else {
+        let (family, share) = (model.image_encoder.family(), (strategy.masked * 1e4).round() / 1e2);
+        let message = format!("`{path}`: found {share}%, but `{family}` needs whole images: no patch of them can be left out");
+        let others = quoted_list(&that_drop_tokens());
+        let hint = format!("state `masked: 0%` or another strategy; patches can be left out of {others}");
+        return Some(Problem::new(Code::Train, path, message).hint(hint));
+    };
+    (whole_patches(patches, strategy.masked) == 0).then(|| {
+        let message = format!("`{path}` leaves no patch of an image");
+        Problem::new(Code::Train, path, message).hint("mask less, or use smaller patches")
+    })
 }
 
 /// Learning rates that something may learn at. Both optimisers move a parameter by about the rate in every step, and parameters

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 pub use data::{DataSpec, SourceSpec, TokenizerSpec};
 pub use evaluate::{EvalMap, EvalSpec, TrainSetMap};
-pub use model::{ActivationSpec, ImageEncoderSpec, ModelSpec, PixelSpec, PoolingSpec, TextEncoderSpec};
+pub use model::{ActivationSpec, ModelSpec, PixelSpec};
 pub use quality::{
     BasicSpec, FileSpec, FilterSpec, ImageClusterSpec, KeepChoice, KeepSpec, NegClipLossSpec, NormSimSpec, NormSpec, QualityBySpec,
     QualitySpec, SemDedupSpec, SimilaritySpec, TargetSpec, TrainedOn,
@@ -27,6 +27,8 @@ pub use train::{
     AugmentationSpec, BudgetSpec, GradClipSpec, LossSpec, OptimizerSpec, RelativeDecay, StrategySpec, TrainSpec, WarmupSamples,
     WarmupSpec, WeightDecaySpec,
 };
+
+pub use super::encoders::{ImageEncoderSpec, TextEncoderSpec};
 
 use super::scalar::FilePath;
 use crate::claims::ClaimSpec;

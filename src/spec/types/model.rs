@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 
+use super::super::encoders::{ImageEncoderSpec, TextEncoderSpec};
 use super::super::scalar::{Count, Quantity};
 use super::Named;
 
@@ -14,7 +15,7 @@ use super::Named;
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// Image encoder: `vit-<size>/<patch>`, or a map.
+    /// Image encoder: the name of a known size, or a map.
     pub image_encoder: Named<ImageEncoderSpec>,
     /// Text encoder: `text-<size>`, or a map.
     pub text_encoder: Named<TextEncoderSpec>,
@@ -35,56 +36,6 @@ pub struct ModelSpec {
     pub pixel_mean: Option<PixelSpec>,
     /// Divisor of pixels, one number or three. Default 0.5: the paper's pixels are in [-1, 1].
     pub pixel_std: Option<PixelSpec>,
-}
-
-/// An image encoder: a known size, or `name: vit` with its shape. A stated key goes before the known size's.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("x-expected" = "an encoder such as `vit-ti/8`, or a map with its shape"))]
-pub struct ImageEncoderSpec {
-    /// `vit-<size>/<patch>` (sizes `xxs`, `xs`, `ti`, `s`, `b`, `l`), or `vit`.
-    pub name: String,
-    /// Channels of a token.
-    pub width: Option<Count>,
-    /// Transformer blocks.
-    pub layers: Option<Count>,
-    /// Attention heads; divides `width`.
-    pub heads: Option<Count>,
-    /// Side of a patch, pixels; divides `image_size`.
-    pub patch_size: Option<Count>,
-    /// Hidden channels of the MLP over `width`. Default 4: ViT (Dosovitskiy et al. 2021).
-    pub mlp_ratio: Option<Quantity>,
-    /// How tokens become one vector. Default `class_token`: CLIP.
-    pub pooling: Option<PoolingSpec>,
-    /// Layer norm before the first block. Default true: CLIP (`visual.ln_pre`).
-    pub pre_norm: Option<bool>,
-}
-
-/// A text encoder: a known size, or `name: text` with its shape. A stated key goes before the known size's.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(extend("x-expected" = "an encoder such as `text-xs`, or a map with its shape"))]
-pub struct TextEncoderSpec {
-    /// `text-<size>` (sizes `xxs`, `xs`, `s`, `b`), or `text`.
-    pub name: String,
-    /// Channels of a token.
-    pub width: Option<Count>,
-    /// Transformer blocks.
-    pub layers: Option<Count>,
-    /// Attention heads; divides `width`.
-    pub heads: Option<Count>,
-    /// Hidden channels of the MLP over `width`. Default 4: CLIP.
-    pub mlp_ratio: Option<Quantity>,
-}
-
-/// How an image encoder's tokens become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PoolingSpec {
-    /// The final state of a learnt class token.
-    ClassToken,
-    /// The mean over the patch tokens.
-    Mean,
 }
 
 /// Activation function of an MLP.

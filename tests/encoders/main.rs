@@ -1,0 +1,7 @@
+//! Image encoders by name: what they cost, how their keys merge, and what is refused of them.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../support/encoder_cost.rs"]
+mod encoder_cost;
+
+mod costs;

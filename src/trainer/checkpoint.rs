@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use super::TrainerError;
-use super::ops::whole::{self, StateView};
+use super::ops::op::whole::{self, StateView};
 use super::program::{ParamView, Program};
 use crate::run::CurvePoint;
 

@@ -63,7 +63,6 @@ mod timm;
 pub mod token_embed;
 pub mod token_pool;
 pub mod transformer;
-pub mod whole;
 
 pub use scratch::{AlignedFloats, Scratch};
 

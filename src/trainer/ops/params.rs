@@ -5,7 +5,6 @@
 use std::borrow::Cow;
 
 use crate::WeightLayout;
-use crate::conv::transposed;
 use crate::linear::LinearShape;
 
 /// Index of a parameter view in a program's list.
@@ -130,4 +129,12 @@ impl ParamList {
     pub fn finish(self) -> Vec<ParamView> {
         self.0
     }
+}
+
+/// `[outer, rows, columns]` as `[outer, columns, rows]`: between a stored weight and the one that is exported.
+#[must_use]
+pub fn transposed<T: Copy>((outer, rows, columns): (usize, usize, usize), values: &[T]) -> Vec<T> {
+    assert_eq!(values.len(), outer * rows * columns, "elements of a weight");
+    let at = |o: usize, c: usize| (0..rows).map(move |r| values[(o * rows + r) * columns + c]);
+    (0..outer).flat_map(|o| (0..columns).flat_map(move |c| at(o, c))).collect()
 }

@@ -6,8 +6,8 @@ use super::{
     Call, Dtype, GradMode, Input, InputKind, Logits, LossTerm, Output, ParamIdx, ParamList, Program, Slot, SlotIdx, SlotKind, Tower,
 };
 use crate::trainer::ops::loss::Loss;
+use crate::trainer::ops::op::whole::StateList;
 use crate::trainer::ops::op::{Op, Size};
-use crate::trainer::ops::whole::StateList;
 
 /// Collects views, slots, calls and losses while a model is described.
 #[derive(Debug, Default)]

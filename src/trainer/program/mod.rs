@@ -13,8 +13,8 @@ pub use super::ops::params::{Init, Matrix, ParamIdx, ParamList, ParamView};
 use std::sync::Arc;
 
 use super::ops::loss::Loss;
+use super::ops::op::whole::StateView;
 use super::ops::op::{Op, Size};
-use super::ops::whole::StateView;
 
 /// Index of a slot in [`Program::slots`].
 pub type SlotIdx = usize;

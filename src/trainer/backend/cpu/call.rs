@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::core::Core;
 use super::lanes::{chunk_samples, lane_range, split_lanes};
+use crate::trainer::ops::op::whole::{Part, Pass, State, Whole};
 use crate::trainer::ops::op::{Backward, Cpu, Forward, GradInput, GradLane, In, Rows, Workspace};
-use crate::trainer::ops::whole::{Part, Pass, State, Whole};
 use crate::trainer::program::Call;
 
 /// Rows of an earlier call for a part; `None` for what comes with the batch.

@@ -9,8 +9,8 @@ use super::super::StepBatch;
 use super::CpuSettings;
 use super::lanes;
 use crate::trainer::TrainerError;
+use crate::trainer::ops::op::whole::{self, Observed};
 use crate::trainer::ops::op::{Params, Workspace};
-use crate::trainer::ops::whole::{self, Observed};
 use crate::trainer::ops::{AlignedFloats, ParallelFor, Scratch, linear};
 use crate::trainer::program::{ParamIdx, Program, Tower};
 

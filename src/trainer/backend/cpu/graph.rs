@@ -19,7 +19,7 @@ use super::values::{FreeList, Values};
 use crate::trainer::TrainerError;
 use crate::trainer::ops::loss::LossValue;
 use crate::trainer::ops::op::GradInput;
-use crate::trainer::ops::whole::Pass;
+use crate::trainer::ops::op::whole::Pass;
 use crate::trainer::program::{GradMode, LossTerm, Program, SlotIdx};
 
 type CpuTape = OwnedTape<f32, Cpu>;

@@ -19,7 +19,7 @@ use self::graph::{Graph, Source};
 use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport, group_parts};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::whole::Pass;
+use crate::trainer::ops::op::whole::Pass;
 use crate::trainer::optim::Optimizer;
 use crate::trainer::program::{Output, Program, SlotIdx, Tower};
 

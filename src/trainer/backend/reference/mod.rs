@@ -13,9 +13,9 @@ use super::{LossReport, Step, StepAt, StepBatch, StepFound, UpdateReport};
 use crate::run::TrainConfig;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::loss::ReferenceLoss;
+use crate::trainer::ops::op::whole::{self, Observed, Pass, State};
 use crate::trainer::ops::op::{Oracle, Value};
 use crate::trainer::ops::reference::{Gradients, Matrix, Parameters};
-use crate::trainer::ops::whole::{self, Observed, Pass, State};
 use crate::trainer::program::{Call, LossTerm, Output, Program, Slot, SlotIdx};
 
 /// A program prepared for the reference backend.

@@ -13,6 +13,8 @@
 
 pub mod reference;
 
+pub use super::params::transposed;
+
 use super::linear::{self, Linear, LinearShape};
 use super::{Accumulation, Scratch, WeightLayout, elementwise};
 
@@ -256,14 +258,6 @@ pub fn backward_weight(
         }
         elementwise::column_sums(grad_y, grad_bias);
     }
-}
-
-/// `[outer, rows, columns]` as `[outer, columns, rows]`: between a stored weight and the one that is exported.
-#[must_use]
-pub fn transposed<T: Copy>((outer, rows, columns): (usize, usize, usize), values: &[T]) -> Vec<T> {
-    assert_eq!(values.len(), outer * rows * columns, "elements of a weight");
-    let at = |o: usize, c: usize| (0..rows).map(move |r| values[(o * rows + r) * columns + c]);
-    (0..outer).flat_map(|o| (0..columns).flat_map(move |c| at(o, c))).collect()
 }
 
 #[cfg(test)]

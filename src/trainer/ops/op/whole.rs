@@ -1,8 +1,8 @@
 //! Ops whose result for a sample depends on the other samples of its group, and the state that they keep: their forms take a whole
 //! part of the batch at once.
 
+use super::{GradInput, In, Params, Value};
 use crate::ParallelFor;
-use crate::op::{GradInput, In, Params, Value};
 use crate::reference::{Gradients, Matrix, Parameters};
 
 /// Index of a view in a program's list of state.

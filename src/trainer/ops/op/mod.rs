@@ -3,7 +3,10 @@
 //!
 //! On a CPU an op works on a chunk: a few samples whose rows fit the cache. It reads parameters through [`Params`], keeps what its
 //! backward needs in the saved slots of the program, and accumulates parameter gradients into one lane ([`GradLane`]).
-//! Invariant: what an op computes for a sample does not depend on the other samples of the batch. Must not know threads.
+//! Invariant: what an op in [`Rows`] computes for a sample does not depend on the other samples of the batch; ops in which samples
+//! meet take a whole part ([`whole`]). Must not know threads.
+
+pub mod whole;
 
 use std::fmt::Debug;
 
@@ -11,8 +14,8 @@ use crate::linear::Linear;
 use crate::params::{ParamIdx, ParamView};
 use crate::recorder::{Record, Refusal};
 use crate::reference::{Gradients, Matrix, Parameters};
-use crate::whole::{Whole, WholeReference};
 use crate::{Accumulation, Scratch};
+use whole::{Whole, WholeReference};
 
 /// The parameters of a program with the packed forms of its linear weights.
 #[derive(Clone, Copy)]

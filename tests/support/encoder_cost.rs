@@ -2,7 +2,7 @@
 //! of attention, without the projection to the shared space. Written from the architectures' definitions, not from programs, so that
 //! programs can be compared with it.
 
-use scaledown::run::{ImageEncoderConfig, Pooling, VitConfig};
+use scaledown::run::{ImageEncoderConfig, Pooling, ResNetConfig, ResNetNorm, VitConfig};
 
 /// What one image costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub struct Cost {
 pub fn cost(encoder: &ImageEncoderConfig, side: usize) -> Cost {
     match encoder {
         ImageEncoderConfig::Vit(config) => vit(config, side),
+        ImageEncoderConfig::Resnet(config) => resnet(config, side),
     }
 }
 
@@ -39,4 +40,39 @@ fn vit(config: &VitConfig, side: usize) -> Cost {
         macs: pixels * patches * width + layers * (tokens * matrices + 2 * tokens * tokens * width),
         features: width,
     }
+}
+
+/// The stride is in the 3x3 convolution; no convolution has a bias.
+fn resnet(config: &ResNetConfig, side: usize) -> Cost {
+    let ResNetConfig { width, depths, stem_kernel, stem_pool, norm, norm_eps: _ } = config;
+    // Both norms have a gain and a bias a channel.
+    let affine = |channels: usize| match norm {
+        ResNetNorm::Batch { .. } | ResNetNorm::Group { .. } => 2 * channels,
+    };
+    let stem = 3 * stem_kernel * stem_kernel * width;
+    let mut side = side.div_ceil(2);
+    let (mut parameters, mut macs) = (stem + affine(*width), side * side * stem);
+    if *stem_pool {
+        side = side.div_ceil(2);
+    }
+    let mut channels = *width;
+    for (stage, depth) in depths.iter().enumerate() {
+        let (inner, outer) = (width << stage, 4 * (width << stage));
+        for block in 0..*depth {
+            let before = side * side;
+            if stage > 0 && block == 0 {
+                side = side.div_ceil(2);
+            }
+            let after = side * side;
+            let (reduce, middle, expand) = (channels * inner, 9 * inner * inner, inner * outer);
+            parameters += reduce + middle + expand + 2 * affine(inner) + affine(outer);
+            macs += before * reduce + after * (middle + expand);
+            if block == 0 {
+                parameters += channels * outer + affine(outer);
+                macs += after * channels * outer;
+            }
+            channels = outer;
+        }
+    }
+    Cost { parameters, macs, features: channels }
 }

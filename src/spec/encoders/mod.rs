@@ -5,6 +5,7 @@
 //! Must not know: trees and places.
 
 mod keys;
+mod resnet;
 mod text;
 mod transformer;
 mod vit;
@@ -24,7 +25,7 @@ use crate::run::ImageEncoderConfig;
 use keys::Keys;
 
 /// The families of image encoders. A new one is its file, its line here, and its variant of [`ImageEncoderConfig`].
-const FAMILIES: [Family; 1] = [Family::of::<vit::VitSpec>()];
+const FAMILIES: [Family; 2] = [Family::of::<vit::VitSpec>(), Family::of::<resnet::ResNetSpec>()];
 
 /// Key path of the image encoder.
 const PATH: &str = "model.image_encoder";

@@ -87,6 +87,7 @@ fn shape(encoder: &ImageEncoderConfig) -> [String; 3] {
     match encoder {
         ImageEncoderConfig::Vit(vit) => [vit.width, vit.layers, vit.heads].map(|size| size.to_string()),
         ImageEncoderConfig::Resnet(resnet) => [resnet.width.to_string(), list(&resnet.depths), String::new()],
+        ImageEncoderConfig::Convnext(convnext) => [convnext.width.to_string(), list(&convnext.depths), String::new()],
     }
 }
 

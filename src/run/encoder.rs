@@ -13,6 +13,8 @@ pub enum ImageEncoderConfig {
     Vit(VitConfig),
     /// Residual network of bottleneck blocks.
     Resnet(ResNetConfig),
+    /// `ConvNeXt`.
+    Convnext(ConvNextConfig),
 }
 
 impl ImageEncoderConfig {
@@ -22,6 +24,7 @@ impl ImageEncoderConfig {
         match self {
             Self::Vit(_) => "vit",
             Self::Resnet(_) => "resnet",
+            Self::Convnext(_) => "convnext",
         }
     }
 
@@ -32,7 +35,7 @@ impl ImageEncoderConfig {
         match self {
             Self::Vit(vit) => Some((image_size / vit.patch_size).pow(2)),
             // Convolutions and windows need every place of a map, a Mixer's weights every token.
-            Self::Resnet(_) => None,
+            Self::Resnet(_) | Self::Convnext(_) => None,
         }
     }
 
@@ -41,7 +44,7 @@ impl ImageEncoderConfig {
     pub fn batch_group(&self) -> Option<usize> {
         match self {
             Self::Resnet(ResNetConfig { norm: ResNetNorm::Batch { group }, .. }) => Some(*group),
-            Self::Resnet(ResNetConfig { norm: ResNetNorm::Group { .. }, .. }) | Self::Vit(_) => None,
+            Self::Resnet(ResNetConfig { norm: ResNetNorm::Group { .. }, .. }) | Self::Vit(_) | Self::Convnext(_) => None,
         }
     }
 }
@@ -109,4 +112,19 @@ pub enum ResNetNorm {
         /// Groups of channels; divides `width`.
         groups: usize,
     },
+}
+
+/// `ConvNeXt`: stage i has `width` * 2^i channels and half the map of the stage before. 7x7 depthwise convolutions, MLPs of four times
+/// the channels, layer scale; mean over the last map, then layer norm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvNextConfig {
+    /// Channels of the first stage.
+    pub width: usize,
+    /// Blocks by stage.
+    pub depths: Vec<usize>,
+    /// Side and stride of the stem's patches, pixels; divides the image size.
+    pub stem_stride: usize,
+    /// Added to the variance.
+    pub norm_eps: f64,
 }

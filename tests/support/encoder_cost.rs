@@ -2,7 +2,7 @@
 //! of attention, without the projection to the shared space. Written from the architectures' definitions, not from programs, so that
 //! programs can be compared with it.
 
-use scaledown::run::{ImageEncoderConfig, Pooling, ResNetConfig, ResNetNorm, VitConfig};
+use scaledown::run::{ConvNextConfig, ImageEncoderConfig, Pooling, ResNetConfig, ResNetNorm, VitConfig};
 
 /// What one image costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub fn cost(encoder: &ImageEncoderConfig, side: usize) -> Cost {
     match encoder {
         ImageEncoderConfig::Vit(config) => vit(config, side),
         ImageEncoderConfig::Resnet(config) => resnet(config, side),
+        ImageEncoderConfig::Convnext(config) => convnext(config, side),
     }
 }
 
@@ -75,4 +76,27 @@ fn resnet(config: &ResNetConfig, side: usize) -> Cost {
         }
     }
     Cost { parameters, macs, features: channels }
+}
+
+fn convnext(config: &ConvNextConfig, side: usize) -> Cost {
+    let ConvNextConfig { width, depths, stem_stride, norm_eps: _ } = config;
+    let stem = 3 * stem_stride * stem_stride * width;
+    let mut places = (side / stem_stride).pow(2);
+    let (mut parameters, mut macs) = (stem + 3 * width, places * stem);
+    for (stage, depth) in depths.iter().enumerate() {
+        let channels = width << stage;
+        if stage > 0 {
+            // Norm, then 2x2 with stride 2.
+            let (below, reduce) = (channels / 2, 2 * channels * channels);
+            places /= 4;
+            parameters += 2 * below + reduce + channels;
+            macs += places * reduce;
+        }
+        let matrices = 49 * channels + 8 * channels * channels;
+        // Biases of the three, norm, layer scale.
+        parameters += depth * (matrices + (1 + 4 + 1 + 2 + 1) * channels);
+        macs += depth * places * matrices;
+    }
+    let features = width << (depths.len() - 1);
+    Cost { parameters: parameters + 2 * features, macs, features }
 }

@@ -14,6 +14,7 @@ pub(super) mod most {
     pub const STAGES: usize = 8;
     /// Channels of the first stage.
     pub const STAGE_WIDTH: usize = 1 << 12;
+    pub const STRIDE: usize = 64;
     pub const KERNEL: usize = 31;
     /// Samples of a group of batch norm.
     pub const BN_GROUP: usize = 1 << 20;

@@ -4,8 +4,10 @@
 //! family's own file knows its keys; the types of the experiment file, the resolver and the schema take them from the list here.
 //! Must not know: trees and places.
 
+mod convnext;
 mod keys;
 mod resnet;
+mod stages;
 mod text;
 mod transformer;
 mod vit;
@@ -25,7 +27,8 @@ use crate::run::ImageEncoderConfig;
 use keys::Keys;
 
 /// The families of image encoders. A new one is its file, its line here, and its variant of [`ImageEncoderConfig`].
-const FAMILIES: [Family; 2] = [Family::of::<vit::VitSpec>(), Family::of::<resnet::ResNetSpec>()];
+const FAMILIES: [Family; 3] =
+    [Family::of::<vit::VitSpec>(), Family::of::<resnet::ResNetSpec>(), Family::of::<convnext::ConvNextSpec>()];
 
 /// Key path of the image encoder.
 const PATH: &str = "model.image_encoder";

@@ -88,6 +88,7 @@ fn shape(encoder: &ImageEncoderConfig) -> [String; 3] {
         ImageEncoderConfig::Vit(vit) => [vit.width, vit.layers, vit.heads].map(|size| size.to_string()),
         ImageEncoderConfig::Resnet(resnet) => [resnet.width.to_string(), list(&resnet.depths), String::new()],
         ImageEncoderConfig::Convnext(convnext) => [convnext.width.to_string(), list(&convnext.depths), String::new()],
+        ImageEncoderConfig::Swin(swin) => [swin.width.to_string(), list(&swin.depths), list(&swin.heads)],
     }
 }
 

@@ -15,6 +15,8 @@ pub enum ImageEncoderConfig {
     Resnet(ResNetConfig),
     /// `ConvNeXt`.
     Convnext(ConvNextConfig),
+    /// Swin transformer.
+    Swin(SwinConfig),
 }
 
 impl ImageEncoderConfig {
@@ -25,6 +27,7 @@ impl ImageEncoderConfig {
             Self::Vit(_) => "vit",
             Self::Resnet(_) => "resnet",
             Self::Convnext(_) => "convnext",
+            Self::Swin(_) => "swin",
         }
     }
 
@@ -35,7 +38,7 @@ impl ImageEncoderConfig {
         match self {
             Self::Vit(vit) => Some((image_size / vit.patch_size).pow(2)),
             // Convolutions and windows need every place of a map, a Mixer's weights every token.
-            Self::Resnet(_) | Self::Convnext(_) => None,
+            Self::Resnet(_) | Self::Convnext(_) | Self::Swin(_) => None,
         }
     }
 
@@ -44,7 +47,10 @@ impl ImageEncoderConfig {
     pub fn batch_group(&self) -> Option<usize> {
         match self {
             Self::Resnet(ResNetConfig { norm: ResNetNorm::Batch { group }, .. }) => Some(*group),
-            Self::Resnet(ResNetConfig { norm: ResNetNorm::Group { .. }, .. }) | Self::Vit(_) | Self::Convnext(_) => None,
+            Self::Resnet(ResNetConfig { norm: ResNetNorm::Group { .. }, .. })
+            | Self::Vit(_)
+            | Self::Convnext(_)
+            | Self::Swin(_) => None,
         }
     }
 }
@@ -123,6 +129,26 @@ pub struct ConvNextConfig {
     pub width: usize,
     /// Blocks by stage.
     pub depths: Vec<usize>,
+    /// Side and stride of the stem's patches, pixels; divides the image size.
+    pub stem_stride: usize,
+    /// Added to the variance.
+    pub norm_eps: f64,
+}
+
+/// A Swin transformer: stage i has `width` * 2^i channels and half the map of the stage before. Attention in windows, shifted by half
+/// a window in every second block where there are several; relative position biases, MLPs of four times the channels; layer norm,
+/// then mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwinConfig {
+    /// Channels of the first stage.
+    pub width: usize,
+    /// Blocks by stage.
+    pub depths: Vec<usize>,
+    /// Attention heads by stage; each divides its stage's channels.
+    pub heads: Vec<usize>,
+    /// Side of a window; divides every map that is larger. A smaller map is one window, without shift.
+    pub window: usize,
     /// Side and stride of the stem's patches, pixels; divides the image size.
     pub stem_stride: usize,
     /// Added to the variance.

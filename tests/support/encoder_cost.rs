@@ -2,7 +2,7 @@
 //! of attention, without the projection to the shared space. Written from the architectures' definitions, not from programs, so that
 //! programs can be compared with it.
 
-use scaledown::run::{ConvNextConfig, ImageEncoderConfig, Pooling, ResNetConfig, ResNetNorm, VitConfig};
+use scaledown::run::{ConvNextConfig, ImageEncoderConfig, Pooling, ResNetConfig, ResNetNorm, SwinConfig, VitConfig};
 
 /// What one image costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,7 @@ pub fn cost(encoder: &ImageEncoderConfig, side: usize) -> Cost {
         ImageEncoderConfig::Vit(config) => vit(config, side),
         ImageEncoderConfig::Resnet(config) => resnet(config, side),
         ImageEncoderConfig::Convnext(config) => convnext(config, side),
+        ImageEncoderConfig::Swin(config) => swin(config, side),
     }
 }
 
@@ -96,6 +97,30 @@ fn convnext(config: &ConvNextConfig, side: usize) -> Cost {
         // Biases of the three, norm, layer scale.
         parameters += depth * (matrices + (1 + 4 + 1 + 2 + 1) * channels);
         macs += depth * places * matrices;
+    }
+    let features = width << (depths.len() - 1);
+    Cost { parameters: parameters + 2 * features, macs, features }
+}
+
+fn swin(config: &SwinConfig, side: usize) -> Cost {
+    let SwinConfig { width, depths, heads, window, stem_stride, norm_eps: _ } = config;
+    let stem = 3 * stem_stride * stem_stride * width;
+    let mut side = side / stem_stride;
+    let (mut parameters, mut macs) = (stem + 3 * width, side * side * stem);
+    for (stage, (depth, heads)) in depths.iter().zip(heads).enumerate() {
+        let channels = width << stage;
+        if stage > 0 {
+            // Four neighbours beside each other, norm, linear without bias.
+            let reduce = 2 * channels * channels;
+            side /= 2;
+            parameters += 4 * channels + reduce;
+            macs += side * side * reduce;
+        }
+        let window = (*window).min(side);
+        let matrices = 12 * channels * channels;
+        let table = (2 * window - 1).pow(2) * heads;
+        parameters += depth * (matrices + table + (3 + 1 + 4 + 1 + 2 + 2) * channels);
+        macs += depth * side * side * (matrices + 2 * window * window * channels);
     }
     let features = width << (depths.len() - 1);
     Cost { parameters: parameters + 2 * features, macs, features }

@@ -16,6 +16,7 @@ pub(super) mod most {
     pub const STAGE_WIDTH: usize = 1 << 12;
     pub const STRIDE: usize = 64;
     pub const KERNEL: usize = 31;
+    pub const WINDOW: usize = 1 << 8;
     /// Samples of a group of batch norm.
     pub const BN_GROUP: usize = 1 << 20;
     /// Side of an image, pixels.

@@ -8,6 +8,7 @@ mod convnext;
 mod keys;
 mod resnet;
 mod stages;
+mod swin;
 mod text;
 mod transformer;
 mod vit;
@@ -27,8 +28,12 @@ use crate::run::ImageEncoderConfig;
 use keys::Keys;
 
 /// The families of image encoders. A new one is its file, its line here, and its variant of [`ImageEncoderConfig`].
-const FAMILIES: [Family; 3] =
-    [Family::of::<vit::VitSpec>(), Family::of::<resnet::ResNetSpec>(), Family::of::<convnext::ConvNextSpec>()];
+const FAMILIES: [Family; 4] = [
+    Family::of::<vit::VitSpec>(),
+    Family::of::<resnet::ResNetSpec>(),
+    Family::of::<convnext::ConvNextSpec>(),
+    Family::of::<swin::SwinSpec>(),
+];
 
 /// Key path of the image encoder.
 const PATH: &str = "model.image_encoder";

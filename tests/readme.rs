@@ -89,6 +89,7 @@ fn shape(encoder: &ImageEncoderConfig) -> [String; 3] {
         ImageEncoderConfig::Resnet(resnet) => [resnet.width.to_string(), list(&resnet.depths), String::new()],
         ImageEncoderConfig::Convnext(convnext) => [convnext.width.to_string(), list(&convnext.depths), String::new()],
         ImageEncoderConfig::Swin(swin) => [swin.width.to_string(), list(&swin.depths), list(&swin.heads)],
+        ImageEncoderConfig::Mixer(mixer) => [mixer.width.to_string(), mixer.layers.to_string(), String::new()],
     }
 }
 

@@ -17,6 +17,8 @@ pub enum ImageEncoderConfig {
     Convnext(ConvNextConfig),
     /// Swin transformer.
     Swin(SwinConfig),
+    /// MLP-Mixer.
+    Mixer(MixerConfig),
 }
 
 impl ImageEncoderConfig {
@@ -28,6 +30,7 @@ impl ImageEncoderConfig {
             Self::Resnet(_) => "resnet",
             Self::Convnext(_) => "convnext",
             Self::Swin(_) => "swin",
+            Self::Mixer(_) => "mixer",
         }
     }
 
@@ -38,7 +41,7 @@ impl ImageEncoderConfig {
         match self {
             Self::Vit(vit) => Some((image_size / vit.patch_size).pow(2)),
             // Convolutions and windows need every place of a map, a Mixer's weights every token.
-            Self::Resnet(_) | Self::Convnext(_) | Self::Swin(_) => None,
+            Self::Resnet(_) | Self::Convnext(_) | Self::Swin(_) | Self::Mixer(_) => None,
         }
     }
 
@@ -50,7 +53,8 @@ impl ImageEncoderConfig {
             Self::Resnet(ResNetConfig { norm: ResNetNorm::Group { .. }, .. })
             | Self::Vit(_)
             | Self::Convnext(_)
-            | Self::Swin(_) => None,
+            | Self::Swin(_)
+            | Self::Mixer(_) => None,
         }
     }
 }
@@ -151,6 +155,25 @@ pub struct SwinConfig {
     pub window: usize,
     /// Side and stride of the stem's patches, pixels; divides the image size.
     pub stem_stride: usize,
+    /// Added to the variance.
+    pub norm_eps: f64,
+}
+
+/// An MLP-Mixer: blocks of an MLP over tokens and an MLP over channels, each after a layer norm and with a residual; layer norm, then
+/// mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixerConfig {
+    /// Channels of a token (C).
+    pub width: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Side of a patch (P), pixels; divides the image size.
+    pub patch_size: usize,
+    /// Hidden units of the MLP over tokens.
+    pub token_mlp_width: usize,
+    /// Hidden channels of the MLP over channels.
+    pub mlp_width: usize,
     /// Added to the variance.
     pub norm_eps: f64,
 }

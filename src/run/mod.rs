@@ -18,7 +18,7 @@ pub use config::{
     OptimizerConfig, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig,
     TrainConfig, kept_patches, whole_patches,
 };
-pub use encoder::{ConvNextConfig, ImageEncoderConfig, Pooling, ResNetConfig, ResNetNorm, SwinConfig, VitConfig};
+pub use encoder::{ConvNextConfig, ImageEncoderConfig, MixerConfig, Pooling, ResNetConfig, ResNetNorm, SwinConfig, VitConfig};
 pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask};
 pub use event::{Event, JobKind};
 pub use record::{CurvePoint, RunRecord, RunStatus};

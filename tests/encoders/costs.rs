@@ -19,10 +19,11 @@ fn is_near(found: usize, expected: f64, unit: f64, digits: f64) -> bool {
 }
 
 /// Name, parameters, thousand million multiply-accumulates, channels of the feature.
-const PAPER: [(&str, usize, f64, usize); 8] = [
+const PAPER: [(&str, usize, f64, usize); 9] = [
     ("resnet-50", 23_508_032, 4.087, 2048),
     ("convnext-t", 27_820_128, 4.455, 768),
     ("swin-t", 27_519_354, 4.490, 768),
+    ("mixer-b/32", 59_524_428, 3.237, 768),
     ("vit-ti/16", 5_524_416, 1.253, 192),
     ("vit-s/16", 21_665_664, 4.599, 384),
     ("vit-b/32", 87_455_232, 4.408, 768),
@@ -42,7 +43,7 @@ fn the_papers_models_cost_what_other_programs_count() {
 }
 
 /// Name, million parameters at 32 px, million multiply-accumulates at 32 px and at 64 px.
-const SMALL: [(&str, f64, f64, f64); 12] = [
+const SMALL: [(&str, f64, f64, f64); 15] = [
     ("vit-5m", 0.314, 5.43, 6.02),
     ("vit-20m", 1.217, 20.89, 22.07),
     ("vit-80m", 4.793, 81.89, 84.25),
@@ -55,6 +56,9 @@ const SMALL: [(&str, f64, f64, f64); 12] = [
     ("swin-5m", 0.410, 5.55, 5.66),
     ("swin-20m", 1.620, 21.27, 21.49),
     ("swin-80m", 6.448, 83.24, 83.68),
+    ("mixer-5m", 0.222, 3.93, 4.52),
+    ("mixer-20m", 0.837, 15.34, 16.52),
+    ("mixer-80m", 3.248, 60.56, 62.91),
 ];
 
 #[test]
@@ -132,7 +136,7 @@ fn only_what_has_tokens_to_drop_says_how_many() {
     for name in encoder_names().iter().filter(|name| name.starts_with("vit-")) {
         assert_eq!(image_encoder(&format!("{name}/8"), 32).unwrap().droppable(32), Some(16), "{name}");
     }
-    for name in ["resnet-20m", "convnext-20m", "swin-20m"] {
+    for name in ["resnet-20m", "convnext-20m", "swin-20m", "mixer-20m"] {
         let config: ImageEncoderConfig = image_encoder(name, 32).unwrap();
         assert_eq!((config.droppable(32), name.starts_with(config.family())), (None, true), "{name}");
     }

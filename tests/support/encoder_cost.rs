@@ -2,7 +2,7 @@
 //! of attention, without the projection to the shared space. Written from the architectures' definitions, not from programs, so that
 //! programs can be compared with it.
 
-use scaledown::run::{ConvNextConfig, ImageEncoderConfig, Pooling, ResNetConfig, ResNetNorm, SwinConfig, VitConfig};
+use scaledown::run::{ConvNextConfig, ImageEncoderConfig, MixerConfig, Pooling, ResNetConfig, ResNetNorm, SwinConfig, VitConfig};
 
 /// What one image costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub fn cost(encoder: &ImageEncoderConfig, side: usize) -> Cost {
         ImageEncoderConfig::Resnet(config) => resnet(config, side),
         ImageEncoderConfig::Convnext(config) => convnext(config, side),
         ImageEncoderConfig::Swin(config) => swin(config, side),
+        ImageEncoderConfig::Mixer(config) => mixer(config, side),
     }
 }
 
@@ -124,4 +125,16 @@ fn swin(config: &SwinConfig, side: usize) -> Cost {
     }
     let features = width << (depths.len() - 1);
     Cost { parameters: parameters + 2 * features, macs, features }
+}
+
+fn mixer(config: &MixerConfig, side: usize) -> Cost {
+    let MixerConfig { width, layers, patch_size, token_mlp_width, mlp_width, norm_eps: _ } = *config;
+    let (tokens, pixels) = ((side / patch_size).pow(2), 3 * patch_size * patch_size);
+    let (across, along) = (2 * tokens * token_mlp_width, 2 * width * mlp_width);
+    let block = across + token_mlp_width + tokens + along + mlp_width + width + 4 * width;
+    Cost {
+        parameters: (pixels + 1) * width + layers * block + 2 * width,
+        macs: pixels * tokens * width + layers * (across * width + tokens * along),
+        features: width,
+    }
 }

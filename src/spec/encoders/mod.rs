@@ -6,6 +6,7 @@
 
 mod convnext;
 mod keys;
+mod mixer;
 mod resnet;
 mod stages;
 mod swin;
@@ -28,11 +29,12 @@ use crate::run::ImageEncoderConfig;
 use keys::Keys;
 
 /// The families of image encoders. A new one is its file, its line here, and its variant of [`ImageEncoderConfig`].
-const FAMILIES: [Family; 4] = [
+const FAMILIES: [Family; 5] = [
     Family::of::<vit::VitSpec>(),
     Family::of::<resnet::ResNetSpec>(),
     Family::of::<convnext::ConvNextSpec>(),
     Family::of::<swin::SwinSpec>(),
+    Family::of::<mixer::MixerSpec>(),
 ];
 
 /// Key path of the image encoder.

@@ -69,13 +69,14 @@ fn describe_image(
 ) -> Result<SlotIdx, TrainerError> {
     match &model.image_encoder {
         ImageEncoderConfig::Vit(config) => Ok(vit::describe(builder, model, config, masked, pixels)),
-        other @ (ImageEncoderConfig::Resnet(_) | ImageEncoderConfig::Convnext(_) | ImageEncoderConfig::Swin(_)) => {
-            Err(TrainerError::Unsupported {
-                what: format!("image encoder `{}`", other.family()),
-                device: "any device",
-                hint: "its file is checked, but there is no program of it, so no cost either; use a `vit`".into(),
-            })
-        }
+        other @ (ImageEncoderConfig::Resnet(_)
+        | ImageEncoderConfig::Convnext(_)
+        | ImageEncoderConfig::Swin(_)
+        | ImageEncoderConfig::Mixer(_)) => Err(TrainerError::Unsupported {
+            what: format!("image encoder `{}`", other.family()),
+            device: "any device",
+            hint: "its file is checked, but there is no program of it, so no cost either; use a `vit`".into(),
+        }),
     }
 }
 

@@ -11,6 +11,14 @@ use serde::{Deserialize, Serialize};
 pub enum ImageEncoderConfig {
     /// Vision transformer.
     Vit(VitConfig),
+    /// Residual network of bottleneck blocks.
+    Resnet(ResNetConfig),
+    /// `ConvNeXt`.
+    Convnext(ConvNextConfig),
+    /// Swin transformer.
+    Swin(SwinConfig),
+    /// MLP-Mixer.
+    Mixer(MixerConfig),
 }
 
 impl ImageEncoderConfig {
@@ -19,6 +27,10 @@ impl ImageEncoderConfig {
     pub fn family(&self) -> &'static str {
         match self {
             Self::Vit(_) => "vit",
+            Self::Resnet(_) => "resnet",
+            Self::Convnext(_) => "convnext",
+            Self::Swin(_) => "swin",
+            Self::Mixer(_) => "mixer",
         }
     }
 
@@ -28,6 +40,21 @@ impl ImageEncoderConfig {
     pub fn droppable(&self, image_size: usize) -> Option<usize> {
         match self {
             Self::Vit(vit) => Some((image_size / vit.patch_size).pow(2)),
+            // Convolutions and windows need every place of a map, a Mixer's weights every token.
+            Self::Resnet(_) | Self::Convnext(_) | Self::Swin(_) | Self::Mixer(_) => None,
+        }
+    }
+
+    /// Samples whose statistics are taken together; `None` where what is found of a sample depends on no other.
+    #[must_use]
+    pub fn batch_group(&self) -> Option<usize> {
+        match self {
+            Self::Resnet(ResNetConfig { norm: ResNetNorm::Batch { group }, .. }) => Some(*group),
+            Self::Resnet(ResNetConfig { norm: ResNetNorm::Group { .. }, .. })
+            | Self::Vit(_)
+            | Self::Convnext(_)
+            | Self::Swin(_)
+            | Self::Mixer(_) => None,
         }
     }
 }
@@ -60,4 +87,93 @@ pub enum Pooling {
     ClassToken,
     /// Mean over the patch tokens after the last norm; no class token.
     Mean,
+}
+
+/// A residual network of bottleneck blocks (v1.5: the stride is in the 3x3 convolution). Stage i has `width` * 2^i inner channels,
+/// puts out four times as many, and halves the map of the stage before; the mean over the last map is projected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResNetConfig {
+    /// Inner channels of the first stage, and channels of the stem.
+    pub width: usize,
+    /// Blocks by stage.
+    pub depths: Vec<usize>,
+    /// Side of the stem's convolution, odd; its stride is 2, its padding half of the side.
+    pub stem_kernel: usize,
+    /// Whether a max pool of 3x3, stride 2 and padding 1 follows the stem.
+    pub stem_pool: bool,
+    /// What activations are normalised over.
+    pub norm: ResNetNorm,
+    /// Added to the variance.
+    pub norm_eps: f64,
+}
+
+/// What a residual network normalises over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ResNetNorm {
+    /// Batch norm over groups of samples; running statistics in evaluation.
+    Batch {
+        /// Samples of a group, one after another in the batch; divides every chunk.
+        group: usize,
+    },
+    /// Group norm, which sees one sample.
+    Group {
+        /// Groups of channels; divides `width`.
+        groups: usize,
+    },
+}
+
+/// `ConvNeXt`: stage i has `width` * 2^i channels and half the map of the stage before. 7x7 depthwise convolutions, MLPs of four times
+/// the channels, layer scale; mean over the last map, then layer norm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvNextConfig {
+    /// Channels of the first stage.
+    pub width: usize,
+    /// Blocks by stage.
+    pub depths: Vec<usize>,
+    /// Side and stride of the stem's patches, pixels; divides the image size.
+    pub stem_stride: usize,
+    /// Added to the variance.
+    pub norm_eps: f64,
+}
+
+/// A Swin transformer: stage i has `width` * 2^i channels and half the map of the stage before. Attention in windows, shifted by half
+/// a window in every second block where there are several; relative position biases, MLPs of four times the channels; layer norm,
+/// then mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SwinConfig {
+    /// Channels of the first stage.
+    pub width: usize,
+    /// Blocks by stage.
+    pub depths: Vec<usize>,
+    /// Attention heads by stage; each divides its stage's channels.
+    pub heads: Vec<usize>,
+    /// Side of a window; divides every map that is larger. A smaller map is one window, without shift.
+    pub window: usize,
+    /// Side and stride of the stem's patches, pixels; divides the image size.
+    pub stem_stride: usize,
+    /// Added to the variance.
+    pub norm_eps: f64,
+}
+
+/// An MLP-Mixer: blocks of an MLP over tokens and an MLP over channels, each after a layer norm and with a residual; layer norm, then
+/// mean.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MixerConfig {
+    /// Channels of a token (C).
+    pub width: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Side of a patch (P), pixels; divides the image size.
+    pub patch_size: usize,
+    /// Hidden units of the MLP over tokens.
+    pub token_mlp_width: usize,
+    /// Hidden channels of the MLP over channels.
+    pub mlp_width: usize,
+    /// Added to the variance.
+    pub norm_eps: f64,
 }

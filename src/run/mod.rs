@@ -19,7 +19,7 @@ pub use config::{
     OptimizerConfig, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig,
     TrainConfig, kept_patches, whole_patches,
 };
-pub use encoder::{ImageEncoderConfig, Pooling, VitConfig};
+pub use encoder::{ConvNextConfig, ImageEncoderConfig, MixerConfig, Pooling, ResNetConfig, ResNetNorm, SwinConfig, VitConfig};
 pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask, matched_classes};
 pub use event::{Event, JobKind};
 pub use quality::{Basic, Clustering, FeatureRule, Keep, NegClipLoss, Norm, ScoreFile};

@@ -276,6 +276,7 @@ impl<'b, 'a> Builder<'b, 'a> {
             subset: data_part.subset,
             accumulate: v.accumulate[accumulate],
             lanes: lanes as u64,
+            bn_group: model_config.image_encoder.batch_group(),
             unmaskable: unmaskable(model_config, &v.strategy[strategy]),
             steps,
         };
@@ -394,6 +395,8 @@ struct Fit {
     subset: Option<u64>,
     accumulate: u64,
     lanes: u64,
+    /// Samples whose statistics are taken together.
+    bn_group: Option<usize>,
     /// Why nothing can be masked, where something is.
     unmaskable: Option<Problem>,
     steps: Steps,
@@ -402,7 +405,7 @@ struct Fit {
 impl Fit {
     /// The first thing that does not fit, and the parts that it depends on.
     fn problem(&self) -> Option<(Problem, &'static [Part])> {
-        let Self { batch, multiplier, subset, accumulate, lanes, ref unmaskable, steps } = *self;
+        let Self { batch, multiplier, subset, accumulate, lanes, bn_group, ref unmaskable, steps } = *self;
         let shown = if multiplier > 1 { format!("{batch} ({} x {multiplier})", batch / multiplier) } else { batch.to_string() };
         let problem = match steps {
             Steps::UnknownSubset => {
@@ -440,14 +443,34 @@ impl Fit {
             Steps::Known(_) if lanes > batch => {
                 Problem::new(Code::Train, "train.lanes", format!("`train.lanes`: {lanes} lanes are more than a batch of {shown}"))
             }
-            Steps::Known(_) => unmaskable.clone()?,
+            Steps::Known(_) => group_problem(bn_group, batch, accumulate).or_else(|| unmaskable.clone())?,
         };
         let others: &[Part] = match problem.path.as_str() {
             "train.accumulate" => &[Part::Strategy, Part::BatchSize, Part::Accumulate],
+            "model.image_encoder.bn_group" => &[Part::Model, Part::Strategy, Part::BatchSize, Part::Accumulate],
             "train.lanes" => &[Part::Strategy, Part::BatchSize, Part::Lanes],
             "train.strategy.masked" => &[Part::Model, Part::Strategy],
             _ => &[Part::Data, Part::Strategy, Part::BatchSize],
         };
         Some((problem, others))
     }
+}
+
+/// Why a batch, or a chunk of it, is not made of whole groups, where statistics are taken over groups of samples.
+fn group_problem(group: Option<usize>, batch: u64, accumulate: u64) -> Option<Problem> {
+    let (group, chunk) = (group? as u64, batch / accumulate);
+    if chunk.is_multiple_of(group) {
+        return None;
+    }
+    let path = "model.image_encoder.bn_group";
+    let of =
+        if accumulate > 1 { format!("a chunk of {chunk} samples, of {accumulate} chunks") } else { format!("a batch of {chunk}") };
+    let message = format!("`{path}`: groups of {group} samples do not divide {of}");
+    let known: Vec<String> = (2..=256).filter(|group| chunk.is_multiple_of(*group)).map(|group| group.to_string()).collect();
+    let hint = if known.is_empty() {
+        "state a `train.batch_size` that groups divide".to_owned()
+    } else {
+        format!("groups of {} do, or another `train.batch_size` or `train.accumulate`", known.join(", "))
+    };
+    Some(Problem::new(Code::Model, path, message).hint(hint))
 }

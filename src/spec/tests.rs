@@ -61,7 +61,7 @@ fn defaults_are_those_of_the_paper() {
     assert_eq!((config.model.pixel_mean, config.model.pixel_std), ([0.5; 3], [0.5; 3]));
     assert!((config.model.logit_scale_init - 1.0 / 0.07).abs() < 1e-12);
     assert_eq!(config.train.strategy.augmentation, Augmentation::None);
-    let ImageEncoderConfig::Vit(vit) = &config.model.image_encoder;
+    let ImageEncoderConfig::Vit(vit) = &config.model.image_encoder else { panic!("{:?}", config.model.image_encoder) };
     assert_eq!((vit.pooling, vit.pre_norm, vit.mlp_width), (Pooling::ClassToken, true, 384));
 }
 
@@ -96,7 +96,7 @@ fn a_name_alone_merges_with_a_map() {
     let main = "experiment: t\nbase: b.yaml\ntrain: { strategy: { masked: 75% } }\nmodel: { image_encoder: { pooling: mean } }\n";
     let config = config_of(&load_files(&[("e/main.yaml", main), ("e/b.yaml", base)], &[], &[]).unwrap());
     assert_eq!((config.train.strategy.masked, config.train.strategy.batch_multiplier), (0.75, 2));
-    let ImageEncoderConfig::Vit(vit) = &config.model.image_encoder;
+    let ImageEncoderConfig::Vit(vit) = &config.model.image_encoder else { panic!("{:?}", config.model.image_encoder) };
     assert_eq!((vit.width, vit.pooling), (192, Pooling::Mean));
 }
 

@@ -2,7 +2,7 @@
 
 use super::TrainerError;
 use super::backend::cuda;
-use super::model::{build, build_with};
+use super::model::{build, build_with, check_encoder};
 use crate::data::{Philox, Stream};
 use crate::run::{DeviceKind, ModelConfig, Precision, RunConfig};
 
@@ -16,6 +16,7 @@ pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
         DeviceKind::Cuda => "a GPU",
     };
     let refuse = |what: &str, hint: &str| Err(TrainerError::Unsupported { what: what.into(), device, hint: hint.into() });
+    check_encoder(&config.model)?;
     if config.device == DeviceKind::Cpu && config.precision != Precision::F32 {
         return refuse("a run in reduced precision", "the CPU trains in f32");
     }
@@ -99,7 +100,7 @@ mod tests {
         assert_eq!(message, "`text.block0` (4096 channels of a layer norm, at most 2048) cannot be trained yet on a GPU");
         assert!(hint.contains("--device cpu"), "{hint}");
         let (message, _) = refused(&|model| {
-            let ImageEncoderConfig::Vit(vit) = &mut model.image_encoder;
+            let ImageEncoderConfig::Vit(vit) = &mut model.image_encoder else { panic!("a ViT") };
             (vit.width, vit.heads) = (512, 2);
         })
         .expect("its heads are too wide");

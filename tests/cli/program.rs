@@ -288,6 +288,24 @@ fn what_needs_no_experiment_works_anywhere() -> Outcome {
 }
 
 #[test]
+fn an_encoder_without_a_program_is_refused_when_the_experiment_is_planned() -> Outcome {
+    let vit = "{ name: vit, width: 16, layers: 1, heads: 2, patch_size: 8, pooling: mean, pre_norm: false }";
+    let place = Place::new(&SMALL.replace(vit, "{ name: convnext, width: 8, depths: [1, 1], stem_stride: 4 }"))?;
+    for command in ["plan", "run", "status"] {
+        let out = place.scaledown(&[command, "small.yaml"])?;
+        let said = text(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{command}: {said}");
+        assert!(
+            said.contains("small.yaml: image encoder `convnext` cannot be trained yet") && said.contains("use a `vit`"),
+            "{said}"
+        );
+    }
+    let out = place.scaledown(&["bench", "step", "--image-encoder", "convnext-20m"])?;
+    assert!(text(&out.stderr).contains("image encoder `convnext` cannot be trained yet"), "{}", text(&out.stderr));
+    Ok(())
+}
+
+#[test]
 fn explain_says_what_differs_from_the_nearest_finished_run() -> Outcome {
     let place = Place::new(SMALL)?;
     place.scaledown(&["run", "small.yaml", "-q"])?;

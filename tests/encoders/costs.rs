@@ -3,6 +3,7 @@
 //! Paper sizes: timm 1.0.31 and torchvision 0.29.2, parameters of the trunk and half of `FlopCounterMode`'s count at 224 px. Small
 //! sizes: modules of the same libraries with these shapes.
 
+use scaledown::run::ImageEncoderConfig;
 use scaledown::spec::{encoder_names, image_encoder};
 
 use crate::encoder_cost::{Cost, cost};
@@ -18,7 +19,11 @@ fn is_near(found: usize, expected: f64, unit: f64, digits: f64) -> bool {
 }
 
 /// Name, parameters, thousand million multiply-accumulates, channels of the feature.
-const PAPER: [(&str, usize, f64, usize); 5] = [
+const PAPER: [(&str, usize, f64, usize); 9] = [
+    ("resnet-50", 23_508_032, 4.087, 2048),
+    ("convnext-t", 27_820_128, 4.455, 768),
+    ("swin-t", 27_519_354, 4.490, 768),
+    ("mixer-b/32", 59_524_428, 3.237, 768),
     ("vit-ti/16", 5_524_416, 1.253, 192),
     ("vit-s/16", 21_665_664, 4.599, 384),
     ("vit-b/32", 87_455_232, 4.408, 768),
@@ -38,8 +43,23 @@ fn the_papers_models_cost_what_other_programs_count() {
 }
 
 /// Name, million parameters at 32 px, million multiply-accumulates at 32 px and at 64 px.
-const SMALL: [(&str, f64, f64, f64); 3] =
-    [("vit-5m", 0.314, 5.43, 6.02), ("vit-20m", 1.217, 20.89, 22.07), ("vit-80m", 4.793, 81.89, 84.25)];
+const SMALL: [(&str, f64, f64, f64); 15] = [
+    ("vit-5m", 0.314, 5.43, 6.02),
+    ("vit-20m", 1.217, 20.89, 22.07),
+    ("vit-80m", 4.793, 81.89, 84.25),
+    ("resnet-5m", 0.355, 4.84, 5.01),
+    ("resnet-20m", 1.409, 19.25, 19.58),
+    ("resnet-80m", 5.609, 76.77, 77.43),
+    ("convnext-5m", 0.448, 5.49, 5.60),
+    ("convnext-20m", 1.784, 21.53, 21.75),
+    ("convnext-80m", 6.951, 82.57, 83.01),
+    ("swin-5m", 0.410, 5.55, 5.66),
+    ("swin-20m", 1.620, 21.27, 21.49),
+    ("swin-80m", 6.448, 83.24, 83.68),
+    ("mixer-5m", 0.222, 3.93, 4.52),
+    ("mixer-20m", 0.837, 15.34, 16.52),
+    ("mixer-80m", 3.248, 60.56, 62.91),
+];
 
 #[test]
 fn small_families_cost_what_they_were_made_for_at_both_image_sizes() {
@@ -88,8 +108,36 @@ fn the_sweep_of_vits_keeps_the_papers_ratios() {
 }
 
 #[test]
+fn wide_and_shallow_variants_are_stated_by_their_keys() {
+    let variants = [
+        ("{ name: convnext-5m, width: 16, depths: [2, 2, 2, 2] }", 5.39),
+        ("{ name: convnext-20m, width: 32, depths: [1, 1, 6, 1] }", 21.80),
+        ("{ name: convnext-80m, width: 64, depths: [1, 1, 6, 1] }", 84.49),
+        ("{ name: swin-5m, width: 16, depths: [2, 2, 1, 1] }", 5.59),
+        ("{ name: swin-20m, width: 32, depths: [2, 2, 1, 1] }", 21.41),
+        ("{ name: swin-80m, width: 64, depths: [2, 2, 1, 1] }", 83.71),
+    ];
+    for (stated, mmacs) in variants {
+        let found = counted(stated, 32);
+        assert!(is_near(found.macs, mmacs, 1e6, 1e-2), "{stated}: {found:?}, expected {mmacs}");
+    }
+}
+
+#[test]
+fn group_norm_costs_what_batch_norm_does() {
+    let [batch, group] = ["resnet-20m", "{ name: resnet-20m, norm: group }"].map(|name| image_encoder(name, 32).unwrap());
+    assert_ne!(batch, group);
+    assert_eq!(cost(&batch, 32), cost(&group, 32));
+    assert_eq!((batch.batch_group(), group.batch_group()), (Some(32), None));
+}
+
+#[test]
 fn only_what_has_tokens_to_drop_says_how_many() {
     for name in encoder_names().iter().filter(|name| name.starts_with("vit-")) {
         assert_eq!(image_encoder(&format!("{name}/8"), 32).unwrap().droppable(32), Some(16), "{name}");
+    }
+    for name in ["resnet-20m", "convnext-20m", "swin-20m", "mixer-20m"] {
+        let config: ImageEncoderConfig = image_encoder(name, 32).unwrap();
+        assert_eq!((config.droppable(32), name.starts_with(config.family())), (None, true), "{name}");
     }
 }

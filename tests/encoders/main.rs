@@ -5,3 +5,4 @@
 mod encoder_cost;
 
 mod costs;
+mod keys;

@@ -3,6 +3,7 @@
 use super::super::diagnostic::{Code, nearest, quoted_list};
 use super::super::problem::Problem;
 use super::super::scalar::{Count, Quantity, size};
+use crate::run::counted;
 
 /// What a number may be at most, so that a plan takes seconds; the largest models known are far below.
 pub(super) mod most {
@@ -10,6 +11,14 @@ pub(super) mod most {
     pub const MLP_WIDTH: usize = 1 << 17;
     pub const LAYERS: usize = 1 << 9;
     pub const HEADS: usize = 1 << 10;
+    pub const STAGES: usize = 8;
+    /// Channels of the first stage.
+    pub const STAGE_WIDTH: usize = 1 << 12;
+    pub const STRIDE: usize = 64;
+    pub const KERNEL: usize = 31;
+    pub const WINDOW: usize = 1 << 8;
+    /// Samples of a group of batch norm.
+    pub const BN_GROUP: usize = 1 << 20;
     /// Side of an image, pixels.
     pub const IMAGE_SIZE: usize = 1 << 12;
     /// Tokens of an image.
@@ -77,6 +86,21 @@ impl Keys<'_> {
         }
     }
 
+    /// The numbers of a key, one a stage: as stated, else as the named size has them.
+    pub fn counts(&mut self, key: &str, stated: Option<Vec<Count>>, known: Option<&[usize]>, most: usize) -> Option<Vec<usize>> {
+        let stated: Option<Vec<usize>> = stated.map(|list| list.into_iter().map(size).collect());
+        let Some(values) = stated.or_else(|| known.map(<[usize]>::to_vec)) else {
+            self.missing(key, "a list of whole numbers, one a stage");
+            return None;
+        };
+        if !(1..=most::STAGES).contains(&values.len()) {
+            let says = format!("found {}, expected from 1 to {}", counted(values.len(), "stage"), most::STAGES);
+            self.refuse_key(key, &says, "state one number a stage");
+            return None;
+        }
+        values.iter().all(|value| self.within(key, *value, most)).then_some(values)
+    }
+
     /// What a named size takes from the image: the side of one of `across` parts of it, pixels.
     pub fn of_image(&mut self, name: &str, key: &str, image_size: usize, across: usize) -> Option<usize> {
         if SMALL_IMAGES.contains(&image_size) {
@@ -103,7 +127,7 @@ impl Keys<'_> {
     }
 
     /// Reports a key that neither the file nor the name states.
-    fn missing(&mut self, key: &str, expected: &str) {
+    pub fn missing(&mut self, key: &str, expected: &str) {
         let Self { path, .. } = *self;
         let message = format!("missing key `{key}` in `{path}`, expected {expected}");
         self.push(Problem::new(Code::MissingKey, path, message).hint("or name a known size"));
@@ -117,6 +141,17 @@ impl Keys<'_> {
             self.push(Problem::new(Code::Model, path, message));
         }
         is_within
+    }
+
+    /// What norms add to the variance: as stated, else as the family has it; above 0.
+    pub fn norm_eps(&mut self, stated: Option<Quantity>, default: f64) -> Option<f64> {
+        let eps = stated.map_or(default, |q| q.0);
+        let is_small = eps > 0.0 && eps < 1.0;
+        if !is_small {
+            let says = format!("found {eps}, expected a number above 0 and below 1");
+            self.refuse_key("norm_eps", &says, format!("for example {default:e}"));
+        }
+        is_small.then_some(eps)
     }
 
     /// Hidden channels of an MLP, from its ratio to the width; above `most::MLP_WIDTH` or not whole it is a problem.

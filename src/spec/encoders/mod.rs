@@ -4,7 +4,12 @@
 //! family's own file knows its keys; the types of the experiment file, the resolver and the schema take them from the list here.
 //! Must not know: trees and places.
 
+mod convnext;
 mod keys;
+mod mixer;
+mod resnet;
+mod stages;
+mod swin;
 mod text;
 mod transformer;
 mod vit;
@@ -24,7 +29,13 @@ use crate::run::ImageEncoderConfig;
 use keys::Keys;
 
 /// The families of image encoders. A new one is its file, its line here, and its variant of [`ImageEncoderConfig`].
-const FAMILIES: [Family; 1] = [Family::of::<vit::VitSpec>()];
+const FAMILIES: [Family; 5] = [
+    Family::of::<vit::VitSpec>(),
+    Family::of::<resnet::ResNetSpec>(),
+    Family::of::<convnext::ConvNextSpec>(),
+    Family::of::<swin::SwinSpec>(),
+    Family::of::<mixer::MixerSpec>(),
+];
 
 /// Key path of the image encoder.
 const PATH: &str = "model.image_encoder";

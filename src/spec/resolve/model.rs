@@ -108,8 +108,10 @@ mod tests {
     fn resolve(image: serde_json::Value, image_size: u64) -> Result<VitConfig, Vec<Problem>> {
         let json =
             serde_json::json!({"image_encoder": image, "text_encoder": "text-b", "embed_dim": 512, "image_size": image_size});
-        let ImageEncoderConfig::Vit(vit) = model(serde_json::from_value(json).unwrap())?.image_encoder;
-        Ok(vit)
+        match model(serde_json::from_value(json).unwrap())?.image_encoder {
+            ImageEncoderConfig::Vit(vit) => Ok(vit),
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

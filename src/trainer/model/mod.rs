@@ -11,6 +11,7 @@ pub use init::initial_parameters;
 
 pub use crate::run::kept_patches;
 
+use super::TrainerError;
 use super::ops::contrastive::{ContrastiveLoss, SigmoidLoss};
 use super::ops::patchify::PatchShape;
 use super::ops::transformer::BlockShape;
@@ -28,6 +29,9 @@ struct Encoded {
 /// Describes both encoders, with the contrastive loss where they are trained.
 ///
 /// `masked` is the share of patches left out of each image, in [0, 1): 0 for evaluation and everything but FLIP.
+///
+/// # Panics
+/// If the image encoder is one that [`check_encoder`] refuses.
 #[must_use]
 pub fn build(model: &ModelConfig, masked: f64) -> Program {
     build_with(model, LossConfig::Contrastive, masked)
@@ -35,6 +39,9 @@ pub fn build(model: &ModelConfig, masked: f64) -> Program {
 
 /// Describes both encoders and the loss of one step. The sigmoid loss has one parameter more, `logit_bias`, which no encoder
 /// reads.
+///
+/// # Panics
+/// If the image encoder is one that [`check_encoder`] refuses.
 #[must_use]
 pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program {
     let mut builder = ProgramBuilder::default();
@@ -50,9 +57,7 @@ pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program
         }
     };
     let image = builder.input("image.pixels", Tower::Image, InputKind::Image { side: model.image_size });
-    let image = match &model.image_encoder {
-        ImageEncoderConfig::Vit(config) => vit::describe(&mut builder, model, config, masked, image),
-    };
+    let image = describe_image(&mut builder, model, masked, image).expect("an encoder that `check_encoder` lets pass");
     let text = text::describe(&mut builder, model);
     builder.output(Output::ImagePooled, image.pooled);
     builder.output(Output::ImageFeatures, image.features);
@@ -63,6 +68,36 @@ pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program
         Some(bias) => builder.loss("sigmoid", 1.0, SigmoidLoss { embed_dim, log_scale, bias }, &[image.features, text]),
     }
     builder.finish(Logits { log_scale: log_logit_scale, bias: logit_bias, scale_max: model.logit_scale_max }, model.embed_dim)
+}
+
+/// Adds the calls of the image encoder.
+fn describe_image(
+    builder: &mut ProgramBuilder,
+    model: &ModelConfig,
+    masked: f64,
+    pixels: SlotIdx,
+) -> Result<Encoded, TrainerError> {
+    match &model.image_encoder {
+        ImageEncoderConfig::Vit(config) => Ok(vit::describe(builder, model, config, masked, pixels)),
+        other @ (ImageEncoderConfig::Resnet(_)
+        | ImageEncoderConfig::Convnext(_)
+        | ImageEncoderConfig::Swin(_)
+        | ImageEncoderConfig::Mixer(_)) => Err(TrainerError::Unsupported {
+            what: format!("image encoder `{}`", other.family()),
+            device: "any device",
+            hint: "its file is checked, but there is no program of it, so no cost either; use a `vit`".into(),
+        }),
+    }
+}
+
+/// Refuses an image encoder that the spec describes and that has no program here.
+///
+/// # Errors
+/// [`TrainerError::Unsupported`] with its family.
+pub fn check_encoder(model: &ModelConfig) -> Result<(), TrainerError> {
+    let mut builder = ProgramBuilder::default();
+    let pixels = builder.input("image.pixels", Tower::Image, InputKind::Image { side: model.image_size });
+    describe_image(&mut builder, model, 0.0, pixels).map(|_| ())
 }
 
 /// Forward multiply-accumulates of one sample, in units of 1e9: (image encoder, text encoder).

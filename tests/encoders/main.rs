@@ -4,5 +4,9 @@
 #[path = "../support/encoder_cost.rs"]
 mod encoder_cost;
 
+#[path = "../near/mod.rs"]
+mod near;
+
 mod costs;
 mod keys;
+mod programs;

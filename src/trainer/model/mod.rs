@@ -3,6 +3,7 @@
 //!
 //! Input: `run::ModelConfig` and how many patches are kept. Output: a `Program`. Invariant: pure. Must not know a backend.
 
+mod convnext;
 mod init;
 mod text;
 mod vit;
@@ -12,8 +13,11 @@ pub use init::initial_parameters;
 pub use crate::run::kept_patches;
 
 use super::TrainerError;
+use super::ops::WeightLayout;
 use super::ops::contrastive::{ContrastiveLoss, SigmoidLoss};
+use super::ops::linear::LinearShape;
 use super::ops::patchify::PatchShape;
+use super::ops::project::Project;
 use super::ops::transformer::BlockShape;
 use super::program::{Init, InputKind, Logits, Matrix, Output, Program, ProgramBuilder, SlotIdx, Tower};
 use crate::run::{ImageEncoderConfig, LossConfig, ModelConfig, VitConfig};
@@ -79,14 +83,14 @@ fn describe_image(
 ) -> Result<Encoded, TrainerError> {
     match &model.image_encoder {
         ImageEncoderConfig::Vit(config) => Ok(vit::describe(builder, model, config, masked, pixels)),
-        other @ (ImageEncoderConfig::Resnet(_)
-        | ImageEncoderConfig::Convnext(_)
-        | ImageEncoderConfig::Swin(_)
-        | ImageEncoderConfig::Mixer(_)) => Err(TrainerError::Unsupported {
-            what: format!("image encoder `{}`", other.family()),
-            device: "any device",
-            hint: "its file is checked, but there is no program of it, so no cost either; use a `vit`".into(),
-        }),
+        ImageEncoderConfig::Convnext(config) => Ok(convnext::describe(builder, model, config, pixels)),
+        other @ (ImageEncoderConfig::Resnet(_) | ImageEncoderConfig::Swin(_) | ImageEncoderConfig::Mixer(_)) => {
+            Err(TrainerError::Unsupported {
+                what: format!("image encoder `{}`", other.family()),
+                device: "any device",
+                hint: "its file is checked, but there is no program of it, so no cost either; use a `vit`".into(),
+            })
+        }
     }
 }
 
@@ -106,6 +110,16 @@ pub fn check_encoder(model: &ModelConfig) -> Result<(), TrainerError> {
 pub fn gmacs_per_sample(model: &ModelConfig, masked: f64) -> (f64, f64) {
     let program = build(model, masked);
     (program.macs(Tower::Image) as f64 / 1e9, program.macs(Tower::Text) as f64 / 1e9)
+}
+
+/// Adds the projection of a pooled row into the shared space, as `open_clip` puts it behind a trunk of timm.
+fn project(builder: &mut ProgramBuilder, model: &ModelConfig, width: usize, pooled: SlotIdx) -> Encoded {
+    let embed_dim = model.embed_dim;
+    let shape = LinearShape { inputs: width, outputs: embed_dim, layout: WeightLayout::OutIn };
+    let init = Init::Uniform { bound: vit::inverse_root(width) };
+    let weight = builder.params.linear("visual.head.proj.weight".into(), &[embed_dim, width], 1, shape, init);
+    let project = Project { width, embed_dim, weight };
+    Encoded { pooled, features: builder.call("image.project".into(), Tower::Image, project, &[pooled]) }
 }
 
 /// How images are cut into patches.

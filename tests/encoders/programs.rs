@@ -22,10 +22,13 @@ use crate::near::{assert_gradients_near, largest};
 const F32_TOLERANCE: f64 = 1e-4;
 
 /// Families with a program, by a small size of theirs that has every kind of call.
-const SMALL: &[&str] = &["{ name: convnext-5m, width: 8, depths: [1, 2, 1, 1] }"];
+const SMALL: &[&str] = &[
+    "{ name: convnext-5m, width: 8, depths: [1, 2, 1, 1] }",
+    "{ name: swin-5m, width: 8, depths: [2, 1, 1, 1], heads: [1, 2, 4, 8] }",
+];
 
 /// Every size that is counted against its program.
-const SIZES: &[&str] = &["convnext-5m", "convnext-20m", "convnext-80m"];
+const SIZES: &[&str] = &["convnext-5m", "convnext-20m", "convnext-80m", "swin-5m", "swin-20m", "swin-80m"];
 
 fn config(encoder: &str, side: usize) -> RunConfig {
     let text = format!(

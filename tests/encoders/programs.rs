@@ -25,10 +25,12 @@ const F32_TOLERANCE: f64 = 1e-4;
 const SMALL: &[&str] = &[
     "{ name: convnext-5m, width: 8, depths: [1, 2, 1, 1] }",
     "{ name: swin-5m, width: 8, depths: [2, 1, 1, 1], heads: [1, 2, 4, 8] }",
+    "{ name: mixer-5m, width: 12, layers: 2, token_mlp_width: 9 }",
 ];
 
 /// Every size that is counted against its program.
-const SIZES: &[&str] = &["convnext-5m", "convnext-20m", "convnext-80m", "swin-5m", "swin-20m", "swin-80m"];
+const SIZES: &[&str] =
+    &["convnext-5m", "convnext-20m", "convnext-80m", "swin-5m", "swin-20m", "swin-80m", "mixer-5m", "mixer-20m", "mixer-80m"];
 
 fn config(encoder: &str, side: usize) -> RunConfig {
     let text = format!(

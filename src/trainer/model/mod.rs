@@ -5,6 +5,7 @@
 
 mod convnext;
 mod init;
+mod mixer;
 mod swin;
 mod text;
 mod vit;
@@ -86,7 +87,8 @@ fn describe_image(
         ImageEncoderConfig::Vit(config) => Ok(vit::describe(builder, model, config, masked, pixels)),
         ImageEncoderConfig::Convnext(config) => Ok(convnext::describe(builder, model, config, pixels)),
         ImageEncoderConfig::Swin(config) => Ok(swin::describe(builder, model, config, pixels)),
-        other @ (ImageEncoderConfig::Resnet(_) | ImageEncoderConfig::Mixer(_)) => Err(TrainerError::Unsupported {
+        ImageEncoderConfig::Mixer(config) => Ok(mixer::describe(builder, model, config, pixels)),
+        other @ ImageEncoderConfig::Resnet(_) => Err(TrainerError::Unsupported {
             what: format!("image encoder `{}`", other.family()),
             device: "any device",
             hint: "its file is checked, but there is no program of it, so no cost either; use a `vit`".into(),

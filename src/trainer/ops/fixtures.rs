@@ -4,19 +4,26 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
-use crate::conv::{self, ConvShape, transposed};
+use crate::batch_norm::op::{BatchNorm, BatchNormShape};
+use crate::conv::op::Conv2d;
+use crate::conv::{ConvShape, transposed};
 use crate::convnext_block::{ConvNextBlock, ConvNextShape};
 use crate::downsample::Downsample;
-use crate::linear::{self, Linear, LinearShape};
+use crate::group_norm::GroupNormShape;
+use crate::group_norm::op::GroupNorm;
+use crate::linear::LinearShape;
 use crate::map_pool::MapPool;
 use crate::op::Op;
+use crate::op::whole::{Pass, StateList, StateView};
 use crate::params::{Init, ParamList, ParamView};
 use crate::patchify::PatchShape;
-use crate::pool2d::{self, MaxPoolShape};
+use crate::pool2d::MaxPoolShape;
+use crate::pool2d::op::MaxPool;
 use crate::project::Project;
 use crate::simd::tests::on_every_path;
+use crate::testing::graph::{Graph, How, Node, Rows};
 use crate::testing::op::{Found, Input, run_rows};
-use crate::{Accumulation, Activation, Scratch, WeightLayout, batch_norm, conv_stem, group_norm};
+use crate::{Activation, Sequential, WeightLayout, conv_stem};
 
 const EPS: f32 = 1e-6;
 const START: Init = Init::Constant(0.0);
@@ -154,186 +161,83 @@ fn pooling_and_projection_are_the_head_of_timm() {
 
 #[test]
 fn the_greatest_of_windows_is_that_of_pytorch() {
-    let recorded = Recorded::open();
     let shape = MaxPoolShape { side: 7, channels: 5, kernel: 3, stride: 2, padding: 1 };
-    let (x, dy) = (recorded.get("pool.x"), recorded.get("pool.upstream"));
+    check("pool", &MaxPool { shape }, &[], 2);
+}
+
+/// Output, gradients and state of ops that read `{case}.x`; the output of evaluation by the state after the step, where one is recorded.
+fn check_graph(case: &str, mut graph: Graph, samples: usize) {
+    let recorded = Recorded::open();
+    graph.flat = graph.views.iter().flat_map(|view| recorded.of_view(case, "state", view)).collect();
+    let of_state = |kind: &str, view: &StateView| {
+        recorded.get(&format!("{case}.{kind}{}", view.name.strip_prefix(case).expect("state is named after its case")))
+    };
+    let (before, after): (Vec<f32>, Vec<f32>) = {
+        let all = |kind: &str| graph.state.iter().flat_map(|view| of_state(kind, view)).collect();
+        (all("state"), all("after"))
+    };
+    let (x, grad_y) = ([recorded.get(&format!("{case}.x"))], recorded.get(&format!("{case}.upstream")));
+    let rows = Rows { x: &x, grad_y: &grad_y, samples };
     on_every_path(|path| {
-        let (mut y, mut dx, mut dy) = (vec![0.0; dy.len()], vec![0.0; x.len()], dy.clone());
-        pool2d::max_forward(&shape, 2, &x, &mut y);
-        pool2d::max_backward(&shape, 2, &x, &y, &mut dy, &mut dx, Accumulation::Overwrite);
-        recorded.near(path, &y, "pool.y");
-        recorded.near(path, &dx, "pool.grad.x");
+        for chunk in [samples, 1] {
+            graph.running.clone_from(&before);
+            let how = How { pass: Pass::Gradient, chunk, team: &Sequential };
+            let found = graph.fast(rows, how);
+            recorded.near(path, &found.y, &format!("{case}.y"));
+            recorded.near(path, &found.grad_inputs[0], &format!("{case}.grad.x"));
+            for view in &graph.views {
+                let what = format!("{path}: gradient of {}", view.name);
+                near(&what, &found.grads[view.range()], &recorded.of_view(case, "grad", view));
+            }
+            for view in &graph.state {
+                let moved: Vec<f32> = found.state[view.range()].iter().map(|v| *v as f32).collect();
+                near(&format!("{path}: {}", view.name), &moved, &of_state("after", view));
+            }
+            if !graph.state.is_empty() {
+                graph.running.clone_from(&after);
+                let found = graph.fast(rows, How { pass: Pass::Evaluate, ..how });
+                recorded.near(path, &found.y, &format!("{case}.eval.y"));
+            }
+        }
     });
-}
-
-/// A convolution without bias over recorded weights.
-struct Conv {
-    shape: ConvShape,
-    weight: Vec<f32>,
-    samples: usize,
-}
-
-impl Conv {
-    fn new(recorded: &Recorded, name: &str, samples: usize, shape: ConvShape) -> Self {
-        let dims = [shape.outputs, shape.inputs, shape.kernel, shape.kernel];
-        Self { shape, weight: recorded.stored(name, &dims), samples }
-    }
-
-    fn linear(&self) -> Linear<'_> {
-        Linear { shape: self.shape.linear(), weight: &self.weight, packed: &[] }
-    }
-
-    fn forward(&self, x: &[f32]) -> Vec<f32> {
-        let mut packed = vec![0.0; linear::packed_len(&self.shape.linear())];
-        linear::pack(&self.shape.linear(), &self.weight, &mut packed);
-        let weight = Linear { packed: &packed, ..self.linear() };
-        let mut y = vec![f32::NAN; self.samples * self.shape.out_pixels() * self.shape.outputs];
-        conv::forward(&self.shape, &weight, self.samples, x, None, &mut y, &mut Scratch::new());
-        y
-    }
-
-    /// Gradients of the input and of the weight in PyTorch's layout.
-    fn backward(&self, x: &[f32], dy: &[f32]) -> (Vec<f32>, Vec<f32>) {
-        let (mut dx, mut dw, mut s) = (vec![f32::NAN; x.len()], vec![f32::NAN; self.weight.len()], Scratch::new());
-        conv::backward_input(&self.shape, &self.linear(), self.samples, dy, &mut dx, Accumulation::Overwrite, &mut s);
-        conv::backward_weight(&self.shape, self.samples, x, dy, &mut dw, None, false, &mut s);
-        let ConvShape { outputs, inputs, kernel, .. } = self.shape;
-        (dx, transposed((outputs, kernel * kernel, inputs), &dw))
-    }
 }
 
 #[test]
 fn a_convolution_with_group_norm_and_relu_is_that_of_pytorch() {
-    let recorded = Recorded::open();
+    let mut params = ParamList::default();
     let shape = ConvShape { side: 6, inputs: 5, outputs: 8, kernel: 3, stride: 2, padding: 1 };
-    let norm = group_norm::GroupNormShape { pixels: 9, channels: 8, groups: 4, eps: 1e-5 };
-    let conv = Conv::new(&recorded, "group.state.conv.weight", 2, shape);
-    let (gain, bias) = (recorded.get("group.state.norm.weight"), recorded.get("group.state.norm.bias"));
-    let (x, upstream) = (recorded.get("group.x"), recorded.get("group.upstream"));
-    on_every_path(|path| {
-        let mapped = conv.forward(&x);
-        let (mut y, [mut mean, mut rstd], mut s) = (vec![0.0; mapped.len()], [[0.0; 8]; 2], Scratch::new());
-        let after = batch_norm::After { add: None, relu: true };
-        group_norm::forward(&norm, 2, &mapped, &gain, &bias, after, &mut y, (&mut mean, &mut rstd), &mut s);
-        recorded.near(path, &y, "group.y");
-        let (mut dz, mut dmapped, [mut dgain, mut dbias]) = (upstream.clone(), vec![0.0; y.len()], [[0.0; 8]; 2]);
-        let (mode, into) = (Accumulation::Overwrite, (&mut dgain[..], &mut dbias[..]));
-        group_norm::backward(&norm, 2, &mapped, &gain, (&mean, &rstd), Some(&y), &mut dz, &mut dmapped, mode, into, &mut s);
-        let (dx, dw) = conv.backward(&x, &dmapped);
-        recorded.near(path, &dx, "group.grad.x");
-        recorded.near(path, &dw, "group.grad.conv.weight");
-        recorded.near(path, &dgain, "group.grad.norm.weight");
-        recorded.near(path, &dbias, "group.grad.norm.bias");
-    });
-}
-
-/// A batch norm over recorded parameters, one sample a slab.
-struct Norm<'a> {
-    recorded: &'a Recorded,
-    name: &'static str,
-    samples: usize,
-    gain: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-impl<'a> Norm<'a> {
-    fn new(recorded: &'a Recorded, name: &'static str, samples: usize) -> Self {
-        let get = |what: &str| recorded.get(&format!("bottleneck.state.{name}.{what}"));
-        Self { recorded, name, samples, gain: get("weight"), bias: get("bias") }
-    }
-
-    /// y and the statistics; running ones are held against the recorded.
-    fn forward(&self, x: &[f32], add: Option<&[f32]>, relu: bool) -> (Vec<f32>, batch_norm::Statistics) {
-        let (width, slab) = (self.gain.len(), x.len() / self.samples);
-        let (len, mut s) = (batch_norm::record_len(width), Scratch::new());
-        let mut records = vec![0.0; self.samples * len];
-        for (x, record) in x.chunks_exact(slab).zip(records.chunks_exact_mut(len)) {
-            batch_norm::moments(width, x, record, &mut s);
-        }
-        batch_norm::merge(width, &mut records);
-        for (what, start) in [("running_mean", 0.0), ("running_var", 1.0)] {
-            let (mut mean, mut variance) = (vec![start; width], vec![start; width]);
-            batch_norm::move_running(&records[..len], 0.1, &mut mean, &mut variance);
-            let found = if start == 0.0 { mean } else { variance };
-            self.recorded.near(self.name, &found, &format!("bottleneck.after.{}.{what}", self.name));
-        }
-        let stats = batch_norm::Statistics::of(&records[..len], 1e-5);
-        (self.apply(x, &stats, add, relu), stats)
-    }
-
-    /// y with the statistics of evaluation.
-    fn evaluate(&self, x: &[f32], add: Option<&[f32]>, relu: bool) -> Vec<f32> {
-        let get = |what: &str| self.recorded.get(&format!("bottleneck.after.{}.{what}", self.name));
-        self.apply(x, &batch_norm::Statistics::running(&get("running_mean"), &get("running_var"), 1e-5), add, relu)
-    }
-
-    fn apply(&self, x: &[f32], stats: &batch_norm::Statistics, add: Option<&[f32]>, relu: bool) -> Vec<f32> {
-        let mut y = vec![f32::NAN; x.len()];
-        batch_norm::normalise(x, stats, &self.gain, &self.bias, batch_norm::After { add, relu }, &mut y);
-        y
-    }
-
-    /// Gradients of x and of the residual; those of gain and bias are held against the recorded.
-    fn backward(&self, path: &str, x: &[f32], stats: &batch_norm::Statistics, y: Option<&[f32]>, dy: &[f32]) -> [Vec<f32>; 2] {
-        let (width, slab) = (self.gain.len(), x.len() / self.samples);
-        let (mut dz, mut dx, mut s) = (dy.to_vec(), vec![f32::NAN; x.len()], Scratch::new());
-        let mut sums = vec![0.0; self.samples * 2 * width];
-        let parts = x.chunks_exact(slab).zip(dz.chunks_exact_mut(slab)).zip(sums.chunks_exact_mut(2 * width));
-        for (i, ((x, dz), sums)) in parts.enumerate() {
-            batch_norm::gradient_sums(x, stats, y.map(|y| &y[i * slab..(i + 1) * slab]), dz, sums, &mut s);
-        }
-        batch_norm::add_up(width, &mut sums);
-        let sums = &sums[..2 * width];
-        let group = (x.len() / width, sums);
-        batch_norm::backward(x, stats, &self.gain, group, &dz, &mut dx, Accumulation::Overwrite, &mut s);
-        let (mut dgain, mut dbias) = (vec![0.0; width], vec![0.0; width]);
-        batch_norm::add_parameter_gradients(sums, &mut dgain, &mut dbias);
-        self.recorded.near(path, &dgain, &format!("bottleneck.grad.{}.weight", self.name));
-        self.recorded.near(path, &dbias, &format!("bottleneck.grad.{}.bias", self.name));
-        [dx, dz]
-    }
+    let conv = Conv2d::describe(&mut params, "group.conv", shape, START);
+    let shape = GroupNormShape { pixels: 9, channels: 8, groups: 4, eps: 1e-5 };
+    let norm = GroupNorm::describe(&mut params, "group.norm", shape, 1.0, true);
+    let nodes = vec![Node::new(conv, &[0]), Node::new(norm, &[1])];
+    check_graph("group", Graph::new(vec![(36, 5)], nodes, params, StateList::default()), 2);
 }
 
 #[test]
 fn a_bottleneck_with_batch_norm_is_that_of_timm() {
-    let recorded = Recorded::open();
-    let conv = |name: &str, side, inputs, outputs, kernel, stride| {
+    let (mut params, mut state) = (ParamList::default(), StateList::default());
+    let mut conv = |name: &str, side, inputs, outputs, kernel, stride| {
         let shape = ConvShape { side, inputs, outputs, kernel, stride, padding: kernel / 2 };
-        Conv::new(&recorded, &format!("bottleneck.state.{name}.weight"), 4, shape)
+        Conv2d::describe(&mut params, &format!("bottleneck.{name}"), shape, START)
     };
     let [conv1, conv2] = [conv("conv1", 6, 8, 4, 1, 1), conv("conv2", 6, 4, 4, 3, 2)];
     let [conv3, short] = [conv("conv3", 3, 4, 16, 1, 1), conv("downsample.0", 6, 8, 16, 1, 2)];
-    let [bn1, bn2, bn3, bn4] = ["bn1", "bn2", "bn3", "downsample.1"].map(|name| Norm::new(&recorded, name, 4));
-    let (x, upstream) = (recorded.get("bottleneck.x"), recorded.get("bottleneck.upstream"));
-    on_every_path(|path| {
-        let a = conv1.forward(&x);
-        let (b, stats1) = bn1.forward(&a, None, true);
-        let c = conv2.forward(&b);
-        let (d, stats2) = bn2.forward(&c, None, true);
-        let e = conv3.forward(&d);
-        let f = short.forward(&x);
-        let (g, stats4) = bn4.forward(&f, None, false);
-        let (y, stats3) = bn3.forward(&e, Some(&g), true);
-        recorded.near(path, &y, "bottleneck.y");
-
-        let [grad_e, grad_g] = bn3.backward(path, &e, &stats3, Some(&y), &upstream);
-        let [grad_f, _] = bn4.backward(path, &f, &stats4, None, &grad_g);
-        let (grad_short, grad_w4) = short.backward(&x, &grad_f);
-        let (grad_d, grad_w3) = conv3.backward(&d, &grad_e);
-        let [grad_c, _] = bn2.backward(path, &c, &stats2, Some(&d), &grad_d);
-        let (grad_b, grad_w2) = conv2.backward(&b, &grad_c);
-        let [grad_a, _] = bn1.backward(path, &a, &stats1, Some(&b), &grad_b);
-        let (grad_x, grad_w1) = conv1.backward(&x, &grad_a);
-        let grad_x: Vec<f32> = grad_x.iter().zip(&grad_short).map(|(a, b)| a + b).collect();
-        recorded.near(path, &grad_x, "bottleneck.grad.x");
-        for (name, found) in [("conv1", grad_w1), ("conv2", grad_w2), ("conv3", grad_w3), ("downsample.0", grad_w4)] {
-            recorded.near(path, &found, &format!("bottleneck.grad.{name}.weight"));
-        }
-
-        let b = bn1.evaluate(&conv1.forward(&x), None, true);
-        let d = bn2.evaluate(&conv2.forward(&b), None, true);
-        let g = bn4.evaluate(&short.forward(&x), None, false);
-        let y = bn3.evaluate(&conv3.forward(&d), Some(&g), true);
-        recorded.near(path, &y, "bottleneck.eval.y");
-    });
+    let mut norm = |name: &str, pixels, width, relu| {
+        let shape = BatchNormShape { pixels, width, group: 4, eps: 1e-5, relu };
+        BatchNorm::describe(&mut params, &mut state, &format!("bottleneck.{name}"), shape, 1.0)
+    };
+    let [bn1, bn2] = [norm("bn1", 36, 4, true), norm("bn2", 9, 4, true)];
+    let [bn3, bn4] = [norm("bn3", 9, 16, true), norm("downsample.1", 9, 16, false)];
+    // Slots: 0 is x, 1 to 5 the long way, 6 and 7 the short one.
+    let nodes = vec![
+        Node::new(conv1, &[0]),
+        Node::new(bn1, &[1]),
+        Node::new(conv2, &[2]),
+        Node::new(bn2, &[3]),
+        Node::new(conv3, &[4]),
+        Node::new(short, &[0]),
+        Node::new(bn4, &[6]),
+        Node::new(bn3, &[5, 7]),
+    ];
+    check_graph("bottleneck", Graph::new(vec![(36, 8)], nodes, params, state), 4);
 }

@@ -2,10 +2,11 @@
 //!
 //! Owns the arithmetic of the trainer: fast rows for the CPU, f64 loops as their reference, launches for a GPU. An op takes
 //! slices (row-major) and writes slices; it knows no tape, no program and no thread: everything here runs on the calling thread,
-//! and callers are parallel over samples. The one exception is [`contrastive`], which hands independent slabs to the caller's
-//! [`ParallelFor`]. The ops that a program calls ([`patch_embed`], [`token_embed`], [`transformer`], [`token_pool`], [`project`],
-//! [`mixer_block`], [`swin_block`], [`patch_merge`], [`conv_stem`], [`downsample`], [`convnext_block`], [`map_pool`]) are made of the
-//! others; they read parameters by index ([`params`]), work on chunks of samples ([`op`]) and are recorded for a GPU ([`recorder`]).
+//! and callers are parallel over samples. The exceptions are [`contrastive`] and [`batch_norm::op`], which hand independent slabs to
+//! the caller's [`ParallelFor`]. The ops that a program calls ([`patch_embed`], [`token_embed`], [`transformer`], [`token_pool`],
+//! [`project`], [`mixer_block`], [`swin_block`], [`patch_merge`], [`conv_stem`], [`downsample`], [`convnext_block`], [`map_pool`],
+//! [`pixels`], [`conv::op`], [`batch_norm::op`], [`group_norm::op`], [`pool2d::op`]) are made of the others; they read parameters by
+//! index ([`params`]), work on chunks of samples ([`op`]) and are recorded for a GPU ([`recorder`]).
 //!
 //! A crate of its own, so that debug builds optimise it and nothing else: tests train models. Seen from the program it is
 //! `trainer::ops`.
@@ -47,6 +48,7 @@ pub mod params;
 pub mod patch_embed;
 pub mod patch_merge;
 pub mod patchify;
+pub mod pixels;
 pub mod pool2d;
 mod product;
 pub mod product_f64;

@@ -12,6 +12,7 @@
 //! **Source** PyTorch: the biased variance normalises, the unbiased one goes into the running variance.
 
 pub(crate) mod cpu;
+pub mod op;
 pub mod reference;
 
 use super::{Accumulation, Scratch, elementwise};
@@ -119,19 +120,11 @@ fn tree(len: usize, items: &mut [f64], join: impl Fn(&mut [f64], &[f64])) {
     }
 }
 
-/// Moves running statistics towards those of a group: running = (1 - momentum) running + momentum group, with the unbiased
-/// variance.
-///
-/// # Panics
-/// If the group has a single row, which has no variance.
-pub fn move_running(record: &[f64], momentum: f64, mean: &mut [f32], variance: &mut [f32]) {
+/// What a group shows of the population: its means and its unbiased variances, which are 0 where it has a single row.
+#[must_use]
+pub fn observed(record: &[f64]) -> (&[f64], impl ExactSizeIterator<Item = f64>) {
     let (count, means, squares) = parts(record);
-    assert!(count > 1.0 && means.len() == mean.len() && mean.len() == variance.len(), "running statistics of a batch norm");
-    let towards = |old: &mut f32, new: f64| *old = ((1.0 - momentum) * f64::from(*old) + momentum * new) as f32;
-    for (c, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
-        towards(mean, means[c]);
-        towards(variance, squares[c] / (count - 1.0));
-    }
+    (means, squares.iter().map(move |squares| if count > 1.0 { squares / (count - 1.0) } else { 0.0 }))
 }
 
 /// y of the rows of one slab.

@@ -11,6 +11,7 @@
 //! Patches are gathered a block of rows at a time into scratch that stays in the cache, and never exist as a whole. On the
 //! paths of x86 an element is the sum that the whole product would give: blocks change no bits.
 
+pub mod op;
 pub mod reference;
 
 pub use super::params::transposed;

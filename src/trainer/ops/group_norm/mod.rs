@@ -5,6 +5,7 @@
 //! [`batch_norm`](super::batch_norm), with the statistics of a sample's group and n = pixels C / groups:
 //! dx = rstd (gain dz - mean(gain dz) - h mean(gain dz h)).
 
+pub mod op;
 pub mod reference;
 
 use super::batch_norm::{After, cpu};
@@ -42,6 +43,14 @@ impl GroupNormShape {
     fn share(&self, sums: &[f32], means: &mut [f32]) {
         for (sums, means) in sums.chunks_exact(self.part()).zip(means.chunks_exact_mut(self.part())) {
             means.fill((sums.iter().map(|sum| f64::from(*sum)).sum::<f64>() / self.count()) as f32);
+        }
+    }
+
+    /// The statistics of a sample's groups, for each of their channels.
+    fn spread(&self, sample: usize, (mean, rstd): (&[f32], &[f32]), (means, rstds): (&mut [f32], &mut [f32])) {
+        for c in 0..self.channels {
+            let group = sample * self.groups + c / self.part();
+            (means[c], rstds[c]) = (mean[group], rstd[group]);
         }
     }
 
@@ -90,6 +99,32 @@ pub fn forward(
     }
 }
 
+/// y again, from the statistics that [`forward`] gave.
+#[expect(clippy::too_many_arguments, reason = "two parameters and two statistics in, all plain slices")]
+pub fn apply(
+    shape: &GroupNormShape,
+    samples: usize,
+    x: &[f32],
+    gain: &[f32],
+    bias: &[f32],
+    (mean, rstd): (&[f32], &[f32]),
+    after: After,
+    y: &mut [f32],
+    s: &mut Scratch,
+) {
+    shape.check(samples, x, y, [mean, rstd]);
+    let width = shape.channels;
+    assert!(gain.len() == width && bias.len() == width, "parameters of a group norm");
+    assert!(after.add.is_none_or(|add| add.len() == x.len()), "residual of a group norm");
+    let [means, rstds] = s.floats([width; 2]);
+    for sample in 0..samples {
+        let at = sample * shape.map()..(sample + 1) * shape.map();
+        shape.spread(sample, (mean, rstd), (means, rstds));
+        let after = After { add: after.add.map(|add| &add[at.clone()]), relu: after.relu };
+        cpu::normalise(&x[at.clone()], cpu::Channels { mean: means, rstd: rstds }, gain, bias, after, &mut y[at]);
+    }
+}
+
 /// Gradients; those of gain and bias are added to what is there. Turns dy into dz, which is the gradient of a residual.
 ///
 /// `y` is the output where ReLU stands behind the norm.
@@ -115,10 +150,7 @@ pub fn backward(
     for sample in 0..samples {
         let at = sample * shape.map()..(sample + 1) * shape.map();
         let (x, dz) = (&x[at.clone()], &mut grad_y[at.clone()]);
-        for c in 0..width {
-            let group = sample * shape.groups + c / shape.part();
-            (means[c], rstds[c]) = (mean[group], rstd[group]);
-        }
+        shape.spread(sample, (mean, rstd), (means, rstds));
         let stats = cpu::Channels { mean: means, rstd: rstds };
         sum.fill(0.0);
         sum_h.fill(0.0);

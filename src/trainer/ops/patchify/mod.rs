@@ -29,7 +29,7 @@ impl PatchShape {
     }
 
     /// The normalised value of every byte, by channel.
-    fn values(&self) -> [[f32; 256]; 3] {
+    pub(crate) fn values(&self) -> [[f32; 256]; 3] {
         std::array::from_fn(|c| std::array::from_fn(|byte| (byte as f32 / 255.0 - self.mean[c]) / self.std[c]))
     }
 }

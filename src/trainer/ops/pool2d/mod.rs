@@ -5,6 +5,7 @@
 //! PyTorch. **Differs** from PyTorch: a NaN that is not the window's last pixel is passed over.
 
 mod cpu;
+pub mod op;
 pub mod reference;
 
 use super::{Accumulation, elementwise};

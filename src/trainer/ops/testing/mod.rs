@@ -2,6 +2,7 @@
 //! another.
 
 pub(crate) mod chain;
+pub(crate) mod graph;
 pub(crate) mod op;
 
 /// Numbers in [-1, 1) that depend on the seed alone.

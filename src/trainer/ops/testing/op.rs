@@ -39,16 +39,7 @@ pub(crate) fn run_rows(
     (samples, chunk): (usize, usize),
 ) -> Found {
     let shape = op.shape();
-    let mut packed_ranges = Vec::new();
-    let mut packed = Vec::new();
-    for view in views {
-        let start = packed.len();
-        if let Some(shape) = &view.linear {
-            packed.resize(start + linear::packed_len(shape), f32::NAN);
-            linear::pack(shape, &flat[view.range()], &mut packed[start..]);
-        }
-        packed_ranges.push(start..packed.len());
-    }
+    let (packed, packed_ranges) = pack(views, flat);
     let params = Params { views, flat, packed: &packed, packed_ranges: &packed_ranges };
     let per_output = shape.output.rows * shape.output.channels;
     let per_input = match input {
@@ -89,6 +80,20 @@ pub(crate) fn run_rows(
         found.grad_input.extend(if shape.is_in_place { grad_output } else { grad_input });
     }
     found
+}
+
+/// Packed panels of all linear weights, and where each view's are.
+pub(super) fn pack(views: &[ParamView], flat: &[f32]) -> (Vec<f32>, Vec<std::ops::Range<usize>>) {
+    let (mut packed, mut packed_ranges) = (Vec::new(), Vec::new());
+    for view in views {
+        let start = packed.len();
+        if let Some(shape) = &view.linear {
+            packed.resize(start + linear::packed_len(shape), f32::NAN);
+            linear::pack(shape, &flat[view.range()], &mut packed[start..]);
+        }
+        packed_ranges.push(start..packed.len());
+    }
+    (packed, packed_ranges)
 }
 
 pub(super) fn rows(op: &dyn Op) -> &dyn Rows {

@@ -17,7 +17,7 @@ use crate::spec;
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
 use crate::trainer::backend::{self, Placement, Step, StepAt, StepBatch, cuda};
-use crate::trainer::model::{build, check_encoder, initial_parameters};
+use crate::trainer::model::{build, initial_parameters};
 use crate::trainer::program::{Output, Program, Tower};
 use crate::trainer::strategy::PatchMask;
 
@@ -40,7 +40,6 @@ struct Report {
 
 pub(super) fn step(args: &BenchStep, out: &mut dyn Write) -> Result<(), Error> {
     let model = model(args)?;
-    check_encoder(&model)?;
     let program = Arc::new(build(&model, args.masked));
     let (device, precision) = super::experiment::placement(args.device, args.precision)?;
     let threads = args.threads.map_or_else(super::cores, std::num::NonZero::get);

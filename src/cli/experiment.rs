@@ -11,17 +11,13 @@ use crate::grid::{self, Digests, Expansion, expand};
 use crate::jobs::{ReportInputs, Statements};
 use crate::plan::{self, JobSpec, Plan, PlanRun, PlannedRun, ReportInput};
 use crate::record::{self, PointView, Provenance};
-use crate::run::{
-    DataConfig, DataSource, DeviceKind, EvalConfig, EvalSource, ModelConfig, Precision, QualityBy, QualityConfig, RunConfig,
-    Source, StrategyConfig,
-};
+use crate::run::{DataSource, DeviceKind, EvalConfig, EvalSource, Precision, RunConfig, Source};
 use crate::spec::{self, Files, LoadOptions, ValidSpec, Written};
 use crate::store::Store;
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cuda;
 use crate::trainer::checkpoint::Checkpoint;
 use crate::trainer::cost::gmacs_per_sample;
-use crate::trainer::model::check_encoder;
 use crate::trainer::strategy::check_support;
 
 /// An experiment, expanded and planned.
@@ -79,12 +75,7 @@ fn load_with(
     (device, precision): (DeviceKind, Precision),
     files: &dyn Files,
 ) -> Result<ValidSpec, Error> {
-    // What has no program has no cost; planning refuses it.
-    let cost = |model: &ModelConfig, strategy: &StrategyConfig| match check_encoder(model) {
-        Ok(()) => gmacs_per_sample(model, strategy),
-        Err(_) => f64::NAN,
-    };
-    let options = LoadOptions { set: set.to_vec(), device, precision, cost: &cost, files, ..LoadOptions::default() };
+    let options = LoadOptions { set: set.to_vec(), device, precision, cost: &gmacs_per_sample, files, ..LoadOptions::default() };
     Ok(spec::load(file, &options)?)
 }
 
@@ -122,11 +113,6 @@ impl Loaded {
     /// Loads, expands and plans an experiment for a placement.
     pub fn placed(global: &Global, file: &Path, set: &[String], placement: (DeviceKind, Precision)) -> Result<Self, Error> {
         let Expanded { expansion, digests, fingerprints, surveys } = expanded(global, file, set, placement)?;
-        let resolved = expansion.resolved();
-        let scorers = resolved.data.iter().flat_map(scorers).map(|scorer| &scorer.model);
-        for model in resolved.models.iter().chain(scorers) {
-            check_encoder(model).map_err(|error| unsupported(file, &error))?;
-        }
         let report = ReportInput { experiment: expansion.spec().experiment.clone(), statements: report_digest(&expansion) };
         let runs = (0..expansion.runs().len())
             .map(|run| PlannedRun { run_id: expansion.runs()[run].id.to_string(), config: expansion.config(run) });
@@ -279,18 +265,6 @@ impl Loaded {
         };
         (0..self.expansion.runs().len()).map(&mut cost).collect()
     }
-}
-
-/// The runs that rank a pool, those that rank their pools, and so on.
-fn scorers(data: &DataConfig) -> Vec<&RunConfig> {
-    let (mut found, mut open) = (Vec::new(), vec![data]);
-    while let Some(data) = open.pop() {
-        for scorer in data.quality.iter().flat_map(QualityConfig::measures).filter_map(QualityBy::scorer) {
-            found.push(scorer);
-            open.push(&scorer.data);
-        }
-    }
-    found
 }
 
 /// What this program cannot train, as a mistake of the file.

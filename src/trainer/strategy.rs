@@ -2,7 +2,7 @@
 
 use super::TrainerError;
 use super::backend::cuda;
-use super::model::{build, build_with, check_encoder};
+use super::model::{build, build_with};
 use crate::data::{Philox, Stream};
 use crate::run::{DeviceKind, ModelConfig, Precision, RunConfig};
 
@@ -16,7 +16,6 @@ pub fn check_support(config: &RunConfig) -> Result<(), TrainerError> {
         DeviceKind::Cuda => "a GPU",
     };
     let refuse = |what: &str, hint: &str| Err(TrainerError::Unsupported { what: what.into(), device, hint: hint.into() });
-    check_encoder(&config.model)?;
     if config.device == DeviceKind::Cpu && config.precision != Precision::F32 {
         return refuse("a run in reduced precision", "the CPU trains in f32");
     }

@@ -6,6 +6,7 @@
 mod convnext;
 mod init;
 mod mixer;
+mod resnet;
 mod swin;
 mod text;
 mod vit;
@@ -14,7 +15,6 @@ pub use init::initial_parameters;
 
 pub use crate::run::kept_patches;
 
-use super::TrainerError;
 use super::ops::WeightLayout;
 use super::ops::contrastive::{ContrastiveLoss, SigmoidLoss};
 use super::ops::linear::LinearShape;
@@ -35,9 +35,6 @@ struct Encoded {
 /// Describes both encoders, with the contrastive loss where they are trained.
 ///
 /// `masked` is the share of patches left out of each image, in [0, 1): 0 for evaluation and everything but FLIP.
-///
-/// # Panics
-/// If the image encoder is one that [`check_encoder`] refuses.
 #[must_use]
 pub fn build(model: &ModelConfig, masked: f64) -> Program {
     build_with(model, LossConfig::Contrastive, masked)
@@ -45,9 +42,6 @@ pub fn build(model: &ModelConfig, masked: f64) -> Program {
 
 /// Describes both encoders and the loss of one step. The sigmoid loss has one parameter more, `logit_bias`, which no encoder
 /// reads.
-///
-/// # Panics
-/// If the image encoder is one that [`check_encoder`] refuses.
 #[must_use]
 pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program {
     let mut builder = ProgramBuilder::default();
@@ -63,7 +57,7 @@ pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program
         }
     };
     let image = builder.input("image.pixels", Tower::Image, InputKind::Image { side: model.image_size });
-    let image = describe_image(&mut builder, model, masked, image).expect("an encoder that `check_encoder` lets pass");
+    let image = describe_image(&mut builder, model, masked, image);
     let text = text::describe(&mut builder, model);
     builder.output(Output::ImagePooled, image.pooled);
     builder.output(Output::ImageFeatures, image.features);
@@ -77,33 +71,14 @@ pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program
 }
 
 /// Adds the calls of the image encoder.
-fn describe_image(
-    builder: &mut ProgramBuilder,
-    model: &ModelConfig,
-    masked: f64,
-    pixels: SlotIdx,
-) -> Result<Encoded, TrainerError> {
+fn describe_image(builder: &mut ProgramBuilder, model: &ModelConfig, masked: f64, pixels: SlotIdx) -> Encoded {
     match &model.image_encoder {
-        ImageEncoderConfig::Vit(config) => Ok(vit::describe(builder, model, config, masked, pixels)),
-        ImageEncoderConfig::Convnext(config) => Ok(convnext::describe(builder, model, config, pixels)),
-        ImageEncoderConfig::Swin(config) => Ok(swin::describe(builder, model, config, pixels)),
-        ImageEncoderConfig::Mixer(config) => Ok(mixer::describe(builder, model, config, pixels)),
-        other @ ImageEncoderConfig::Resnet(_) => Err(TrainerError::Unsupported {
-            what: format!("image encoder `{}`", other.family()),
-            device: "any device",
-            hint: "its file is checked, but there is no program of it, so no cost either; use a `vit`".into(),
-        }),
+        ImageEncoderConfig::Vit(config) => vit::describe(builder, model, config, masked, pixels),
+        ImageEncoderConfig::Convnext(config) => convnext::describe(builder, model, config, pixels),
+        ImageEncoderConfig::Swin(config) => swin::describe(builder, model, config, pixels),
+        ImageEncoderConfig::Mixer(config) => mixer::describe(builder, model, config, pixels),
+        ImageEncoderConfig::Resnet(config) => resnet::describe(builder, model, config, pixels),
     }
-}
-
-/// Refuses an image encoder that the spec describes and that has no program here.
-///
-/// # Errors
-/// [`TrainerError::Unsupported`] with its family.
-pub fn check_encoder(model: &ModelConfig) -> Result<(), TrainerError> {
-    let mut builder = ProgramBuilder::default();
-    let pixels = builder.input("image.pixels", Tower::Image, InputKind::Image { side: model.image_size });
-    describe_image(&mut builder, model, 0.0, pixels).map(|_| ())
 }
 
 /// Forward multiply-accumulates of one sample, in units of 1e9: (image encoder, text encoder).

@@ -47,8 +47,10 @@ impl ProgramBuilder {
         let saved = saved.map(|(part, size)| self.slot(format!("{name}.{part}"), *size, Dtype::F32, SlotKind::Saved)).collect();
         let output = self.slot(format!("{name}.out"), shape.output, Dtype::F32, SlotKind::Activation);
         let chunk_rows = self.chunk_rows(inputs, output);
+        let has_gradient = !op.params().is_empty() || inputs.iter().any(|slot| self.has_gradient(*slot));
         self.calls.push(Call {
             name,
+            has_gradient,
             chunk_rows,
             tower,
             is_in_place: shape.is_in_place,
@@ -61,6 +63,10 @@ impl ProgramBuilder {
             saved,
         });
         output
+    }
+    /// Whether a slot's gradient leads to a parameter.
+    fn has_gradient(&self, slot: SlotIdx) -> bool {
+        self.calls.iter().any(|call| call.output == slot && call.has_gradient)
     }
     /// The most rows of the f32 slots that a call reads and writes; a call on single rows walks the chunks of the call before it.
     fn chunk_rows(&self, inputs: &[SlotIdx], output: SlotIdx) -> usize {
@@ -126,10 +132,12 @@ fn leading_to_losses(calls: &[Call], losses: &[LossTerm]) -> Vec<usize> {
 /// Of a slot's readers, losses last, the last overwrites its gradient and the others add.
 fn set_grad_modes(slots: &[Slot], calls: &mut [Call], losses: &mut [LossTerm]) {
     let trained = leading_to_losses(calls, losses);
+    let mut has_gradient = vec![false; slots.len()];
+    calls.iter().for_each(|call| has_gradient[call.output] = call.has_gradient);
     let mut is_written = vec![false; slots.len()];
     let mut modes = |inputs: &[SlotIdx]| -> Vec<GradMode> {
-        let mode = |slot: &SlotIdx| match (slots[*slot].kind, std::mem::replace(&mut is_written[*slot], true)) {
-            (SlotKind::Input, _) => GradMode::None,
+        let mode = |slot: &SlotIdx| match (has_gradient[*slot], std::mem::replace(&mut is_written[*slot], true)) {
+            (false, _) => GradMode::None,
             (_, false) => GradMode::Overwrite,
             (_, true) => GradMode::Add,
         };

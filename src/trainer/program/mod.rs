@@ -206,7 +206,7 @@ pub struct LossTerm {
 /// one overwrites, the others add.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GradMode {
-    /// There is none: the slot comes with the batch.
+    /// There is none: the slot comes with the batch, or is made of what does without a parameter.
     None,
     /// It is the first to write.
     Overwrite,
@@ -235,6 +235,8 @@ pub struct Call {
     pub output: SlotIdx,
     /// Kept for backward, in the op's own order.
     pub saved: Vec<SlotIdx>,
+    /// Whether its output's gradient leads to a parameter.
+    pub has_gradient: bool,
     /// As the op's shape has it.
     pub is_in_place: bool,
     /// Whether backward takes the whole batch at once.

@@ -77,8 +77,8 @@ impl Graph {
         let mut tapes: Tapes = self.program.slots.iter().map(|_| None).collect();
         for idx in self.program.leading_to(slots) {
             self.forward(idx, part, pass)?;
-            if pass == Pass::Gradient {
-                let call = &self.program.calls[idx];
+            let call = &self.program.calls[idx];
+            if pass == Pass::Gradient && call.has_gradient {
                 let mut tape = merged(&mut tapes, &call.inputs);
                 let (program, state, part) = (self.program.clone(), self.state.clone(), part.clone());
                 tape.add_backward_op(move |grads| backward(&program, &mut state.borrow_mut(), grads, idx, &part));

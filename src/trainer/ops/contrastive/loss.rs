@@ -29,7 +29,7 @@ pub struct SigmoidLoss {
 }
 
 /// Image and text features and their gradients.
-fn pairs<'a, 'b>(inputs: &[&'a [f32]], grads: &'a mut [&'b mut [f32]]) -> ([&'a [f32]; 2], [&'a mut [f32]; 2]) {
+fn pairs<'a>(inputs: &[&'a [f32]], grads: &'a mut [&mut [f32]]) -> ([&'a [f32]; 2], [&'a mut [f32]; 2]) {
     let (&[image, text], [grad_image, grad_text]) = (inputs, grads) else {
         unreachable!("the program gives a loss on pairs two inputs")
     };

@@ -175,7 +175,7 @@ impl Output {
 pub struct Pixels {
     /// u8 [N, S, S, 3].
     pub bytes: View,
-    /// u32 [samples], the image of each sample; its own number where `None`.
+    /// `u32 [samples]`, the image of each sample; its own number where `None`.
     pub index: Option<View>,
 }
 

@@ -53,7 +53,7 @@ pub trait HostPlan: Send {
 pub struct HostPart<'a> {
     /// The words of the call's first input, [samples, words].
     pub words: &'a [u32],
-    /// The last of those of each sample that leads to a loss, [samples].
+    /// The last of those of each sample that leads to a loss, `[samples]`.
     pub ends: &'a [u32],
 }
 

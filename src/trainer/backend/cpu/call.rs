@@ -21,6 +21,15 @@ struct LaneJob<'a> {
     saved: Vec<&'a mut [f32]>,
 }
 
+impl<'a> LaneJob<'a> {
+    /// Takes the first samples off: their part of the output, and of each saved slot.
+    fn take(&mut self, core: &Core, call: &Call, samples: usize) -> (&'a mut [f32], Vec<&'a mut [f32]>) {
+        let len = |slot: usize| samples * core.program.slots[slot].len_per_sample();
+        let saved = self.saved.iter_mut().zip(&call.saved).map(|(buffer, slot)| take_front(buffer, len(*slot))).collect();
+        (take_front(&mut self.output, len(call.output)), saved)
+    }
+}
+
 /// Takes the first `len` elements off a slice.
 fn take_front<'a, T>(slice: &mut &'a mut [T], len: usize) -> &'a mut [T] {
     let (front, rest) = std::mem::take(slice).split_at_mut(len);
@@ -92,22 +101,14 @@ fn forward_lane(
     job: &mut LaneJob,
     work: &mut Workspace,
 ) {
-    let slots = &core.program.slots;
     let params = core.params();
     let step = chunk_samples(call.chunk_rows);
     let mut start = job.samples.start;
     while start < job.samples.end {
         let samples = start..(start + step).min(job.samples.end);
-        let mut saved: Vec<&mut [f32]> = (job.saved.iter_mut().zip(&call.saved))
-            .map(|(buffer, slot)| take_front(buffer, samples.len() * slots[*slot].len_per_sample()))
-            .collect();
+        let (output, mut saved) = job.take(core, call, samples.len());
         let inputs = chunk_inputs(core, call, part, rows, &samples);
-        let mut chunk = Forward {
-            samples: samples.len(),
-            inputs: &inputs,
-            output: take_front(&mut job.output, samples.len() * slots[call.output].len_per_sample()),
-            saved: &mut saved,
-        };
+        let mut chunk = Forward { samples: samples.len(), inputs: &inputs, output, saved: &mut saved };
         op.forward(&params, &mut chunk, work);
         start = samples.end;
     }
@@ -129,7 +130,7 @@ pub(super) fn backward(
     let rows = match call.op.cpu() {
         Cpu::Whole(whole) => return backward_whole(core, (call, whole), part, inputs, grad_output, &mut grad_inputs),
         Cpu::Rows(rows) if call.is_whole => {
-            return backward_in_order(core, (call, rows), part, inputs, grad_output, &mut grad_inputs);
+            return backward_in_order(core, (call, rows), part, inputs, grad_output, grad_inputs);
         }
         Cpu::Rows(rows) => rows,
     };
@@ -192,14 +193,14 @@ fn backward_in_order(
     part: &Range<usize>,
     rows: &[Input],
     grad_output: &mut [f32],
-    grad_inputs: &mut [GradInput],
+    grad_inputs: Vec<GradInput>,
 ) {
     let mut saved = take_saved(core, call, part.len());
     let mut gradient = std::mem::take(&mut core.gradient);
     let inputs = chunk_inputs(core, call, part, rows, &(0..part.len()));
     let mut slices: Vec<&mut [f32]> = saved.iter_mut().map(Vec::as_mut_slice).collect();
-    // Borrowed anew, for as long as the other slices.
-    let mut grad_inputs: Vec<GradInput> = grad_inputs.iter_mut().map(reborrow).collect();
+    // For as long as the other slices live.
+    let mut grad_inputs: Vec<GradInput> = grad_inputs;
     let grad_inputs = &mut grad_inputs;
     let mut chunk = Backward { samples: part.len(), inputs: &inputs, grad_output, grad_inputs, saved: &mut slices };
     // The gradient was zeroed when the batch began.
@@ -249,14 +250,6 @@ fn backward_whole(
     put_saved(core, call, saved);
 }
 
-fn reborrow<'a>(grad: &'a mut GradInput<'_>) -> GradInput<'a> {
-    match grad {
-        GradInput::None => GradInput::None,
-        GradInput::Overwrite(rows) => GradInput::Overwrite(rows),
-        GradInput::Add(rows) => GradInput::Add(rows),
-    }
-}
-
 #[expect(clippy::too_many_arguments, reason = "the borrowed halves of one lane's job")]
 fn backward_lane(
     core: &Core,
@@ -274,20 +267,13 @@ fn backward_lane(
     let mut start = job.samples.start;
     while start < job.samples.end {
         let samples = start..(start + step).min(job.samples.end);
-        let mut saved: Vec<&mut [f32]> = (job.saved.iter_mut().zip(&call.saved))
-            .map(|(buffer, slot)| take_front(buffer, samples.len() * slots[*slot].len_per_sample()))
-            .collect();
+        let (grad_output, mut saved) = job.take(core, call, samples.len());
         let inputs = chunk_inputs(core, call, part, rows, &samples);
         let mut grad_inputs: Vec<GradInput> = (grad_inputs.iter_mut().zip(&call.inputs))
             .map(|(grad, slot)| take_grad(grad, samples.len() * slots[*slot].len_per_sample()))
             .collect();
-        let mut chunk = Backward {
-            samples: samples.len(),
-            inputs: &inputs,
-            grad_output: take_front(&mut job.output, samples.len() * slots[call.output].len_per_sample()),
-            grad_inputs: &mut grad_inputs,
-            saved: &mut saved,
-        };
+        let mut chunk =
+            Backward { samples: samples.len(), inputs: &inputs, grad_output, grad_inputs: &mut grad_inputs, saved: &mut saved };
         op.backward(&params, &mut chunk, grads, work);
         grads.first = false;
         start = samples.end;

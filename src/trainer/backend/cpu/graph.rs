@@ -17,6 +17,7 @@ use super::call::{self, Input};
 use super::core::Core;
 use super::values::{FreeList, Values};
 use crate::trainer::TrainerError;
+use crate::trainer::ops::elementwise;
 use crate::trainer::ops::loss::LossValue;
 use crate::trainer::ops::op::GradInput;
 use crate::trainer::ops::op::whole::Pass;
@@ -262,15 +263,21 @@ fn backward(
         let entry = values.gradient(*slot, grads)?;
         match (turns_over(input).then(|| grad_output.take()).flatten(), mode) {
             (None, _) => free.give(std::mem::replace(entry, buffer)),
-            (Some(turned), GradMode::Add) => {
-                entry.iter_mut().zip(&turned).for_each(|(sum, grad)| *sum += grad);
-                free.give(turned);
-            }
-            (Some(turned), _) => free.give(std::mem::replace(entry, turned)),
+            (Some(turned), mode) => put(entry, turned, *mode, free),
         }
     }
     grad_output.into_iter().for_each(|buffer| free.give(buffer));
     Ok(())
+}
+
+/// Puts a reader's gradient of a slot where it stays; what is not kept goes back to the list.
+fn put(entry: &mut Vec<f32>, mut grad: Vec<f32>, mode: GradMode, free: &mut FreeList) {
+    if mode == GradMode::Add {
+        elementwise::add(&grad, entry);
+    } else {
+        std::mem::swap(entry, &mut grad);
+    }
+    free.give(grad);
 }
 
 /// Hands a term's gradients back to the slots that it read.
@@ -287,12 +294,7 @@ fn hand_back(
             grad.iter_mut().for_each(|value| *value *= upstream);
         }
         let entry = state.values(source).gradient(*slot, gradients)?;
-        if *mode == GradMode::Add {
-            entry.iter_mut().zip(&grad).for_each(|(sum, grad)| *sum += grad);
-            state.free.give(grad);
-        } else {
-            state.free.give(std::mem::replace(entry, grad));
-        }
+        put(entry, grad, *mode, &mut state.free);
     }
     Ok(())
 }

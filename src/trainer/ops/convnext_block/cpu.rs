@@ -1,10 +1,10 @@
 //! The CPU's rows of a ConvNeXt block.
 
 use super::{ConvNextBlock, ConvNextShape};
+use crate::mlp::weight_grad;
 use crate::op::{Backward, Forward, GradLane, Params, Rows, Workspace};
-use crate::params::ParamIdx;
 use crate::simd::{Simd, dispatch, for_vectors};
-use crate::{Accumulation, Scratch, activation, depthwise, layer_norm, linear};
+use crate::{Accumulation, activation, depthwise, layer_norm, linear};
 
 impl Rows for ConvNextBlock {
     fn forward(&self, params: &Params, chunk: &mut Forward, work: &mut Workspace) {
@@ -41,10 +41,10 @@ impl Rows for ConvNextBlock {
         scaled_gradient(params.view(self.gamma), branch, grad, grad_rows, grads.view(self.gamma));
         linear::backward_input(&params.linear(self.fc2.0), rows, grad_rows, grad_hidden, ops);
         activation::backward(activation, hidden, active, grad_hidden);
-        weight_grad(params, grads, self.fc2, rows, active, grad_rows, ops);
+        weight_grad(params, grads, self.fc2, rows, (active, grad_rows), ops);
         let (gain, bias) = (params.view(self.norm.0), params.view(self.norm.1));
         layer_norm::recompute(mixed, gain, bias, mean, rstd, normed);
-        weight_grad(params, grads, self.fc1, rows, normed, grad_hidden, ops);
+        weight_grad(params, grads, self.fc1, rows, (normed, grad_hidden), ops);
         linear::backward_input(&params.linear(self.fc1.0), rows, grad_hidden, grad_normed, ops);
         let (grad_gain, grad_bias) = grads.pair_zeroed(self.norm.0, self.norm.1);
         let grad_mixed = grad_rows;
@@ -55,21 +55,6 @@ impl Rows for ConvNextBlock {
         let weight = params.view(self.depthwise.0);
         depthwise::backward_input(&shape, samples, grad_mixed, weight, grad, Accumulation::Add, ops);
     }
-}
-
-/// Gradients of one linear map's weight and bias, added to the lane.
-fn weight_grad(
-    params: &Params,
-    grads: &mut GradLane,
-    map: (ParamIdx, ParamIdx),
-    rows: usize,
-    x: &[f32],
-    grad_y: &[f32],
-    ops: &mut Scratch,
-) {
-    let (shape, accumulate) = (params.linear(map.0).shape, !grads.first);
-    let (weight, bias) = grads.pair(map.0, map.1);
-    linear::backward_weight(&shape, rows, x, grad_y, weight, Some(bias), accumulate, ops);
 }
 
 dispatch! {

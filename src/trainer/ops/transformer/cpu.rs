@@ -1,9 +1,9 @@
 //! The CPU's rows of a transformer block.
 
+use crate::mlp::weight_grad;
 use crate::op::{Backward, Forward, GradLane, Params, Rows, Workspace};
-use crate::params::ParamIdx;
 use crate::transformer::{BlockShape, TransformerBlock};
-use crate::{Accumulation, Scratch, activation, attention, elementwise, layer_norm, linear};
+use crate::{Accumulation, activation, attention, elementwise, layer_norm, linear};
 
 impl Rows for TransformerBlock {
     fn forward(&self, params: &Params, chunk: &mut Forward, work: &mut Workspace) {
@@ -47,16 +47,16 @@ impl Rows for TransformerBlock {
         let grad_wide = &mut grad_hidden[..rows * mlp_width];
         linear::backward_input(&params.linear(self.fc2.0), rows, grad, grad_wide, ops);
         activation::backward(activation, hidden, active, grad_wide);
-        weight_grad(params, grads, self.fc2, rows, active, grad, ops);
+        weight_grad(params, grads, self.fc2, rows, (active, grad), ops);
         let (gain, bias) = (params.view(self.norm2.0), params.view(self.norm2.1));
         layer_norm::recompute(middle, gain, bias, mean2, rstd2, normed);
         linear::backward_input(&params.linear(self.fc1.0), rows, grad_wide, grad_normed, ops);
-        weight_grad(params, grads, self.fc1, rows, normed, grad_wide, ops);
+        weight_grad(params, grads, self.fc1, rows, (normed, grad_wide), ops);
         let (grad_gain, grad_bias) = grads.pair_zeroed(self.norm2.0, self.norm2.1);
         layer_norm::backward(middle, grad_normed, gain, mean2, rstd2, grad, Accumulation::Add, grad_gain, grad_bias);
         // Attention half: middle = x + out(attention(qkv(norm1(x)))).
         linear::backward_input(&params.linear(self.out.0), rows, grad, grad_normed, ops);
-        weight_grad(params, grads, self.out, rows, attended, grad, ops);
+        weight_grad(params, grads, self.out, rows, (attended, grad), ops);
         let grad_qkv = &mut grad_hidden[..rows * 3 * width];
         let shape = self.attention_shape();
         for sample in 0..chunk.samples {
@@ -66,25 +66,9 @@ impl Rows for TransformerBlock {
         }
         let (gain, bias) = (params.view(self.norm1.0), params.view(self.norm1.1));
         layer_norm::recompute(x, gain, bias, mean1, rstd1, normed);
-        weight_grad(params, grads, self.qkv, rows, normed, grad_qkv, ops);
+        weight_grad(params, grads, self.qkv, rows, (normed, grad_qkv), ops);
         linear::backward_input(&params.linear(self.qkv.0), rows, grad_qkv, grad_normed, ops);
         let (grad_gain, grad_bias) = grads.pair_zeroed(self.norm1.0, self.norm1.1);
         layer_norm::backward(x, grad_normed, gain, mean1, rstd1, grad, Accumulation::Add, grad_gain, grad_bias);
     }
-}
-
-/// Gradients of one linear map's weight and bias, added to the lane.
-fn weight_grad(
-    params: &Params,
-    grads: &mut GradLane,
-    map: (ParamIdx, ParamIdx),
-    rows: usize,
-    x: &[f32],
-    grad_y: &[f32],
-    ops: &mut Scratch,
-) {
-    let shape = params.linear(map.0).shape;
-    let accumulate = !grads.first;
-    let (weight, bias) = grads.pair(map.0, map.1);
-    linear::backward_weight(&shape, rows, x, grad_y, weight, Some(bias), accumulate, ops);
 }

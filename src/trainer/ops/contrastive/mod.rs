@@ -17,6 +17,7 @@ pub mod reference;
 pub mod sigmoid;
 
 pub use loss::{ContrastiveLoss, SigmoidLoss};
+pub use nt_xent::NtXentLoss;
 
 use std::sync::Mutex;
 

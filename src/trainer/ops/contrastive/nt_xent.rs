@@ -12,9 +12,12 @@
 
 use std::sync::Mutex;
 
+use super::super::loss::{Loss, LossValue, ReferenceLoss};
+use super::super::op::Params;
 use super::super::product::{self, Dims, Mat, Start, Target};
 use super::super::{ParallelFor, Scratch, elementwise, normalize};
-use super::{Contrastive, SLAB, Sums, cpu};
+use super::{Contrastive, SLAB, Sums, cpu, reference};
+use crate::reference::{Matrix, Parameters};
 
 /// Shape and temperature.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,6 +28,28 @@ pub struct NtXent {
     pub width: usize,
     /// What similarities are divided by (t).
     pub temperature: f32,
+}
+
+/// NT-Xent as a term of a program: rows of the first view and of the second, which are not normalised yet. It has no parameters.
+#[derive(Debug, Clone)]
+pub struct NtXentLoss {
+    /// Channels of a row (E).
+    pub width: usize,
+    /// What similarities are divided by (t).
+    pub temperature: f32,
+}
+
+impl Loss for NtXentLoss {
+    fn cpu(&self, _: &Params, batch: usize, inputs: &[&[f32]], grads: &mut [&mut [f32]], team: &dyn ParallelFor) -> LossValue {
+        let (&[a, b], [grad_a, grad_b]) = (inputs, grads) else { unreachable!("the program gives NT-Xent two views") };
+        let shape = NtXent { batch, width: self.width, temperature: self.temperature };
+        LossValue { value: forward_backward(&shape, a, b, grad_a, grad_b, team), params: Vec::new() }
+    }
+
+    fn reference(&self, _: &Parameters, inputs: &[&Matrix]) -> ReferenceLoss {
+        let found = reference::nt_xent(inputs[0], inputs[1], f64::from(self.temperature));
+        ReferenceLoss { value: found.value, inputs: found.grads.to_vec(), params: Vec::new() }
+    }
 }
 
 /// Loss in nats, and the gradients of both views' rows, which are not normalised yet.
@@ -149,10 +174,8 @@ mod tests {
     use super::super::super::Sequential;
     use super::super::super::simd::tests::on_every_path;
     use super::super::super::testing::{CHAIN, DIFFERENCE, assert_close, differences, random, widen};
-    use super::super::reference;
     use super::super::tests::Backwards;
     use super::*;
-    use crate::reference::Matrix;
 
     struct Found {
         loss: f64,

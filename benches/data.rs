@@ -70,7 +70,7 @@ fn drawing(criterion: &mut Criterion) {
         let rand_augment = Augmentation::RandAugment { layers: 2, magnitude: 3.0 };
         let stacked = Augmentation::StackedRandAugment { layers: 2, magnitude: 10.0, min_area: 0.08 };
         let of = |augmentation| Augmenter::new(augmentation, side).expect("a bin");
-        let slip = Augmenter::slip_self_supervised(side);
+        let slip = Augmenter::self_supervised(side);
         for (name, augmenter) in
             [("rand_augment", of(rand_augment)), ("stacked_rand_augment", of(stacked)), ("self-supervised view", slip)]
         {

@@ -12,7 +12,7 @@ use scaledown::run::{
 use scaledown::trainer::backend::cpu::{CpuSettings, CpuStep};
 use scaledown::trainer::backend::reference::{ReferenceOptimizer, ReferenceStep};
 use scaledown::trainer::backend::{Step as _, StepBatch};
-use scaledown::trainer::model::{self, kept_patches};
+use scaledown::trainer::model::{self, Recipe, kept_patches};
 use scaledown::trainer::optim::Optimizer;
 use scaledown::trainer::program::{Output, Program};
 
@@ -499,11 +499,15 @@ fn a_clipped_gradient_has_the_limit_as_its_norm_and_a_short_one_is_left_alone() 
     }
 }
 
+fn sigmoid(masked: f64) -> Recipe {
+    Recipe { loss: LossConfig::Sigmoid { logit_bias_init: -10.0 }, ..Recipe::contrastive(masked) }
+}
+
 /// CPU against f64, and f64 against the slopes of its loss along scale and bias, on the sigmoid loss.
 #[test]
 fn gradients_on_the_sigmoid_loss_are_those_of_the_reference_and_its_slopes() {
     for case in CASES {
-        let program = Arc::new(model::build_with(&case.model(), LossConfig::Sigmoid { logit_bias_init: -10.0 }, case.masked));
+        let program = Arc::new(model::build_with(&case.model(), &sigmoid(case.masked)));
         let batch = case.batch(case.batch);
         let mut parameters = parameters(&program);
         let [scale, bias] = [program.log_logit_scale, program.logit_bias.expect("a bias")].map(|idx| program.params[idx].offset);

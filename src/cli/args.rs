@@ -404,6 +404,9 @@ pub struct BenchStep {
     /// Share of patches left out of each image, in [0, 1)
     #[arg(long, default_value_t = 0.0)]
     pub masked: f64,
+    /// SLIP's self-supervised loss on two more views, with the head that an experiment file gets by default; with `--what clip`
+    #[arg(long)]
+    pub ssl: bool,
     /// Channels of the text encoder [default: those of the image encoder]
     #[arg(long)]
     pub text_width: Option<usize>,

@@ -17,7 +17,7 @@ use crate::spec;
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
 use crate::trainer::backend::{self, Placement, Step, StepAt, StepBatch, cuda};
-use crate::trainer::model::{build, initial_parameters};
+use crate::trainer::model::{Recipe, build_with, initial_parameters};
 use crate::trainer::program::{Output, Program, Tower};
 use crate::trainer::strategy::PatchMask;
 
@@ -40,10 +40,11 @@ struct Report {
 
 pub(super) fn step(args: &BenchStep, out: &mut dyn Write) -> Result<(), Error> {
     let model = model(args)?;
-    let program = Arc::new(build(&model, args.masked));
+    let ssl = args.ssl.then(|| spec::slip_loss(&model, (args.batch / args.chunks.max(1)) as u64));
+    let program = Arc::new(build_with(&model, &Recipe { ssl, ..Recipe::contrastive(args.masked) }));
     let (device, precision) = super::experiment::placement(args.device, args.precision)?;
     let threads = args.threads.map_or_else(super::cores, std::num::NonZero::get);
-    let (train, batch) = (train(args), batch(args, &model, device));
+    let (train, batch) = (train(args), batch(args, &model, &program, device));
     let times = match (device, args.what) {
         (DeviceKind::Cpu, what) => on_cpu(args, what, &program, threads, &train, &batch)?,
         (DeviceKind::Cuda, BenchWhat::Clip) => on_gpu(args, &program, Placement { device, precision, threads }, &train, batch)?,
@@ -239,20 +240,22 @@ fn train(args: &BenchStep) -> TrainConfig {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "made-up pixels and positions")]
-fn batch(args: &BenchStep, model: &ModelConfig, device: DeviceKind) -> StepBatch {
+fn batch(args: &BenchStep, model: &ModelConfig, program: &Program, device: DeviceKind) -> StepBatch {
     let philox = Philox::new(0, Stream::Init);
     let mut draws = philox.at(0, 0);
     let text = &model.text_encoder;
     let vocab = text.vocab_size as u32;
     let mut keep = Vec::new();
     // A GPU draws them itself.
-    if let Some(mask) = PatchMask::new(model, args.masked, 0).filter(|_| device == DeviceKind::Cpu) {
+    if let Some(mask) = PatchMask::new(program, 0).filter(|_| device == DeviceKind::Cpu) {
         mask.fill(0, args.batch, &mut keep);
     }
     StepBatch {
         keep,
         samples: args.batch,
-        images: (0..args.batch * model.image_size * model.image_size * 3).map(|_| draws.below(256) as u8).collect(),
+        images: (0..program.views() * args.batch * model.image_size * model.image_size * 3)
+            .map(|_| draws.below(256) as u8)
+            .collect(),
         tokens: (0..args.batch * text.context_length).map(|_| draws.below(vocab)).collect(),
         ends: vec![text.context_length as u32 - 1; args.batch],
         ..StepBatch::default()

@@ -238,7 +238,7 @@ fn packs(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Error> {
     }
     let mut enlarged: Vec<(usize, usize, f64)> = Vec::new();
     for parts in (0..loaded.expansion.runs().len()).map(|run| loaded.expansion.parts(run)) {
-        let crop = (parts.data.pack_side, parts.model.image_size, parts.train.strategy.augmentation.min_area());
+        let crop = (parts.data.pack_side, parts.model.image_size, parts.train.strategy.min_area());
         if let (Some(pack), image, Some(min_area)) = crop
             && enlarges(pack, image, min_area)
             && !enlarged.contains(&(pack, image, min_area))

@@ -21,7 +21,7 @@ const SAMPLES_PER_TASK: usize = 16;
 /// One batch; buffers are reused from step to step.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// Pixels. **Shapes**: \[B, S, S, 3\].
+    /// Pixels, view after view. **Shapes**: \[V, B, S, S, 3\].
     pub images: Vec<u8>,
     /// Token ids, padded with 0. **Shapes**: \[B, T\].
     pub tokens: Vec<u32>,
@@ -117,7 +117,11 @@ impl BatchSource {
     /// If the batch is larger than the subset: it would hold a sample twice.
     pub fn fill(&self, step: u64, batch_size: usize, batch: &mut Batch) {
         self.fill_captions(step, batch_size, batch);
-        self.fill_view(step, 0, &batch.samples, &mut batch.images);
+        let len = batch_size * self.side() * self.side() * 3;
+        batch.images.resize(self.views.num_views() * len, 0);
+        for (view, images) in (0..).zip(batch.images.chunks_exact_mut(len.max(1))) {
+            self.fill_view(step, view, &batch.samples, images);
+        }
     }
 
     /// Which samples a batch holds, and their captions.
@@ -137,7 +141,7 @@ impl BatchSource {
     /// they have to be those of [`Self::fill`].
     #[must_use]
     pub fn is_for_devices(&self) -> bool {
-        self.views.augmenters().all(Augmenter::is_for_devices)
+        self.views.num_views() == 1 && self.views.augmenters().all(Augmenter::is_for_devices)
     }
 
     /// The bytes of all images of the pack, as [`Pack::images`] has them.
@@ -165,10 +169,9 @@ impl BatchSource {
         crops.extend(batch.samples.iter().enumerate().filter_map(crop).flatten());
     }
 
-    /// A view of a step's images (SLIP takes three). View 0 is the one that [`Self::fill`] gives.
-    pub fn fill_view(&self, step: u64, view: u32, samples: &[u32], images: &mut Vec<u8>) {
+    /// One view of a step's images. **Shapes**: \[B, S, S, 3\].
+    fn fill_view(&self, step: u64, view: u32, samples: &[u32], images: &mut [u8]) {
         let image_bytes = self.side() * self.side() * 3;
-        images.resize(samples.len() * image_bytes, 0);
         let fill = |(place, (out, &sample)): (usize, (&mut [u8], &u32))| {
             self.views.write(self.pack.picture(sample as usize), step, place as u32, view, out);
         };

@@ -15,9 +15,10 @@ use crate::data::SkipKind;
 use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput, TrainSummary};
 use crate::plan::{JobSpec, Plan, PlanRun};
 use crate::record::{self, PointView, Provenance, Records, SampleCounts};
-use crate::run::{CurvePoint, RunConfig, RunRecord, RunStatus};
+use crate::run::{CurvePoint, GMACS_AS_STATED, RunConfig, RunRecord, RunStatus};
 use crate::store::{JobStatus, Store};
 use crate::tables::{TableInput, TableSpec, is_file_name};
+use crate::trainer::cost::{gmacs_per_sample, gmacs_per_sample_as_stated};
 
 /// What a report is about.
 #[derive(Debug, Clone)]
@@ -159,6 +160,13 @@ fn run_record(
     };
     let TrainSummary { subset_samples, steps, samples_seen, gmacs } = summary(&train.summary, run.train, plan)?;
     (found.subset_samples, found.steps, found.samples_seen, found.gmacs) = (subset_samples, steps, samples_seen, gmacs);
+    if config.train.strategy.ssl.is_some() {
+        let (ours, stated) = (
+            gmacs_per_sample(&config.model, &config.train.strategy),
+            gmacs_per_sample_as_stated(&config.model, &config.train.strategy),
+        );
+        found.metrics.insert(GMACS_AS_STATED.into(), gmacs * stated / ours);
+    }
     found.curve = curve(&store.output_dir(&key).join(files::CURVE))?;
     (found.status, found.reason) = match train.status {
         JobStatus::Finished => (RunStatus::Finished, None),

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{files, write};
-use crate::data::{Augmenter, BatchSource, Pack, Tokenizer, read_subset};
+use crate::data::{BatchSource, Pack, Tokenizer, Views, read_subset};
 use crate::executor::{Control, JobContext, JobError, JobOutput, Spent, TrainSummary};
 use crate::plan::{Key, TrainSpec};
 use crate::store::write_atomic;
 use crate::trainer::checkpoint::{Weights, save_model};
 use crate::trainer::cost::gmacs_of_steps;
-use crate::trainer::model::build_with;
-use crate::trainer::step::{Command, Ending, StepDone, TrainOptions, TrainSetup, Watcher, train};
+use crate::trainer::model::{Recipe, build_with};
+use crate::trainer::step::{Command, Ending, StepDone, TrainOptions, TrainSetup, Trained, Watcher, train};
 
 pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
     let pool = Pack::open(&ctx.checked_input(&spec.pool)?)?;
@@ -25,8 +25,8 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
     let tokenizer = Tokenizer::load(&ctx.checked_input(&spec.tokenizer)?)?;
     let captions: Vec<&str> = (0..pool.len()).map(|sample| pool.caption(sample)).collect();
     let captions = tokenizer.encode_all(&captions, spec.model.text_encoder.context_length);
-    let augmenter = Augmenter::new(spec.train.strategy.augmentation, spec.model.image_size)?;
-    let batches = BatchSource::new(Arc::new(pool), Arc::new(captions), subset, augmenter, spec.seed)?;
+    let views = Views::of(&spec.train.strategy, spec.model.image_size, spec.seed)?;
+    let batches = BatchSource::with_views(Arc::new(pool), Arc::new(captions), subset, views, spec.seed)?;
     let kept = ctx.keep()?;
     let ledger = Ledger::open(&kept);
     let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(kept), checkpoint_every };
@@ -46,9 +46,13 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
         }
         Ending::Finished => {
             write(&ctx.out().join(files::CURVE), &curve)?;
-            let program = build_with(&spec.model, spec.train.loss, 0.0);
-            let weights = Weights { parameters: trained.parameters, state: trained.state };
-            save_model(&ctx.out().join(files::MODEL), &program, &weights, trained.step)?;
+            // The head of a self-supervised loss comes last, and is of no use to an evaluation.
+            let program = build_with(&spec.model, &Recipe::stored(&spec.train));
+            let Trained { mut parameters, mut state, .. } = trained;
+            parameters.truncate(program.num_params());
+            state.truncate(program.state.last().map_or(0, |view| view.range().end));
+            let weights = Weights { parameters, state };
+            save_model(&ctx.out().join(files::MODEL), &program, &weights, summary.steps)?;
             Ok(JobOutput::finished(&summary))
         }
     }

@@ -123,11 +123,16 @@ fn curve(scale: f64) -> Vec<CurvePoint> {
             step,
             samples_seen: step * 32,
             loss: 3.3 / scale,
+            terms: BTreeMap::new(),
             lr: 1e-3 / 7.0 / scale,
             logit_scale: 14.285_714_285_714_286,
             grad_norm: 1e-310 * scale,
         })
         .collect()
+}
+
+fn terms(loss: f64) -> BTreeMap<String, f64> {
+    [("contrastive".to_owned(), loss / 3.0), ("nt_xent".to_owned(), 1e-17 * loss)].into()
 }
 
 /// Runs that differ in every way that records must carry.
@@ -148,7 +153,7 @@ fn varied() -> Records {
         masked: 0.5,
         unmasked_tuning: 0.0,
         batch_multiplier: 2,
-        ssl: Some(SslConfig { weight: 1.0, temperature: 0.1, hidden: 64, out: 16 }),
+        ssl: Some(SslConfig { weight: 1.0, temperature: 0.1, hidden: 64, out: 16, bn_group: 32 }),
     };
     augmented.config.train.grad_clip_norm = Some(1.0);
     let mut failed = run("d4", 128, 0, 0.0);
@@ -158,6 +163,9 @@ fn varied() -> Records {
     let mut runs = vec![run("a1", 64, 0, 20.0), filtered, augmented, failed];
     for (idx, record) in runs.iter_mut().enumerate() {
         record.curve = curve(f64::from(u32::try_from(idx).unwrap() + 1));
+        if record.config.train.strategy.ssl.is_some() {
+            record.curve.iter_mut().for_each(|point| point.terms = terms(point.loss));
+        }
     }
     runs[3].curve.clear();
     Records {
@@ -228,7 +236,11 @@ fn what_is_not_finite_becomes_an_empty_cell() {
     records.runs[0].curve[2].loss = f64::NAN;
     records.runs[0].curve[2].grad_norm = f64::INFINITY;
     let written = texts(&records);
-    assert!(written["curves.csv"].contains("\na1,3,96,,0.00014285714285714287,14.285714285714286,\n"), "{}", written["curves.csv"]);
+    assert!(
+        written["curves.csv"].contains("\na1,3,96,,0.00014285714285714287,14.285714285714286,,,\n"),
+        "{}",
+        written["curves.csv"]
+    );
     let back = parse_texts(&written).unwrap();
     assert!(back.runs[0].metrics.is_empty() && back.runs[0].curve[2].loss.is_nan());
     assert_eq!(texts(&back), written);

@@ -398,6 +398,17 @@ pub struct StrategyConfig {
 }
 
 impl StrategyConfig {
+    /// Views of an image that a step sees.
+    #[must_use]
+    pub fn views(&self) -> usize {
+        if self.ssl.is_some() { 3 } else { 1 }
+    }
+    /// The smallest share of the area that a view is cropped to, where pictures are packed whole: where the contrastive loss sees crops.
+    #[must_use]
+    pub fn min_area(&self) -> Option<f64> {
+        let area = self.augmentation.min_area()?;
+        Some(if self.ssl.is_some() { area.min(SslConfig::MIN_AREA) } else { area })
+    }
     /// Contrastive learning as it is: whole images, not augmented, no other loss.
     #[must_use]
     pub fn clip() -> Self {
@@ -441,8 +452,15 @@ fn is_zero(share: &f64) -> bool {
     *share == 0.0
 }
 
+impl SslConfig {
+    /// The smallest share of the area that its views are cropped to.
+    ///
+    /// **Source** SLIP's `main.py`.
+    pub const MIN_AREA: f64 = 0.08;
+}
+
 /// The self-supervised half of SLIP (Mu et al. 2021): NT-Xent on two augmented views.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SslConfig {
     /// Weight of its loss beside the contrastive one.
@@ -453,6 +471,8 @@ pub struct SslConfig {
     pub hidden: usize,
     /// Output width of the projection MLP.
     pub out: usize,
+    /// Samples that its batch norms are taken over, one after another in the batch; divides every chunk.
+    pub bn_group: usize,
 }
 
 /// Augmentation of training images.

@@ -34,6 +34,19 @@ impl ImageEncoderConfig {
         }
     }
 
+    /// Channels of an image before the projection.
+    #[must_use]
+    pub fn pooled_width(&self) -> usize {
+        let doubled = |width: usize, stages: usize| width << stages.saturating_sub(1);
+        match self {
+            Self::Vit(VitConfig { width, .. }) | Self::Mixer(MixerConfig { width, .. }) => *width,
+            Self::Resnet(ResNetConfig { width, depths, .. }) => 4 * doubled(*width, depths.len()),
+            Self::Convnext(ConvNextConfig { width, depths, .. }) | Self::Swin(SwinConfig { width, depths, .. }) => {
+                doubled(*width, depths.len())
+            }
+        }
+    }
+
     /// Patches of a whole image of this side, pixels, where some of them can be left out; `None` where the encoder needs the whole
     /// map.
     #[must_use]

@@ -23,6 +23,6 @@ pub use encoder::{ConvNextConfig, ImageEncoderConfig, MixerConfig, Pooling, ResN
 pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask, matched_classes};
 pub use event::{Event, JobKind};
 pub use quality::{Basic, Clustering, FeatureRule, Keep, NegClipLoss, Norm, ScoreFile};
-pub use record::{CurvePoint, RunRecord, RunStatus};
+pub use record::{CurvePoint, GMACS_AS_STATED, RunRecord, RunStatus};
 pub use source::Source;
 pub use words::counted;

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::RunConfig;
 
+/// What a run costs as the paper counts it, among a record's metrics where that is another figure than [`RunRecord::gmacs`]: SLIP.
+pub const GMACS_AS_STATED: &str = "gmacs_as_stated";
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,15 +63,18 @@ pub struct RunRecord {
 }
 
 /// One logged training step.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CurvePoint {
     /// Steps done, 1-based.
     pub step: u64,
     /// Pairs seen after this step.
     pub samples_seen: u64,
-    /// Loss of this step's batch on its pairs, nats.
+    /// Loss of this step's batch, nats: the sum of its terms, each times its weight.
     pub loss: f64,
+    /// The terms by name, without their weights; empty where there is one alone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub terms: BTreeMap<String, f64>,
     /// Learning rate of this step.
     pub lr: f64,
     /// Logit scale (the multiplier) before the update.

@@ -37,8 +37,8 @@ struct PartTable {
     ids: Vec<u32>,
 }
 
-/// The sections of a training config, by variant.
-type TrainKey = ([u32; 9], u64, u64);
+/// The sections of a training config, by variant; its steps and those of the warm-up; widths that follow the model's.
+type TrainKey = ([u32; 9], u64, u64, Option<(usize, usize)>);
 
 pub(super) struct Builder<'b, 'a> {
     loader: &'b mut Loader<'a>,
@@ -261,10 +261,12 @@ impl<'b, 'a> Builder<'b, 'a> {
             }
             push(&mut self.out.evaluates, configs)
         });
-        let batch = v.batch_size[batch_size] * v.strategy[strategy].batch_multiplier;
+        let multiplier = v.strategy[strategy].batch_multiplier();
+        let batch = v.batch_size[batch_size] * multiplier;
         let (costs, cost) = (&mut self.costs, self.loader.options.cost);
         let model_config = &self.out.models[model_id as usize];
-        let gmacs = || *costs.entry((model_id, ids[3])).or_insert_with(|| cost(model_config, &v.strategy[strategy]));
+        let strategy_config = v.strategy[strategy].of_run(model_config, batch / v.accumulate[accumulate]);
+        let gmacs = || *costs.entry((model_id, ids[3])).or_insert_with(|| cost(model_config, &strategy_config));
         let steps = steps_of(v.budget[budget], batch, data_part.subset, gmacs);
         let warmup_steps = if let Steps::Known(steps) = steps { v.warmup[warmup].steps(steps, batch) } else { 0 };
         let lanes_stated = v.node(Part::Lanes, ids[Part::Lanes as usize]).is_some();
@@ -272,15 +274,16 @@ impl<'b, 'a> Builder<'b, 'a> {
         let lanes = if lanes_stated { v.lanes[lanes] } else { LANES.min(most_lanes) };
         let fit = Fit {
             batch,
-            multiplier: v.strategy[strategy].batch_multiplier,
+            multiplier,
             subset: data_part.subset,
             accumulate: v.accumulate[accumulate],
             lanes: lanes as u64,
             bn_group: model_config.image_encoder.batch_group(),
-            unmaskable: unmaskable(model_config, &v.strategy[strategy]),
+            ssl_bn_group: strategy_config.ssl.map(|ssl| ssl.bn_group),
+            unmaskable: unmaskable(model_config, &strategy_config),
             steps,
         };
-        let pack_side = pack_side(data_part.config.pack_side, model_config.image_size, &v.strategy[strategy].augmentation);
+        let pack_side = pack_side(data_part.config.pack_side, model_config.image_size, strategy_config.min_area());
         let problem = match &pack_side {
             Err(problem) => Some((problem.clone(), &[Part::Data, Part::Model, Part::Strategy][..])),
             Ok(_) => fit.problem(),
@@ -297,11 +300,12 @@ impl<'b, 'a> Builder<'b, 'a> {
         let train_ids = [ids[3], ids[4], ids[5], ids[6], ids[7], ids[9], ids[10], ids[11], ids[12]];
         let asked = warmup_steps;
         let warmup_steps = warmup_steps.min(steps);
-        let is_new = !self.trains.contains_key(&(train_ids, steps, warmup_steps));
-        let train_id = *self.trains.entry((train_ids, steps, warmup_steps)).or_insert_with(|| {
+        let train_key = (train_ids, steps, warmup_steps, strategy_config.ssl.map(|ssl| (ssl.hidden, ssl.out)));
+        let is_new = !self.trains.contains_key(&train_key);
+        let train_id = *self.trains.entry(train_key).or_insert_with(|| {
             let (weight_decay, decay_scale) = v.weight_decay[weight_decay];
             let config = TrainConfig {
-                strategy: v.strategy[strategy].clone(),
+                strategy: strategy_config.clone(),
                 loss: v.loss[loss],
                 batch_size: v.batch_size[batch_size],
                 accumulate: v.accumulate[accumulate],
@@ -395,8 +399,9 @@ struct Fit {
     subset: Option<u64>,
     accumulate: u64,
     lanes: u64,
-    /// Samples whose statistics are taken together.
+    /// Samples whose statistics are taken together, in the encoder and in the head of a self-supervised loss.
     bn_group: Option<usize>,
+    ssl_bn_group: Option<usize>,
     /// Why nothing can be masked, where something is.
     unmaskable: Option<Problem>,
     steps: Steps,
@@ -405,7 +410,7 @@ struct Fit {
 impl Fit {
     /// The first thing that does not fit, and the parts that it depends on.
     fn problem(&self) -> Option<(Problem, &'static [Part])> {
-        let Self { batch, multiplier, subset, accumulate, lanes, bn_group, ref unmaskable, steps } = *self;
+        let Self { batch, multiplier, subset, accumulate, lanes, bn_group, ssl_bn_group, ref unmaskable, steps } = *self;
         let shown = if multiplier > 1 { format!("{batch} ({} x {multiplier})", batch / multiplier) } else { batch.to_string() };
         let problem = match steps {
             Steps::UnknownSubset => {
@@ -443,11 +448,16 @@ impl Fit {
             Steps::Known(_) if lanes > batch => {
                 Problem::new(Code::Train, "train.lanes", format!("`train.lanes`: {lanes} lanes are more than a batch of {shown}"))
             }
-            Steps::Known(_) => group_problem(bn_group, batch, accumulate).or_else(|| unmaskable.clone())?,
+            Steps::Known(_) => {
+                let of_encoder = group_problem("model.image_encoder.bn_group", Code::Model, bn_group, batch, accumulate);
+                let of_head = || group_problem("train.strategy.ssl_bn_group", Code::Train, ssl_bn_group, batch, accumulate);
+                of_encoder.or_else(of_head).or_else(|| unmaskable.clone())?
+            }
         };
         let others: &[Part] = match problem.path.as_str() {
             "train.accumulate" => &[Part::Strategy, Part::BatchSize, Part::Accumulate],
             "model.image_encoder.bn_group" => &[Part::Model, Part::Strategy, Part::BatchSize, Part::Accumulate],
+            "train.strategy.ssl_bn_group" => &[Part::Strategy, Part::BatchSize, Part::Accumulate],
             "train.lanes" => &[Part::Strategy, Part::BatchSize, Part::Lanes],
             "train.strategy.masked" => &[Part::Model, Part::Strategy],
             _ => &[Part::Data, Part::Strategy, Part::BatchSize],
@@ -457,12 +467,11 @@ impl Fit {
 }
 
 /// Why a batch, or a chunk of it, is not made of whole groups, where statistics are taken over groups of samples.
-fn group_problem(group: Option<usize>, batch: u64, accumulate: u64) -> Option<Problem> {
+fn group_problem(path: &str, code: Code, group: Option<usize>, batch: u64, accumulate: u64) -> Option<Problem> {
     let (group, chunk) = (group? as u64, batch / accumulate);
     if chunk.is_multiple_of(group) {
         return None;
     }
-    let path = "model.image_encoder.bn_group";
     let of =
         if accumulate > 1 { format!("a chunk of {chunk} samples, of {accumulate} chunks") } else { format!("a batch of {chunk}") };
     let message = format!("`{path}`: groups of {group} samples do not divide {of}");
@@ -472,5 +481,5 @@ fn group_problem(group: Option<usize>, batch: u64, accumulate: u64) -> Option<Pr
     } else {
         format!("groups of {} do, or another `train.batch_size` or `train.accumulate`", known.join(", "))
     };
-    Some(Problem::new(Code::Model, path, message).hint(hint))
+    Some(Problem::new(code, path, message).hint(hint))
 }

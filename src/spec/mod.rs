@@ -42,7 +42,7 @@ pub use diagnostic::{Code, Diagnostic, SpecErrors, SpecReport};
 pub use encoders::encoder_names;
 pub use files::{FileFault, Files, FoundFiles, NoFiles};
 pub use load::{load, load_claims, load_str};
-pub use resolve::image_encoder;
+pub use resolve::{image_encoder, slip_loss};
 pub use scalar::{Count, FilePath, Interval, Quantity, Shards, Share};
 pub use schema::schema;
 pub use source::{FileId, SourceFile, Sources, Span};

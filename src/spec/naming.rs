@@ -161,7 +161,10 @@ fn is_same(part: Part, variants: &Variants, point: SectionIds, points: Points<'_
             found == *model
         }),
         Part::Evaluate => false,
-        Part::Strategy => variants.strategy.first() == Some(&train.strategy),
+        Part::Strategy => {
+            let chunk = train.effective_batch() / train.accumulate;
+            variants.strategy.first().is_some_and(|found| found.of_run(model, chunk) == train.strategy)
+        }
         Part::BatchSize => variants.batch_size.first() == Some(&train.batch_size),
         Part::Accumulate => variants.accumulate.first() == Some(&train.accumulate),
         Part::Loss => variants.loss.first() == Some(&train.loss),

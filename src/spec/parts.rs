@@ -15,7 +15,7 @@ use super::schema::Document;
 use super::source::{Sources, Span};
 use super::tree::{Node, Tree};
 use super::types::EvalSpec;
-use crate::run::{DecayScale, EvalConfig, LossConfig, ModelConfig, OptimizerConfig, StrategyConfig};
+use crate::run::{DecayScale, EvalConfig, LossConfig, ModelConfig, OptimizerConfig};
 
 /// A section that is resolved on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ pub(super) struct Variants {
     pub data: Vec<DataPart>,
     pub model: Vec<ModelConfig>,
     pub evaluate: Vec<Vec<EvalConfig>>,
-    pub strategy: Vec<StrategyConfig>,
+    pub strategy: Vec<resolve::Strategy>,
     pub loss: Vec<LossConfig>,
     pub batch_size: Vec<u64>,
     pub accumulate: Vec<u64>,

@@ -90,7 +90,7 @@ const COUNTED: [(&str, &[&str], bool); 14] = [
     ("steps", &["steps", "warmup", "checkpoint_every"], true),
     ("entries", &["vocab_size"], true),
     ("pairs", &["batch_size", "samples_seen"], true),
-    ("samples", &["size", "samples", "count"], true),
+    ("samples", &["size", "samples", "count", "ssl_bn_group"], true),
 ];
 
 /// Why a text is not of a kind, in words that fit what the key counts.

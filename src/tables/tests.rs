@@ -106,7 +106,7 @@ fn statements_are_checked_before_anything_runs() {
             "name: `a/b` is not a file name of letters, digits, `-`, `_` and `.`",
             "rows.0: unknown axis `data.sise`, expected one of `data.size`, `model`",
             "where.model: unknown label of `model` `huge`, expected one of `small`, `large`",
-            "values: unknown metric `acc1`, expected one of `zeroshot/scenes.acc1`, `gmacs`, `samples_seen`, `steps`, `subset_samples`",
+            "values: unknown metric `acc1`, expected one of `zeroshot/scenes.acc1`, `gmacs`, `gmacs_as_stated`, `samples_seen`, `steps`, `subset_samples`",
         ]
     );
     let collapsed = problems(&format!("{{name: t, rows: model, values: {ACC1}}}"));

@@ -250,8 +250,9 @@ mod tests {
     use crate::trainer::tests::tiny_model;
 
     fn checkpoint(step: u64) -> Checkpoint {
-        let curve =
-            vec![CurvePoint { step: 1, samples_seen: 8, loss: 0.1 + 0.2, lr: 1e-3, logit_scale: 14.3, grad_norm: 1.0 / 3.0 }];
+        let terms = [("contrastive".to_owned(), 0.1), ("nt_xent".to_owned(), 0.2)].into();
+        let (loss, grad_norm) = (0.1 + 0.2, 1.0 / 3.0);
+        let curve = vec![CurvePoint { step: 1, samples_seen: 8, loss, terms, lr: 1e-3, logit_scale: 14.3, grad_norm }];
         let optimizer = vec![("first_moment".into(), vec![0.5; 3]), ("second_moment".into(), vec![f32::MIN_POSITIVE])];
         Checkpoint { run: "abc".into(), step, parameters: vec![1.0, -2.5, 0.1], state: vec![0.25], optimizer, curve }
     }

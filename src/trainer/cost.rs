@@ -2,32 +2,36 @@
 
 use super::TrainerError;
 use super::backend::cuda;
-use super::model::{build, build_with};
+use super::model::{Recipe, build_with};
 use super::program::Tower;
 use crate::run::{DeviceKind, ModelConfig, RunConfig, StrategyConfig, TrainConfig};
 
-/// Image views that the encoder sees of each sample.
-#[must_use]
-pub fn image_views(strategy: &StrategyConfig) -> u32 {
-    if strategy.ssl.is_some() { 3 } else { 1 }
-}
-
-/// Forward multiply-accumulates of one sample in units of 1e9, every image view counted; the mean over a run whose last steps are
-/// unmasked.
+/// Forward multiply-accumulates of one sample in units of 1e9, every image view and head counted; the mean over a run whose last
+/// steps are unmasked.
 ///
 /// **Source** arXiv 2404.08197, Fig 8b: its "GFLOPs per sample" are forward multiply-accumulates of both towers.
-/// **Differs** SLIP counts its three views; the paper says twice CLIP's cost.
+/// **Differs** SLIP counts its three views and its head; [`gmacs_per_sample_as_stated`] counts it as the paper does.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
 pub fn gmacs_per_sample(model: &ModelConfig, strategy: &StrategyConfig) -> f64 {
     let at = |masked: f64| {
-        let program = build(model, masked);
-        let image = program.macs(Tower::Image) as f64 * f64::from(image_views(strategy));
-        (image + program.macs(Tower::Text) as f64) / 1e9
+        let program = build_with(model, &Recipe { ssl: strategy.ssl, ..Recipe::contrastive(masked) });
+        (program.macs(Tower::Image) + program.macs(Tower::Text)) as f64 / 1e9
     };
     match strategy.unmasked_tuning {
         0.0 => at(strategy.masked),
         share => (1.0 - share) * at(strategy.masked) + share * at(0.0),
+    }
+}
+
+/// As [`gmacs_per_sample`], with SLIP counted as twice the cost of the same training without its self-supervised loss.
+///
+/// **Source** arXiv 2404.08197, section 7: SLIP costs twice what CLIP costs.
+#[must_use]
+pub fn gmacs_per_sample_as_stated(model: &ModelConfig, strategy: &StrategyConfig) -> f64 {
+    match strategy.ssl {
+        None => gmacs_per_sample(model, strategy),
+        Some(_) => 2.0 * gmacs_per_sample(model, &StrategyConfig { ssl: None, ..strategy.clone() }),
     }
 }
 
@@ -58,7 +62,7 @@ pub fn gmacs(config: &RunConfig) -> f64 {
 pub fn planned_bytes(config: &RunConfig) -> Result<u64, TrainerError> {
     // The steps that see whole images need the most.
     let masked = if config.train.masked_steps() < config.train.steps { 0.0 } else { config.train.strategy.masked };
-    let program = build_with(&config.model, config.train.loss, masked);
+    let program = build_with(&config.model, &Recipe::of(&config.train, masked));
     if config.device == DeviceKind::Cuda {
         return cuda::planned_bytes(&program, &config.train, cuda::real_of(config.precision));
     }
@@ -117,14 +121,17 @@ mod tests {
     }
 
     #[test]
-    fn masking_halves_the_image_encoder_and_slip_triples_it() {
+    fn masking_halves_the_image_encoder_and_slip_triples_it_and_adds_its_head_twice() {
         let model = paper_model(768, 12, 12, 32);
         let plain = tiny_train().strategy;
         let flip = StrategyConfig { masked: 0.5, ..plain.clone() };
         // compute.csv: FLIP keeps 24 of 49 patches, 3.56 in all; three-view SLIP 14.59.
         assert!((gmacs_per_sample(&model, &flip) / 3.56 - 1.0).abs() < 0.01);
-        let ssl = crate::run::SslConfig { weight: 1.0, temperature: 0.1, hidden: 4096, out: 256 };
-        let slip = StrategyConfig { ssl: Some(ssl), ..plain };
-        assert!((gmacs_per_sample(&model, &slip) / 14.59 - 1.0).abs() < 0.01);
+        let ssl = crate::run::SslConfig { weight: 1.0, temperature: 0.1, hidden: 4096, out: 256, bn_group: 4096 };
+        let slip = StrategyConfig { ssl: Some(ssl), ..plain.clone() };
+        let head = 2.0 * (768.0 * 4096.0 + 4096.0 * 4096.0 + 4096.0 * 256.0) / 1e9;
+        assert!(((gmacs_per_sample(&model, &slip) - head) / 14.59 - 1.0).abs() < 0.01);
+        let stated = gmacs_per_sample_as_stated(&model, &slip) / gmacs_per_sample(&model, &plain);
+        assert!((stated - 2.0).abs() < 1e-12, "{stated}");
     }
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::backend::cuda::pins::{GpuStep, recorded};
 use super::backend::{Placement, StepAt, StepBatch, prepare};
 use super::check::lab::random;
-use super::model::{build_with, initial_parameters};
+use super::model::{Recipe, build_with, initial_parameters};
 use super::ops::instructions;
 use super::ops::launch::{Arg, Factor, Node, Real, Section, View};
 use super::tests::{tiny_model, tiny_train};
@@ -90,7 +90,7 @@ fn compare(name: &str, prefix: &str, found: &BTreeMap<String, String>) {
 fn twenty_steps_leave_the_known_bytes() {
     let mut found = BTreeMap::new();
     for Case { name, pooling, masked, train, chunks } in cases() {
-        let program = Arc::new(build_with(&tiny_model(pooling), train.loss, masked));
+        let program = Arc::new(build_with(&tiny_model(pooling), &Recipe::of(&train, masked)));
         let parameters = initial_parameters(&program, 5);
         let placement = Placement { device: DeviceKind::Cpu, precision: Precision::F32, threads: 2 };
         let mut step = prepare(program, parameters, placement, Some((&train, 5))).expect("the CPU trains it");
@@ -166,7 +166,7 @@ impl Describer {
 fn recorded_steps_have_the_known_nodes() {
     let mut found = BTreeMap::new();
     for Case { name, pooling, masked, train, chunks } in cases() {
-        let program = build_with(&tiny_model(pooling), train.loss, masked);
+        let program = build_with(&tiny_model(pooling), &Recipe::of(&train, masked));
         for (real, side_by_side) in [(Real::F32, false), (Real::Bf16, false), (Real::Bf16, true)] {
             let shape = GpuStep { samples: 22, chunks, is_masked: masked > 0.0, side_by_side };
             let lines = Describer::default().sections(&recorded(&program, &train, real, shape));

@@ -4,6 +4,7 @@
 //! Invariant: what step n computes is a function of the config, the data and the parameters before it, so a run that goes on
 //! from a checkpoint has the bytes of one that was never stopped.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::TrainerError;
 use super::backend::{self, Placement, Step, StepAt, StepBatch, StepFound, Unfit};
 use super::checkpoint::{Checkpoint, Newest};
-use super::model::{build_with, initial_parameters};
+use super::model::{Recipe, build_with, initial_parameters};
 use super::optim::learning_rate;
 use super::strategy::PatchMask;
 use crate::data::{Ahead, BatchSource};
@@ -136,19 +137,22 @@ pub fn train(
     let masked = masked_at(setup, start);
     let parameters = match &resumed {
         Some(checkpoint) => checkpoint.parameters.clone(),
-        None => initial_parameters(&build_with(setup.model, setup.train.loss, masked), setup.seed),
+        None => initial_parameters(&build_with(setup.model, &Recipe::of(setup.train, masked)), setup.seed),
     };
     let optimizer = resumed.as_ref().map(|checkpoint| checkpoint.optimizer.as_slice());
     let mut step = prepare(setup, options, masked, parameters, optimizer)?;
     if let Some(checkpoint) = &resumed {
         step.set_state(&checkpoint.state)?;
     }
+    let losses = build_with(setup.model, &Recipe::of(setup.train, masked)).losses;
+    let terms = losses.iter().map(|term| term.name).collect();
     let mut training = Training {
         setup,
         options,
         step,
         feed: Feed::new(batches),
         curve: resumed.map_or_else(Vec::new, |checkpoint| checkpoint.curve),
+        terms,
         looked: Instant::now(),
         loss: f64::NAN,
     };
@@ -187,7 +191,7 @@ fn prepare(
     parameters: Vec<f32>,
     optimizer: Option<&[(String, Vec<f32>)]>,
 ) -> Result<Box<dyn Step>, TrainerError> {
-    let program = Arc::new(build_with(setup.model, setup.train.loss, masked));
+    let program = Arc::new(build_with(setup.model, &Recipe::of(setup.train, masked)));
     let placement = Placement { device: setup.device, precision: setup.precision, threads: options.threads };
     let mut step = backend::prepare(program, parameters, placement, Some((setup.train, setup.seed)))?;
     if let Some(optimizer) = optimizer {
@@ -203,6 +207,8 @@ struct Training<'a> {
     step: Box<dyn Step>,
     feed: Feed<'a>,
     curve: Vec<CurvePoint>,
+    /// Names of the terms of the loss.
+    terms: Vec<&'static str>,
     /// When the last step was looked at, and the loss found then.
     looked: Instant,
     loss: f64,
@@ -252,7 +258,7 @@ impl Training<'_> {
 
     /// Goes on with the program that sees whole images, from the same parameters and optimiser state.
     fn unmask(self, done: u64) -> Result<Self, TrainerError> {
-        let Self { setup, options, mut step, mut feed, curve, looked, loss } = self;
+        let Self { setup, options, mut step, mut feed, curve, terms, looked, loss } = self;
         let masked = masked_at(setup, done);
         let (parameters, state, optimizer) = (step.parameters()?, step.state()?, step.optimizer_state()?);
         // Its memory is given back before the next one asks for as much.
@@ -260,7 +266,7 @@ impl Training<'_> {
         let mut step = prepare(setup, options, masked, parameters, Some(&optimizer))?;
         step.set_state(&state)?;
         feed.serve(setup, masked, options.threads, step.as_mut())?;
-        Ok(Self { setup, options, step, feed, curve, looked, loss })
+        Ok(Self { setup, options, step, feed, curve, terms, looked, loss })
     }
 
     fn advance(&mut self, done: u64) -> Result<(), TrainerError> {
@@ -278,7 +284,11 @@ impl Training<'_> {
         if unfit.is_none() && is_curve_point {
             let (train, step) = (self.setup.train, done + 1);
             let (samples_seen, lr) = (step * train.effective_batch(), learning_rate(train, done));
-            self.curve.push(CurvePoint { step, samples_seen, loss, lr, logit_scale, grad_norm });
+            let terms = self.step.loss_terms();
+            // Of one loss there is nothing to tell apart.
+            let named = |terms: Vec<f64>| self.terms.iter().map(|name| (*name).to_owned()).zip(terms).collect();
+            let terms = if terms.len() > 1 { named(terms) } else { BTreeMap::new() };
+            self.curve.push(CurvePoint { step, samples_seen, loss, terms, lr, logit_scale, grad_norm });
         }
         Ok(unfit)
     }
@@ -298,7 +308,7 @@ impl Training<'_> {
 
     /// No later step looks at what the last update made: its parameters are looked at here.
     fn finish(mut self, step: u64) -> Result<Trained, TrainerError> {
-        let (program, parameters) = (build_with(self.setup.model, self.setup.train.loss, 0.0), self.step.parameters()?);
+        let (program, parameters) = (build_with(self.setup.model, &Recipe::of(self.setup.train, 0.0)), self.step.parameters()?);
         let ending = match program.not_finite(&parameters) {
             Some((name, value)) => Ending::Diverged { what: format!("parameter `{name}` is {value} after step {step}, the last") },
             None => Ending::Finished,
@@ -331,7 +341,8 @@ impl<'a> Feed<'a> {
     /// Makes batches for a prepared step of `threads` threads that leaves out this share of patches.
     fn serve(&mut self, setup: &TrainSetup, masked: f64, threads: usize, step: &mut dyn Step) -> Result<(), TrainerError> {
         let (batches, workers) = (self.batches, workers(setup.device, threads));
-        self.mask = PatchMask::new(setup.model, masked, setup.seed).filter(|_| !step.draws_masks());
+        let program = build_with(setup.model, &Recipe::of(setup.train, masked));
+        self.mask = PatchMask::new(&program, setup.seed).filter(|_| !step.draws_masks());
         // What a device cannot do to the pictures is done here, and every batch is uploaded.
         self.is_pool_held = batches.is_for_devices() && step.hold_pool(batches.pool_images(), batches.pool_unit())?;
         // One feed is done before the next begins.

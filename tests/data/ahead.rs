@@ -5,9 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use scaledown::data::{Ahead, Augmenter, Batch, BatchSource, Frame, Pack, Tokenizer, Views, pack_training};
-use scaledown::run::{Augmentation, DataSource, TokenizerConfig};
+use scaledown::run::{Augmentation, DataSource, SslConfig, StrategyConfig, TokenizerConfig};
 
 const SIDE: usize = 16;
+
+fn slip() -> StrategyConfig {
+    let ssl = SslConfig { weight: 1.0, temperature: 0.1, hidden: 8, out: 8, bn_group: 8 };
+    let augmentation = Augmentation::CropFlip { min_area: 0.5, flip: 0.0 };
+    StrategyConfig { augmentation, ssl: Some(ssl), ..StrategyConfig::clip() }
+}
 
 /// Whole pictures, and SLIP's three views of them; or central squares for what does not crop.
 fn source(folder: &Path, augmentation: Option<Augmentation>) -> BatchSource {
@@ -19,7 +25,7 @@ fn source(folder: &Path, augmentation: Option<Augmentation>) -> BatchSource {
     let encoded = Arc::new(tokenizer.encode_all(&captions, 12));
     let subset = (0..80).collect();
     match augmentation {
-        None => BatchSource::with_views(Arc::clone(&pack), encoded, subset, Views::slip(SIDE, 4), 4).unwrap(),
+        None => BatchSource::with_views(Arc::clone(&pack), encoded, subset, Views::of(&slip(), SIDE, 4).unwrap(), 4).unwrap(),
         Some(augmentation) => {
             let augmenter = Augmenter::new(augmentation, SIDE).unwrap();
             BatchSource::new(Arc::clone(&pack), encoded, subset, augmenter, 4).unwrap()
@@ -78,12 +84,18 @@ fn a_source_of_three_views_gives_each_its_own_pixels() {
     let dir = tempfile::tempdir().unwrap();
     let source = source(dir.path(), None);
     assert!(!source.is_for_devices(), "its further views are not only crops");
-    let (mut batch, mut views) = (Batch::default(), [Vec::new(), Vec::new(), Vec::new()]);
+    let mut batch = Batch::default();
     source.fill(5, 20, &mut batch);
-    for (number, images) in (0..).zip(&mut views) {
-        source.fill_view(5, number, &batch.samples, images);
-        assert_eq!(images.len(), 20 * SIDE * SIDE * 3);
+    let pack = Pack::open(dir.path()).unwrap();
+    let views = Views::of(&slip(), SIDE, 4).unwrap();
+    let mut expected = vec![0; SIDE * SIDE * 3];
+    let images: Vec<&[u8]> = batch.images.chunks(SIDE * SIDE * 3).collect();
+    assert_eq!(images.len(), 3 * 20, "view after view");
+    for (view, images) in (0..).zip(images.chunks(20)) {
+        for (place, (image, sample)) in (0..).zip(images.iter().zip(&batch.samples)) {
+            views.write(pack.picture(*sample as usize), 5, place, view, &mut expected);
+            assert!(*image == expected, "view {view} of sample {place}");
+        }
     }
-    assert_eq!(views[0], batch.images);
-    assert!(views[0] != views[1] && views[1] != views[2] && views[0] != views[2]);
+    assert!(images[..20] != images[20..40] && images[20..40] != images[40..]);
 }

@@ -90,7 +90,7 @@ fn program() -> Program {
         let pooled = builder.call(format!("{name}.pool"), tower, pool, inputs);
         builder.call(format!("{name}.project"), tower, Project { width: WIDTH, embed_dim: WIDTH, weight }, &[pooled])
     };
-    let image = builder.input("image.pixels", Tower::Image, InputKind::Image { side: 4 });
+    let image = builder.input("image.pixels", Tower::Image, InputKind::Image { side: 4, view: 0 });
     let embed = PatchEmbed {
         shape: PatchShape { image_size: 4, patch_size: 2, mean: [0.5; 3], std: [0.3; 3] },
         width: WIDTH,

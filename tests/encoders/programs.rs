@@ -19,10 +19,10 @@ use crate::encoder_cost::cost;
 use crate::near::{assert_gradients_near, largest};
 
 /// What f32 arithmetic may differ by from f64, a share of the largest element of each tensor.
-const F32_TOLERANCE: f64 = 1e-4;
+pub(crate) const F32_TOLERANCE: f64 = 1e-4;
 
 /// Families with a program, by a small size of theirs that has every kind of call.
-const SMALL: &[&str] = &[
+pub(crate) const SMALL: &[&str] = &[
     "{ name: convnext-5m, width: 8, depths: [1, 2, 1, 1] }",
     "{ name: swin-5m, width: 8, depths: [2, 1, 1, 1], heads: [1, 2, 4, 8] }",
     "{ name: mixer-5m, width: 12, layers: 2, token_mlp_width: 9 }",
@@ -46,7 +46,7 @@ const SIZES: &[&str] = &[
     "resnet-80m",
 ];
 
-fn config(encoder: &str, side: usize) -> RunConfig {
+pub(crate) fn config(encoder: &str, side: usize) -> RunConfig {
     let text = format!(
         "experiment: t\ndata: {{ train: {{ dataset: scenes, size: 64 }}, tokenizer: {{ name: bpe, vocab_size: 300 }} }}\nmodel: {{ \
          image_encoder: {encoder}, text_encoder: {{ name: text, width: 12, layers: 1, heads: 2 }}, context_length: 5, embed_dim: 10, \
@@ -63,7 +63,7 @@ fn program(model: &ModelConfig) -> Arc<Program> {
 
 /// Parameters that give every branch and every norm a share: what starts at 0 or 1, or as small as a scale of residual branches, is
 /// drawn anew.
-fn parameters(program: &Program) -> Vec<f32> {
+pub(crate) fn parameters(program: &Program) -> Vec<f32> {
     let mut parameters = initial_parameters(program, 5);
     let mut draws = Philox::new(6, Stream::Scenes).at(0, 0);
     for view in program.params.iter().filter(|view| view.name.starts_with("visual.")) {
@@ -77,7 +77,7 @@ fn parameters(program: &Program) -> Vec<f32> {
     parameters
 }
 
-fn batch(model: &ModelConfig, samples: usize) -> StepBatch {
+pub(crate) fn batch(model: &ModelConfig, samples: usize) -> StepBatch {
     let mut draws = Philox::new(7, Stream::Scenes).at(0, 0);
     let pixels = samples * model.image_size * model.image_size * 3;
     let (length, vocab) = (model.text_encoder.context_length, model.text_encoder.vocab_size as u32);

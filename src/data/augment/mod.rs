@@ -22,7 +22,7 @@ pub use self::views::Views;
 use super::DataResult;
 use super::pack::PictureView;
 use super::philox::Draws;
-use crate::run::Augmentation;
+use crate::run::{Augmentation, SslConfig};
 
 /// An augmentation that gives images of one side.
 #[derive(Debug, Clone, Copy)]
@@ -71,14 +71,6 @@ impl Augmenter {
         Ok(Self { side, recipe })
     }
 
-    /// The view that SLIP's contrastive loss sees: random resized crop of half the area or more, no flip.
-    ///
-    /// **Source** SLIP's `main.py`.
-    #[must_use]
-    pub fn slip_clip(side: usize) -> Self {
-        Self { side, recipe: Recipe::Crop(CropFlip { min_area: 0.5, flip: 0.0 }) }
-    }
-
     /// A view of SLIP's self-supervised loss: random resized crop of 8 % of the area or more, flip with probability 0.5, colour jitter
     /// (0.4, 0.4, 0.4, 0.1) with 0.8, grey with 0.2 and, for images of 64 pixels or more, Pillow's Gaussian blur with 0.5 (deviation
     /// 0.1 to 2 pixels).
@@ -86,9 +78,9 @@ impl Augmenter {
     /// **Source** SLIP's `datasets.py`, which flips last: the same bytes, since nothing in between tells left from right. **Differs**:
     /// colours are torchvision's on uint8 tensors, not on Pillow images.
     #[must_use]
-    pub fn slip_self_supervised(side: usize) -> Self {
+    pub fn self_supervised(side: usize) -> Self {
         let stack = Stack { rand_augment: None, blur: BlurKind::ExtendedBox };
-        Self { side, recipe: Recipe::Stacked(CropFlip { min_area: 0.08, flip: 0.5 }, stack) }
+        Self { side, recipe: Recipe::Stacked(CropFlip { min_area: SslConfig::MIN_AREA as f32, flip: 0.5 }, stack) }
     }
 
     /// Side of the images that it gives (S), pixels.

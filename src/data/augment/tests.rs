@@ -8,7 +8,7 @@ use super::stacked::{BlurKind, Jitter};
 use super::{Augmenter, Views, color};
 use crate::data::pack::PictureView;
 use crate::data::philox::{Philox, Stream};
-use crate::run::Augmentation;
+use crate::run::{Augmentation, SslConfig, StrategyConfig};
 
 const SIDES: [usize; 2] = [32, 64];
 const PICTURES: [&str; 3] = ["noise", "smooth", "flat"];
@@ -223,7 +223,7 @@ fn the_stack_jitters_greys_and_blurs_as_often_as_it_says() {
     let images = 4_000;
     let coloured: Vec<u8> = [200, 120, 60].repeat(16 * 16);
     let view = PictureView { width: 16, height: 16, pixels: &coloured };
-    let augmenter = Augmenter::slip_self_supervised(16);
+    let augmenter = Augmenter::self_supervised(16);
     let philox = Philox::new(2, Stream::Augment);
     let (mut grey, mut untouched, mut out) = (0, 0, vec![0; 16 * 16 * 3]);
     for sample in 0..images {
@@ -249,6 +249,12 @@ fn the_stack_jitters_greys_and_blurs_as_often_as_it_says() {
     }
 }
 
+fn slip_strategy() -> StrategyConfig {
+    let ssl = SslConfig { weight: 1.0, temperature: 0.1, hidden: 8, out: 8, bn_group: 8 };
+    let augmentation = Augmentation::CropFlip { min_area: 0.5, flip: 0.0 };
+    StrategyConfig { augmentation, ssl: Some(ssl), ..StrategyConfig::clip() }
+}
+
 #[test]
 fn views_are_those_of_their_recipes_and_view_0_of_crop_flip_has_its_own_draws() {
     let image = picture("smooth", 50, 40);
@@ -258,7 +264,7 @@ fn views_are_those_of_their_recipes_and_view_0_of_crop_flip_has_its_own_draws() 
     crop_flip.apply(view, &mut Philox::new(9, Stream::Augment).at(7, 3), &mut expected);
     Views::new(crop_flip, Vec::new(), 9).write(view, 7, 3, 0, &mut found);
     assert_eq!(found, expected);
-    let slip = Views::slip(32, 9);
+    let slip = Views::of(&slip_strategy(), 32, 9).expect("three views");
     assert_eq!((slip.num_views(), slip.side()), (3, 32));
     let views: Vec<Vec<u8>> = (0..3)
         .map(|number| {
@@ -270,9 +276,13 @@ fn views_are_those_of_their_recipes_and_view_0_of_crop_flip_has_its_own_draws() 
     // Each from its own draws, whatever was asked before.
     slip.write(view, 7, 3, 1, &mut found);
     assert_eq!(found, views[1]);
-    Augmenter::slip_self_supervised(32).apply(view, &mut Philox::new(9, Stream::Augment).at(7, 3).from_draw(512), &mut found);
+    Augmenter::self_supervised(32).apply(view, &mut Philox::new(9, Stream::Augment).at(7, 3).from_draw(512), &mut found);
     assert_eq!(found, views[2]);
-    Augmenter::slip_clip(32).apply(view, &mut Philox::new(9, Stream::Augment).at(7, 3), &mut found);
+    Augmenter::new(slip_strategy().augmentation, 32).expect("a crop").apply(
+        view,
+        &mut Philox::new(9, Stream::Augment).at(7, 3),
+        &mut found,
+    );
     assert_eq!(found, views[0]);
 }
 

@@ -1,8 +1,10 @@
 //! The views of a picture that a step asks for.
 
 use super::Augmenter;
+use crate::data::DataResult;
 use crate::data::pack::PictureView;
 use crate::data::philox::{Philox, Stream};
+use crate::run::StrategyConfig;
 
 /// Draws that a view of a sample may use; views of one sample lie this far apart in their stream.
 const DRAWS_PER_VIEW: u32 = 256;
@@ -26,10 +28,12 @@ impl Views {
         Self { first, further, philox: Philox::new(seed, Stream::Augment) }
     }
 
-    /// The three views of SLIP: [`Augmenter::slip_clip`], and twice [`Augmenter::slip_self_supervised`].
-    #[must_use]
-    pub fn slip(side: usize, seed: u64) -> Self {
-        Self::new(Augmenter::slip_clip(side), vec![Augmenter::slip_self_supervised(side); 2], seed)
+    /// The views of a strategy: its augmentation, and twice [`Augmenter::self_supervised`] where it has a self-supervised loss.
+    ///
+    /// **Errors**: as [`Augmenter::new`].
+    pub fn of(strategy: &StrategyConfig, side: usize, seed: u64) -> DataResult<Self> {
+        let further = vec![Augmenter::self_supervised(side); strategy.views() - 1];
+        Ok(Self::new(Augmenter::new(strategy.augmentation, side)?, further, seed))
     }
 
     /// Side of the images (S), pixels.

@@ -72,15 +72,15 @@ const PACK_LIMIT: usize = 2;
 /// Image sizes that the side of a pack may be stated to be at most.
 const MOST_PACK: usize = 8;
 
-/// The side that whole pictures are packed for, where an augmentation crops: so large that the smallest crop, at its narrowest
+/// The side that whole pictures are packed for, where a strategy crops, at least to `min_area`: so large that the smallest crop, at its narrowest
 /// ratio, has `image_size` pixels along its shorter side, but at most twice `image_size`; or what is stated.
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "sides below 2^20")]
 pub(in crate::spec) fn pack_side(
     stated: Option<usize>,
     image_size: usize,
-    augmentation: &Augmentation,
+    min_area: Option<f64>,
 ) -> Result<Option<usize>, Problem> {
-    let Some(min_area) = augmentation.min_area() else { return Ok(None) };
+    let Some(min_area) = min_area else { return Ok(None) };
     let (least, most) = (image_size, MOST_PACK * image_size);
     match stated {
         Some(side) if !(least..=most).contains(&side) => {
@@ -138,6 +138,7 @@ fn tokenizer_config(spec: Option<Named<TokenizerSpec>>, problems: &mut Vec<Probl
 mod tests {
     use super::super::super::files::NoFiles;
     use super::*;
+    use crate::run::{SslConfig, StrategyConfig};
 
     fn resolve(json: serde_json::Value) -> Result<DataPart, Vec<Problem>> {
         let spec: DataSpec = serde_json::from_value(json).unwrap();
@@ -168,23 +169,26 @@ mod tests {
 
     #[test]
     fn where_a_strategy_crops_the_smallest_crop_is_not_enlarged_up_to_twice_the_image_size() {
-        let crop = |min_area| Augmentation::CropFlip { min_area, flip: 0.5 };
-        let side = |min_area| pack_side(None, 224, &crop(min_area)).unwrap().unwrap();
+        let side = |min_area| pack_side(None, 224, Some(min_area)).unwrap().unwrap();
         // The narrowest crop of the least area is side * sqrt(area * 3 / 4) wide.
         for (min_area, expected) in [(1.0, 259), (0.9, 273), (0.5, 366), (0.08, 448)] {
             assert_eq!(side(min_area), expected);
             let narrowest = expected as f64 * (min_area * 0.75).sqrt();
             assert_eq!(narrowest >= 224.0, min_area > 0.3, "{narrowest}");
         }
+        let strategy = |augmentation, ssl| StrategyConfig { augmentation, ssl, ..StrategyConfig::clip() }.min_area();
         let stacked = Augmentation::StackedRandAugment { layers: 2, magnitude: 9.0, min_area: 0.5 };
-        assert_eq!(pack_side(None, 32, &stacked).unwrap(), Some(53));
-        assert_eq!(pack_side(Some(100), 32, &crop(0.5)).unwrap(), Some(100));
+        assert_eq!(pack_side(None, 32, strategy(stacked, None)).unwrap(), Some(53));
+        assert_eq!(pack_side(Some(100), 32, Some(0.5)).unwrap(), Some(100));
+        // The smallest crops of SLIP are those of its self-supervised views.
+        let ssl = Some(SslConfig { weight: 1.0, temperature: 0.1, hidden: 8, out: 8, bn_group: 8 });
+        assert_eq!(pack_side(None, 32, strategy(stacked, ssl)).unwrap(), Some(64));
         // What cannot matter is dropped.
         for plain in [Augmentation::None, Augmentation::RandAugment { layers: 2, magnitude: 9.0 }] {
-            assert_eq!(pack_side(Some(9), 32, &plain).unwrap(), None);
+            assert_eq!(pack_side(Some(9), 32, strategy(plain, ssl)).unwrap(), None);
         }
         for wrong in [31, 257] {
-            let message = pack_side(Some(wrong), 32, &crop(0.5)).unwrap_err().message;
+            let message = pack_side(Some(wrong), 32, Some(0.5)).unwrap_err().message;
             assert!(message.contains(&format!("found {wrong}, expected from 32 to 256")), "{message}");
         }
     }

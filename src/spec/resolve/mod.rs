@@ -15,7 +15,8 @@ pub(super) use data::{DataPart, data, pack_side};
 pub(super) use evaluate::{evaluate, metrics};
 pub use model::image_encoder;
 pub(super) use model::{SIGMOID_LOGIT_SCALE_INIT, model};
-pub(super) use train::{doubts, grad_clip, loss, optimizer, strategy, unmaskable, unusual_lr, weight_decay};
+pub use train::slip_loss;
+pub(super) use train::{Strategy, doubts, grad_clip, loss, optimizer, strategy, unmaskable, unusual_lr, weight_decay};
 
 pub(super) use super::problem::Problem;
 pub(super) use super::scalar::size;

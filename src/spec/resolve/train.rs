@@ -18,7 +18,16 @@ const RELATIVE_DECAY: f64 = 1e-4;
 const LOGIT_BIAS_INIT: f64 = -10.0;
 const FLIP_MASKED: f64 = 0.5;
 const FLIP_MULTIPLIER: u64 = 2;
-const SSL: SslConfig = SslConfig { weight: 1.0, temperature: 0.1, hidden: 4096, out: 256 };
+/// **Source** Mu et al. 2021, section 3 and appendix.
+const SSL_WEIGHT: f64 = 1.0;
+const SSL_TEMPERATURE: f64 = 0.1;
+/// Hidden and output width of the projection. **Source** Mu et al. 2021, section 3.
+const SSL_HEAD: (usize, usize) = (4096, 256);
+/// Sides of images, pixels, below which the projection is smaller: four times the encoder's channels, and this output.
+const SSL_SMALL_SIDE: usize = 64;
+const SSL_SMALL_OUT: usize = 128;
+/// What SLIP's contrastive loss sees. **Source** `main.py` of Mu et al. 2021.
+const SLIP_CROP: Augmentation = Augmentation::CropFlip { min_area: 0.5, flip: 0.0 };
 
 fn number(stated: Option<Quantity>, default: f64) -> f64 {
     stated.map_or(default, |q| q.0)
@@ -28,55 +37,103 @@ fn share(stated: Option<Share>, default: f64) -> f64 {
     stated.map_or(default, |s| s.0)
 }
 
-/// The strategy as data.
-pub(in crate::spec) fn strategy(spec: StrategySpec) -> Result<StrategyConfig, Vec<Problem>> {
+/// A strategy as stated: what it leaves open depends on the model and on the batch.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::spec) struct Strategy {
+    /// Without its self-supervised loss.
+    plain: StrategyConfig,
+    ssl: Option<StatedSsl>,
+}
+
+/// A self-supervised loss as stated.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct StatedSsl {
+    weight: f64,
+    temperature: f64,
+    hidden: Option<usize>,
+    out: Option<usize>,
+    bn_group: Option<usize>,
+}
+
+impl Strategy {
+    /// Factor on the batch size.
+    pub fn batch_multiplier(&self) -> u64 {
+        self.plain.batch_multiplier
+    }
+
+    /// As data, for a model that sees `chunk` pairs at a time.
+    pub fn of_run(&self, model: &ModelConfig, chunk: u64) -> StrategyConfig {
+        StrategyConfig { ssl: self.ssl.map(|stated| stated.of_run(model, chunk)), ..self.plain.clone() }
+    }
+}
+
+impl StatedSsl {
+    fn of_run(self, model: &ModelConfig, chunk: u64) -> SslConfig {
+        let Self { weight, temperature, hidden, out, bn_group } = self;
+        let is_small = model.image_size < SSL_SMALL_SIDE;
+        let head = if is_small { (4 * model.image_encoder.pooled_width(), SSL_SMALL_OUT) } else { SSL_HEAD };
+        let (hidden, out) = (hidden.unwrap_or(head.0), out.unwrap_or(head.1));
+        SslConfig { weight, temperature, hidden, out, bn_group: bn_group.unwrap_or(usize::try_from(chunk).unwrap_or(usize::MAX)) }
+    }
+}
+
+/// The self-supervised loss that `strategy: slip` has unless more is stated, for a model that sees `chunk` pairs at a time.
+#[must_use]
+pub fn slip_loss(model: &ModelConfig, chunk: u64) -> SslConfig {
+    let (hidden, out, bn_group) = (None, None, None);
+    let stated = StatedSsl { weight: SSL_WEIGHT, temperature: SSL_TEMPERATURE, hidden, out, bn_group };
+    stated.of_run(model, chunk)
+}
+
+/// The strategy as stated.
+pub(in crate::spec) fn strategy(spec: StrategySpec) -> Result<Strategy, Vec<Problem>> {
     let mut problems = Vec::new();
-    let config = match spec {
-        StrategySpec::Clip { augmentation } => StrategyConfig {
-            augmentation: augment(augmentation, &mut problems),
-            masked: 0.0,
-            unmasked_tuning: 0.0,
-            batch_multiplier: 1,
-            ssl: None,
-        },
+    let (plain, ssl) = match spec {
+        StrategySpec::Clip { augmentation } => {
+            (StrategyConfig { augmentation: augment(augmentation, &mut problems), ..StrategyConfig::clip() }, None)
+        }
         StrategySpec::Flip { augmentation, masked, unmasked_tuning, batch_multiplier } => {
-            let masked = share(masked, FLIP_MASKED);
-            if masked >= 1.0 {
-                let message = "`train.strategy.masked`: found 100%, expected less: some patches must be left";
-                problems.push(Problem::new(Code::Train, "train.strategy.masked", message).hint("for example `75%`"));
-            }
+            let masked = masked_share(masked, FLIP_MASKED, &mut problems);
             // Where nothing is masked there is nothing to unmask.
             let unmasked_tuning = if masked > 0.0 { share(unmasked_tuning, 0.0) } else { 0.0 };
             let batch_multiplier = batch_multiplier.map_or(FLIP_MULTIPLIER, |m| m.0);
             within(&mut problems, "train.strategy.batch_multiplier", batch_multiplier, 1 << 10);
-            StrategyConfig {
-                augmentation: augment(augmentation, &mut problems),
-                masked,
-                unmasked_tuning,
-                batch_multiplier,
-                ssl: None,
-            }
+            let augmentation = augment(augmentation, &mut problems);
+            (StrategyConfig { augmentation, masked, unmasked_tuning, batch_multiplier, ssl: None }, None)
         }
-        StrategySpec::Slip { augmentation, ssl_weight, ssl_temperature, ssl_hidden, ssl_out } => {
-            let count = |stated: Option<Count>, default| stated.map_or(default, size);
-            let weight = number(ssl_weight, SSL.weight);
-            let temperature = number(ssl_temperature, SSL.temperature);
-            let (hidden, out) = (count(ssl_hidden, SSL.hidden), count(ssl_out, SSL.out));
+        StrategySpec::Slip { augmentation, masked, ssl_weight, ssl_temperature, ssl_hidden, ssl_out, ssl_bn_group } => {
+            let weight = number(ssl_weight, SSL_WEIGHT);
+            let temperature = number(ssl_temperature, SSL_TEMPERATURE);
             above_zero(&mut problems, "train.strategy.ssl_weight", weight);
             above_zero(&mut problems, "train.strategy.ssl_temperature", temperature);
-            within(&mut problems, "train.strategy.ssl_hidden", hidden as u64, 1 << 16);
-            within(&mut problems, "train.strategy.ssl_out", out as u64, 1 << 16);
-            let ssl = Some(SslConfig { weight, temperature, hidden, out });
-            StrategyConfig {
-                augmentation: augment(augmentation, &mut problems),
-                masked: 0.0,
-                unmasked_tuning: 0.0,
-                batch_multiplier: 1,
-                ssl,
-            }
+            let mut count = |key: &str, stated: Option<Count>, least: u64, most: u64| {
+                let stated = stated?;
+                let path = format!("train.strategy.{key}");
+                if !(least..=most).contains(&stated.0) {
+                    let message = format!("`{path}`: found {}, expected from {least} to {most}", stated.0);
+                    problems.push(Problem::new(Code::Train, path, message));
+                }
+                Some(size(stated))
+            };
+            let hidden = count("ssl_hidden", ssl_hidden, 1, 1 << 16);
+            let out = count("ssl_out", ssl_out, 1, 1 << 16);
+            let bn_group = count("ssl_bn_group", ssl_bn_group, 2, 1 << 20);
+            let augmentation = if augmentation.is_some() { augment(augmentation, &mut problems) } else { SLIP_CROP };
+            let masked = masked_share(masked, 0.0, &mut problems);
+            let ssl = StatedSsl { weight, temperature, hidden, out, bn_group };
+            (StrategyConfig { augmentation, masked, ..StrategyConfig::clip() }, Some(ssl))
         }
     };
-    if problems.is_empty() { Ok(config) } else { Err(problems) }
+    if problems.is_empty() { Ok(Strategy { plain, ssl }) } else { Err(problems) }
+}
+
+fn masked_share(stated: Option<Share>, default: f64, problems: &mut Vec<Problem>) -> f64 {
+    let masked = share(stated, default);
+    if masked >= 1.0 {
+        let message = "`train.strategy.masked`: found 100%, expected less: some patches must be left";
+        problems.push(Problem::new(Code::Train, "train.strategy.masked", message).hint("for example `75%`"));
+    }
+    masked
 }
 
 fn augment(spec: Option<Named<AugmentationSpec>>, problems: &mut Vec<Problem>) -> Augmentation {

@@ -67,16 +67,24 @@ pub enum StrategySpec {
     },
     /// A self-supervised loss on two more views (Mu et al. 2021).
     Slip {
-        /// What is done to the image that the contrastive loss sees. Default none: the paper, section 3.
+        /// What is done to the image that the contrastive loss sees. Default `crop_flip` of half the area or more without a flip: Mu et
+        /// al. 2021. The two other views are always crops of 8 % or more, flipped, with colour jitter, grey and blur; they are cut out
+        /// of the whole picture where this one is a crop, else out of its central square.
         augmentation: Option<Named<AugmentationSpec>>,
+        /// Share of patches left out of every view. Default 0%.
+        masked: Option<Share>,
         /// Weight of the self-supervised loss. Default 1: Mu et al. 2021, section 3.
         ssl_weight: Option<Quantity>,
         /// Temperature of its NT-Xent. Default 0.1: Mu et al. 2021, appendix.
         ssl_temperature: Option<Quantity>,
-        /// Hidden width of its projection. Default 4096: Mu et al. 2021, section 3.
+        /// Hidden width of its projection. Default 4096: Mu et al. 2021, section 3; for images below 64 px four times the channels of
+        /// the encoder's last layer.
         ssl_hidden: Option<Count>,
-        /// Output width of its projection. Default 256: Mu et al. 2021, section 3.
+        /// Output width of its projection. Default 256: Mu et al. 2021, section 3; for images below 64 px 128.
         ssl_out: Option<Count>,
+        /// Samples that the projection's batch norms are taken over; divides every chunk of a batch. Default the whole chunk, as Mu et
+        /// al. 2021 take the whole batch.
+        ssl_bn_group: Option<Count>,
     },
 }
 

@@ -25,14 +25,14 @@ pub const CROP_LEN: usize = 6;
 pub struct StepBatch {
     /// Pairs (B).
     pub samples: usize,
-    /// [B, S, S, 3]; empty where `index` says which images of a held pool they are.
+    /// [V, B, S, S, 3], view after view; empty where `index` says which images of a held pool they are.
     pub images: Vec<u8>,
     /// Places of the images in a held pool, in its units, `[B]`, else empty.
     pub index: Vec<u32>,
     /// How each image of a held pool is cropped [B, 6]: left, top, width, height in pixels, 1 if flipped, pixels of the
     /// picture's rows; else empty.
     pub crops: Vec<f32>,
-    /// Kept patches of each image, ascending [B, kept]; empty where none is masked, or where the backend draws them.
+    /// Kept patches of each image, ascending [V, B, kept]; empty where none is masked, or where the backend draws them.
     pub keep: Vec<u32>,
     /// [B, T].
     pub tokens: Vec<u32>,
@@ -55,14 +55,16 @@ impl StepBatch {
             Some(value) => wrong(format!("{name} {value} of {limit}")),
             None => Ok(()),
         };
+        let views = program.views();
         for Input { kind, .. } in program.inputs.iter().filter(|input| towers.contains(&input.tower)) {
             match *kind {
                 InputKind::Image { .. } if !self.keep.is_empty() && program.kept_patches().is_none() => {
                     return wrong("kept patches of a program that masks none".into());
                 }
-                InputKind::Image { side } => {
+                InputKind::Image { side, .. } => {
                     match self.index.is_empty() {
-                        true => length("images", self.images.len(), side * side * 3)?,
+                        true => length("images", self.images.len(), views * side * side * 3)?,
+                        false if views > 1 => return wrong(format!("an image index for {views} views")),
                         false => length("the image index", self.index.len(), 1)?,
                     }
                     if !self.crops.is_empty() {
@@ -74,8 +76,8 @@ impl StepBatch {
                 }
                 // A device may draw them.
                 InputKind::KeptPatches { .. } if self.keep.is_empty() => {}
-                InputKind::KeptPatches { patches, kept } => {
-                    length("the kept patches", self.keep.len(), kept)?;
+                InputKind::KeptPatches { patches, kept, .. } => {
+                    length("the kept patches", self.keep.len(), views * kept)?;
                     below("kept patch", &self.keep, patches)?;
                 }
                 InputKind::Tokens { length: tokens, vocab_size } => {
@@ -108,7 +110,8 @@ impl StepBatch {
     pub fn input<R: ?Sized>(&self, kind: InputKind, samples: std::ops::Range<usize>) -> Read<'_, R> {
         let (size, _) = kind.layout();
         let len = size.rows * size.channels;
-        let range = samples.start * len..samples.end * len;
+        let first = kind.view() * self.samples;
+        let range = (first + samples.start) * len..(first + samples.end) * len;
         match kind {
             InputKind::Image { .. } => Read::Bytes(&self.images[range]),
             InputKind::KeptPatches { .. } => Read::Words(&self.keep[range]),
@@ -121,7 +124,7 @@ impl StepBatch {
 /// What a gradient pass found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LossReport {
-    /// The program's loss on image-text pairs, nats.
+    /// The sum of the program's losses, each times its weight, nats.
     pub loss: f64,
     /// The logit scale (multiplier) that it was computed with.
     pub logit_scale: f64,
@@ -148,7 +151,7 @@ pub struct StepAt {
 /// What the last whole step found.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepFound {
-    /// The program's loss on image-text pairs, nats.
+    /// The sum of the program's losses, each times its weight, nats.
     pub loss: f64,
     /// The logit scale (multiplier) that it was computed with.
     pub logit_scale: f64,
@@ -212,6 +215,11 @@ pub trait Step {
     /// # Errors
     /// If no gradient is at hand.
     fn update(&mut self, step: u64, lr: f64) -> Result<UpdateReport, TrainerError>;
+    /// The values of the program's losses in the last [`Step::gradient`] or [`Step::advance`], without their weights, in the program's
+    /// order; empty where the backend tells none apart.
+    fn loss_terms(&self) -> Vec<f64> {
+        Vec::new()
+    }
     /// Starts a whole step, gradient and update; what it found is read with [`Step::found`].
     ///
     /// # Errors

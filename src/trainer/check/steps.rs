@@ -12,7 +12,7 @@ use crate::trainer::backend::cpu::{CpuSettings, CpuStep};
 use crate::trainer::backend::cuda::device::Device;
 use crate::trainer::backend::cuda::{CudaStep, Towers};
 use crate::trainer::backend::{Step as _, StepAt, StepBatch};
-use crate::trainer::model::{build_with, initial_parameters};
+use crate::trainer::model::{Recipe, build, build_with, initial_parameters};
 use crate::trainer::ops::launch::Real;
 use crate::trainer::program::Program;
 use crate::trainer::strategy::PatchMask;
@@ -112,7 +112,7 @@ struct Pair<D: Device> {
 }
 
 fn pair<D: Device>(open: OpenStep<D>, pooling: Pooling, config: &TrainConfig, real: Real, order: u32) -> Pair<D> {
-    let program = Arc::new(build_with(&model(pooling), config.loss, config.strategy.masked));
+    let program = Arc::new(build_with(&model(pooling), &Recipe::of(config, config.strategy.masked)));
     let parameters = initial_parameters(&program, SEED);
     let settings = CpuSettings { threads: 1, lanes: 8 };
     let cpu = CpuStep::new(program.clone(), parameters.clone(), settings, Some(config)).expect("threads start");
@@ -178,7 +178,7 @@ pub fn gradients_in_bf16_are_near_those_of_f32<D: Device>(open: OpenStep<D>) {
 pub fn masked_patches_are_drawn_on_the_device_as_on_the_cpu<D: Device>(open: OpenStep<D>) {
     let config = train(ADAMW, 0.5);
     let Pair { mut cpu, mut gpu, .. } = pair(open, Pooling::Mean, &config, Real::F32, 0);
-    let mask = PatchMask::new(&model(Pooling::Mean), 0.5, SEED).expect("half is masked");
+    let mask = PatchMask::new(&build(&model(Pooling::Mean), 0.5), SEED).expect("half is masked");
     assert!(gpu.draws_masks());
     for step in 0..3 {
         let mut written = batch();

@@ -7,6 +7,7 @@ mod convnext;
 mod init;
 mod mixer;
 mod resnet;
+mod slip;
 mod swin;
 mod text;
 mod vit;
@@ -22,7 +23,7 @@ use super::ops::patchify::PatchShape;
 use super::ops::project::Project;
 use super::ops::transformer::BlockShape;
 use super::program::{Init, InputKind, Logits, Matrix, Output, Program, ProgramBuilder, SlotIdx, Tower};
-use crate::run::{ImageEncoderConfig, LossConfig, ModelConfig, VitConfig};
+use crate::run::{ImageEncoderConfig, LossConfig, ModelConfig, SslConfig, TrainConfig, VitConfig};
 
 /// What an image encoder's calls give.
 struct Encoded {
@@ -32,18 +33,51 @@ struct Encoded {
     features: SlotIdx,
 }
 
-/// Describes both encoders, with the contrastive loss where they are trained.
-///
-/// `masked` is the share of patches left out of each image, in [0, 1): 0 for evaluation and everything but FLIP.
-#[must_use]
-pub fn build(model: &ModelConfig, masked: f64) -> Program {
-    build_with(model, LossConfig::Contrastive, masked)
+/// What a training step computes beside the encoders, and how much of the images they see.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Recipe {
+    /// The loss on image-text pairs.
+    pub loss: LossConfig,
+    /// The self-supervised loss on two more views of the images (SLIP).
+    pub ssl: Option<SslConfig>,
+    /// Share of patches left out of each image, in [0, 1).
+    pub masked: f64,
 }
 
-/// Describes both encoders and the loss of one step. The sigmoid loss has one parameter more, `logit_bias`, which no encoder
-/// reads.
+impl Recipe {
+    /// The contrastive loss alone.
+    ///
+    /// `masked` is the share of patches left out of each image, in [0, 1).
+    #[must_use]
+    pub fn contrastive(masked: f64) -> Self {
+        Self { loss: LossConfig::Contrastive, ssl: None, masked }
+    }
+    /// A step of a training that leaves out this share of patches.
+    #[must_use]
+    pub fn of(train: &TrainConfig, masked: f64) -> Self {
+        Self { loss: train.loss, ssl: train.strategy.ssl, masked }
+    }
+    /// The model alone, as it is stored: no head of a self-supervised loss, nothing masked. Its parameters and state are the first ones
+    /// of the training's program.
+    #[must_use]
+    pub fn stored(train: &TrainConfig) -> Self {
+        Self { loss: train.loss, ssl: None, masked: 0.0 }
+    }
+}
+
+/// Describes both encoders, with the contrastive loss where they are trained.
+///
+/// `masked` is the share of patches left out of each image, in [0, 1): 0 for evaluation.
 #[must_use]
-pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program {
+pub fn build(model: &ModelConfig, masked: f64) -> Program {
+    build_with(model, &Recipe::contrastive(masked))
+}
+
+/// Describes both encoders and the losses of one step. The sigmoid loss has one parameter more, `logit_bias`, which no encoder
+/// reads; a self-supervised loss has a head, whose parameters come last.
+#[must_use]
+pub fn build_with(model: &ModelConfig, recipe: &Recipe) -> Program {
+    let Recipe { loss, ssl, masked } = *recipe;
     let mut builder = ProgramBuilder::default();
     let scalar = Matrix { count: 1, rows: 1, columns: 1 };
     #[expect(clippy::cast_possible_truncation, reason = "a learnt parameter starts as f32")]
@@ -56,7 +90,7 @@ pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program
             Some(builder.params.param("logit_bias".into(), &[], scalar, Init::Constant(logit_bias_init as f32), false))
         }
     };
-    let image = builder.input("image.pixels", Tower::Image, InputKind::Image { side: model.image_size });
+    let image = builder.input("image.pixels", Tower::Image, InputKind::Image { side: model.image_size, view: 0 });
     let image = describe_image(&mut builder, model, masked, image);
     let text = text::describe(&mut builder, model);
     builder.output(Output::ImagePooled, image.pooled);
@@ -66,6 +100,9 @@ pub fn build_with(model: &ModelConfig, loss: LossConfig, masked: f64) -> Program
     match logit_bias {
         None => builder.loss("contrastive", 1.0, ContrastiveLoss { embed_dim, log_scale }, &[image.features, text]),
         Some(bias) => builder.loss("sigmoid", 1.0, SigmoidLoss { embed_dim, log_scale, bias }, &[image.features, text]),
+    }
+    if let Some(ssl) = &ssl {
+        slip::describe(&mut builder, ssl, image.pooled);
     }
     builder.finish(Logits { log_scale: log_logit_scale, bias: logit_bias, scale_max: model.logit_scale_max }, model.embed_dim)
 }
@@ -79,14 +116,6 @@ fn describe_image(builder: &mut ProgramBuilder, model: &ModelConfig, masked: f64
         ImageEncoderConfig::Mixer(config) => mixer::describe(builder, model, config, pixels),
         ImageEncoderConfig::Resnet(config) => resnet::describe(builder, model, config, pixels),
     }
-}
-
-/// Forward multiply-accumulates of one sample, in units of 1e9: (image encoder, text encoder).
-#[must_use]
-#[expect(clippy::cast_precision_loss, reason = "counts below 2^53")]
-pub fn gmacs_per_sample(model: &ModelConfig, masked: f64) -> (f64, f64) {
-    let program = build(model, masked);
-    (program.macs(Tower::Image) as f64 / 1e9, program.macs(Tower::Text) as f64 / 1e9)
 }
 
 /// Adds the projection of a pooled row into the shared space, as `open_clip` puts it behind a trunk of timm.

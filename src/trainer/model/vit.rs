@@ -30,7 +30,7 @@ pub(super) fn describe(
     let embed = patch_embed(builder, model, vit, patches, kept);
     let mut inputs = vec![pixels];
     if kept < patches {
-        inputs.push(builder.input("image.kept", Tower::Image, InputKind::KeptPatches { patches, kept }));
+        inputs.push(builder.input("image.kept", Tower::Image, InputKind::KeptPatches { patches, kept, view: 0 }));
     }
     let mut x = builder.call("image.embed".into(), Tower::Image, embed, &inputs);
     for layer in 0..vit.layers {

@@ -24,10 +24,38 @@ pub struct ProgramBuilder {
 }
 
 impl ProgramBuilder {
-    /// The calls so far.
+    /// Channels of a slot.
     #[must_use]
-    pub fn calls(&self) -> &[Call] {
-        &self.calls
+    pub fn channels(&self, slot: SlotIdx) -> usize {
+        self.slots[slot].channels
+    }
+    /// Repeats the calls that lead to a slot, with the same parameters, on what a batch brings along of another view of its images;
+    /// returns the slot that stands for the given one. Names get the view behind their first part: `image.view1.block0`.
+    pub fn repeat(&mut self, slot: SlotIdx, view: usize) -> SlotIdx {
+        let named = |name: &str| match name.split_once('.') {
+            Some((first, rest)) => format!("{first}.view{view}.{rest}"),
+            None => format!("{name}.view{view}"),
+        };
+        let mut places: Vec<SlotIdx> = (0..self.slots.len()).collect();
+        for idx in leading_to(&self.calls, &[slot]) {
+            let mut call = self.calls[idx].clone();
+            for input in &mut call.inputs {
+                let found = self.inputs.iter().find(|found| found.slot == *input && places[*input] == *input);
+                if let Some(Input { kind, tower, .. }) = found.copied() {
+                    places[*input] = self.input(&named(&self.slots[*input].name), tower, kind.of_view(view));
+                }
+                *input = places[*input];
+            }
+            let written = call.saved.iter_mut().chain([&mut call.output]);
+            for slot in written {
+                places[*slot] = self.slots.len();
+                self.slots.push(Slot { name: named(&self.slots[*slot].name), ..self.slots[*slot].clone() });
+                *slot = places[*slot];
+            }
+            call.name = named(&call.name);
+            self.calls.push(call);
+        }
+        places[slot]
     }
     /// Adds something that a batch brings along.
     pub fn input(&mut self, name: &str, tower: Tower, kind: InputKind) -> SlotIdx {

@@ -30,7 +30,7 @@ pub struct Program {
     pub inputs: Vec<Input>,
     /// Buffers by role.
     pub slots: Vec<Slot>,
-    /// Calls in execution order; the image encoder's first, then the text encoder's.
+    /// Calls in execution order: the image encoder's, then the text encoder's, then those on further views of the images.
     pub calls: Vec<Call>,
     /// What is minimised: the sum of these, each times its weight.
     pub losses: Vec<LossTerm>,
@@ -140,6 +140,8 @@ pub enum InputKind {
     Image {
         /// Side (S).
         side: usize,
+        /// Which view of the image, from 0.
+        view: usize,
     },
     /// Indices of the patches that are not masked, ascending, u32.
     KeptPatches {
@@ -147,6 +149,8 @@ pub enum InputKind {
         patches: usize,
         /// How many are kept.
         kept: usize,
+        /// Of which view of the image, from 0.
+        view: usize,
     },
     /// Token ids, u32.
     Tokens {
@@ -168,10 +172,27 @@ impl InputKind {
     pub fn layout(self) -> (Size, Dtype) {
         let words = |rows| (Size { rows, channels: 1 }, Dtype::U32);
         match self {
-            Self::Image { side } => (Size { rows: side * side, channels: 3 }, Dtype::U8),
+            Self::Image { side, .. } => (Size { rows: side * side, channels: 3 }, Dtype::U8),
             Self::KeptPatches { kept, .. } => words(kept),
             Self::Tokens { length, .. } => words(length),
             Self::Ends { .. } => words(1),
+        }
+    }
+    /// Which view of the image it is of; what is of no image has one.
+    #[must_use]
+    pub fn view(self) -> usize {
+        match self {
+            Self::Image { view, .. } | Self::KeptPatches { view, .. } => view,
+            Self::Tokens { .. } | Self::Ends { .. } => 0,
+        }
+    }
+    /// The same of another view; what is of no image stays as it is.
+    #[must_use]
+    pub fn of_view(self, view: usize) -> Self {
+        match self {
+            Self::Image { side, .. } => Self::Image { side, view },
+            Self::KeptPatches { patches, kept, .. } => Self::KeptPatches { patches, kept, view },
+            Self::Tokens { .. } | Self::Ends { .. } => self,
         }
     }
 }
@@ -272,14 +293,19 @@ impl Program {
     /// Side of the images (S), pixels; 0 where no call reads images.
     #[must_use]
     pub fn image_side(&self) -> usize {
-        let side = |input: &Input| if let InputKind::Image { side } = input.kind { Some(side) } else { None };
+        let side = |input: &Input| if let InputKind::Image { side, .. } = input.kind { Some(side) } else { None };
         self.inputs.iter().find_map(side).unwrap_or_default()
+    }
+    /// Views of every image that a batch brings along; 0 where no call reads images.
+    #[must_use]
+    pub fn views(&self) -> usize {
+        self.inputs.iter().filter(|input| matches!(input.kind, InputKind::Image { .. })).count()
     }
     /// Patches of a whole image and those that are kept; `None` where none are masked.
     #[must_use]
     pub fn kept_patches(&self) -> Option<(usize, usize)> {
         let kept = |input: &Input| match input.kind {
-            InputKind::KeptPatches { patches, kept } => Some((patches, kept)),
+            InputKind::KeptPatches { patches, kept, .. } => Some((patches, kept)),
             _ => None,
         };
         self.inputs.iter().find_map(kept)

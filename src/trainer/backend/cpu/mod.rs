@@ -37,6 +37,8 @@ pub struct CpuStep {
     graph: Graph,
     program: Arc<Program>,
     optimizer: Option<Optimizer>,
+    /// Values of the losses, as the last gradient pass found them.
+    terms: Vec<f64>,
     found: Option<StepFound>,
 }
 
@@ -54,7 +56,7 @@ impl CpuStep {
         keep_freed_memory();
         let optimizer = train.map(|train| Optimizer::new(&program, train));
         let core = Core::new(program.clone(), parameters, settings)?;
-        Ok(Self { graph: Graph::new(program.clone(), core), program, optimizer, found: None })
+        Ok(Self { graph: Graph::new(program.clone(), core), program, optimizer, terms: Vec::new(), found: None })
     }
 
     fn core(&self) -> Ref<'_, Core> {
@@ -167,14 +169,18 @@ impl Step for CpuStep {
 
     fn gradient(&mut self, batch: &StepBatch, chunks: usize) -> Result<LossReport, TrainerError> {
         let logit_scale = f64::from(self.core().logit_scale());
-        let values = self.pass(batch, chunks)?;
+        self.terms = self.pass(batch, chunks)?;
         self.core_mut().finish();
-        let loss = self.program.losses.iter().zip(values).map(|(term, value)| term.weight * value).sum();
+        let loss = self.program.losses.iter().zip(&self.terms).map(|(term, value)| term.weight * value).sum();
         Ok(LossReport { loss, logit_scale })
     }
 
     fn gradients(&mut self) -> Result<Vec<f32>, TrainerError> {
         Ok(self.core().gradient.clone())
+    }
+
+    fn loss_terms(&self) -> Vec<f64> {
+        self.terms.clone()
     }
 
     fn update(&mut self, step: u64, lr: f64) -> Result<UpdateReport, TrainerError> {

@@ -99,7 +99,7 @@ impl Draft<'_> {
         for input in &program.inputs {
             let is_written = is_read(input) && shape.images == Images::Written;
             pixels.push(match input.kind {
-                InputKind::Image { side } if is_written => {
+                InputKind::Image { side, .. } if is_written => {
                     Some(self.r.buffers.add("pixels", samples * side * side * 3, Life::Kept))
                 }
                 _ => None,
@@ -163,14 +163,14 @@ impl Draft<'_> {
                     None => continue,
                 },
             };
-            let image = if let InputKind::Image { side } = input.kind { side * side * 3 } else { 0 };
+            let image = if let InputKind::Image { side, .. } = input.kind { side * side * 3 } else { 0 };
             ready.push(Ready { slot: input.slot, source, image });
         }
         ready
     }
 
     fn crop(&mut self, samples: usize, kind: InputKind, (pool, unit): (View, usize), index: View, crops: View) -> Pixels {
-        let InputKind::Image { side } = kind else { unreachable!("only images are cropped") };
+        let InputKind::Image { side, .. } = kind else { unreachable!("only images are cropped") };
         let cropped = self.r.scratch("cropped images", samples * side * side * 3);
         let crop = patchify::cuda::Crops { unit, side, samples };
         self.r.push([patchify::cuda::crop_flip(&crop, pool, index, crops, cropped)]);
@@ -179,7 +179,7 @@ impl Draft<'_> {
 
     /// The kept patches of every image, drawn from the number of the step.
     fn draw(&mut self, shape: &StepShape, kind: InputKind) -> Option<Array> {
-        let (InputKind::KeptPatches { patches, kept }, Masking::Drawn(key)) = (kind, shape.masking) else { return None };
+        let (InputKind::KeptPatches { patches, kept, .. }, Masking::Drawn(key)) = (kind, shape.masking) else { return None };
         let keep = self.r.array("kept patches", Elem::U32, shape.samples, kept);
         let step = self.training().step;
         self.r.push([patchify::cuda::keep_sets(patches, kept, key, shape.samples, step, keep.view)]);

@@ -19,7 +19,7 @@ use super::buffers::{Arena, plan};
 use super::layout::PaddedLayout;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::launch::{Real, Section, View};
-use crate::trainer::ops::recorder::{Buffers, ParamPlaces, Record, Recorder};
+use crate::trainer::ops::recorder::{Buffers, ParamPlaces, Record, Recorder, Refusal};
 use crate::trainer::program::{Call, Program};
 
 /// A step, or a part of one, ready to be given to a device.
@@ -75,6 +75,10 @@ pub fn check(program: &Program) -> Result<(), TrainerError> {
             let hint = refusal.hint().into();
             return Err(TrainerError::Unsupported { what: format!("`{name}` ({refusal})"), device: "a GPU", hint });
         }
+    }
+    if let Some(term) = program.losses.get(1) {
+        let (what, hint) = (format!("the loss `{}`", term.name), Refusal::NoForm.hint().into());
+        return Err(TrainerError::Unsupported { what, device: "a GPU", hint });
     }
     Ok(())
 }

@@ -10,3 +10,4 @@ mod near;
 mod costs;
 mod keys;
 mod programs;
+mod timm;

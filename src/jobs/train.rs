@@ -29,7 +29,7 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
     let batches = BatchSource::new(Arc::new(pool), Arc::new(captions), subset, augmenter, spec.seed)?;
     let kept = ctx.keep()?;
     let ledger = Ledger::open(&kept);
-    let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(kept), checkpoint_every };
+    let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(kept.clone()), checkpoint_every };
     let (device, precision) = (spec.device, spec.precision);
     let setup = TrainSetup { model: &spec.model, train: &spec.train, seed: spec.seed, device, precision };
     let mut observer = Observer { ctx, steps: spec.train.steps, checkpoint_every, rate: Rate::default(), ledger };
@@ -49,6 +49,10 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
             let program = build_with(&spec.model, spec.train.loss, 0.0);
             let weights = Weights { parameters: trained.parameters, state: trained.state };
             save_model(&ctx.out().join(files::MODEL), &program, &weights, trained.step)?;
+            for step in spec.train.kept_steps() {
+                let weights = Weights::load_kept(&kept, &options.run, step)?;
+                save_model(&ctx.out().join(files::milestone(step)), &program, &weights, step)?;
+            }
             Ok(JobOutput::finished(&summary))
         }
     }

@@ -160,7 +160,7 @@ fn is_same(part: Part, variants: &Variants, point: SectionIds, points: Points<'_
             found.text_encoder.vocab_size = model.text_encoder.vocab_size;
             found == *model
         }),
-        Part::Evaluate => false,
+        Part::Evaluate | Part::EvaluateAt => false,
         Part::Strategy => variants.strategy.first() == Some(&train.strategy),
         Part::BatchSize => variants.batch_size.first() == Some(&train.batch_size),
         Part::Accumulate => variants.accumulate.first() == Some(&train.accumulate),

@@ -62,6 +62,7 @@ fn training(augmentation: Augmentation) -> TrainConfig {
         decay_scale: DecayScale::Rate,
         grad_clip_norm: Some(1.0),
         lanes: 8,
+        milestones: Vec::new(),
     }
 }
 

@@ -218,6 +218,7 @@ fn train(optimizer: OptimizerConfig) -> TrainConfig {
         decay_scale: DecayScale::Rate,
         grad_clip_norm: None,
         lanes: 8,
+        milestones: Vec::new(),
     }
 }
 

@@ -62,6 +62,7 @@ fn train(optimizer: OptimizerConfig, lr: f64) -> TrainConfig {
         decay_scale: DecayScale::Rate,
         grad_clip_norm: Some(1.0),
         lanes: 8,
+        milestones: Vec::new(),
     }
 }
 

@@ -166,6 +166,17 @@ fn the_evaluations_of_readme_are_read() {
 }
 
 #[test]
+fn the_points_of_readme_are_read() {
+    let text = std::fs::read_to_string("README.md").unwrap();
+    let section = text.split("\n## Evaluations\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let yaml = section.split("```yaml\n").nth(2).unwrap().split("```").next().unwrap();
+    let rest = "evaluate: [{ zeroshot: flowers, folder: x }]\nsweep: { grid: { train.lr: [1e-3, 2e-3] } }\n";
+    let spec = load_str(Path::new("t.yaml"), &format!("{SMALL}{rest}{yaml}"), &LoadOptions::default()).unwrap();
+    let labels: Vec<&str> = spec.resolved.trains[0].milestones.iter().map(|milestone| milestone.label.as_str()).collect();
+    assert_eq!((labels, spec.tables.len()), (vec!["10%", "50%"], 2));
+}
+
+#[test]
 fn every_measure_of_quality_stands_in_readme() {
     let schema = schema();
     let variants = schema["$defs"]["QualityBySpec"]["oneOf"].as_array().unwrap();

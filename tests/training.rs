@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use scaledown::data::{Augmenter, BatchSource, Frame, Pack, Tokenizer, pack_training};
 use scaledown::run::{
-    Activation, Augmentation, DataSource, DecayScale, DeviceKind, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig,
-    Pooling, Precision, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+    Activation, Augmentation, DataSource, DecayScale, DeviceKind, ImageEncoderConfig, LossConfig, Milestone, ModelConfig,
+    OptimizerConfig, Pooling, Precision, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
 };
+use scaledown::trainer::checkpoint::Weights;
 use scaledown::trainer::step::{Command, Ending, StepDone, TrainOptions, TrainSetup, Trained, Watcher, train};
 
 const CONTEXT: usize = 8;
@@ -49,6 +50,7 @@ fn flip(unmasked_tuning: f64) -> TrainConfig {
         decay_scale: DecayScale::Rate,
         grad_clip_norm: Some(1.0),
         lanes: 8,
+        milestones: Vec::new(),
     }
 }
 
@@ -72,11 +74,14 @@ fn augmented(folder: &Path, augmentation: Augmentation) -> BatchSource {
         .expect("all of one data set")
 }
 
+fn options(checkpoints: &Path) -> TrainOptions {
+    TrainOptions { run: "a run".into(), threads: 1, checkpoints: Some(checkpoints.to_path_buf()), checkpoint_every: 0 }
+}
+
 /// Trains, stopping after the steps in `stops` and going on each time.
 fn run(config: &TrainConfig, batches: &BatchSource, stops: &[u64]) -> Trained {
     let checkpoints = tempfile::tempdir().expect("a folder");
-    let options =
-        TrainOptions { run: "a run".into(), threads: 1, checkpoints: Some(checkpoints.path().to_path_buf()), checkpoint_every: 0 };
+    let options = options(checkpoints.path());
     let model = model();
     let setup = TrainSetup { model: &model, train: config, seed: SEED, device: DeviceKind::Cpu, precision: Precision::F32 };
     for stop in stops {
@@ -102,6 +107,81 @@ fn the_last_steps_of_flip_see_whole_images_and_a_stop_anywhere_changes_no_byte()
     let untuned = run(&flip(0.0), &batches, &[]);
     assert_eq!(untuned.curve[..9], whole.curve[..9], "masked steps are those of plain FLIP");
     assert_ne!(untuned.curve[9].loss, whole.curve[9].loss, "the tenth step sees whole images");
+}
+
+#[test]
+fn weights_of_milestones_are_those_after_their_steps_stopped_or_not_and_change_no_other_byte() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let batches = batches(folder.path());
+    let at = |label: &str, step| Milestone { label: label.to_owned(), step };
+    let config = TrainConfig { milestones: vec![at("10%", 1), at("50%", 6), at("all", 12)], ..flip(0.25) };
+    let whole = run(&TrainConfig { milestones: Vec::new(), ..config.clone() }, &batches, &[]);
+    let model = model();
+    let setup = TrainSetup { model: &model, train: &config, seed: SEED, device: DeviceKind::Cpu, precision: Precision::F32 };
+    let expected = |steps| {
+        // The rate follows the steps of the whole run: it is stopped, not shortened.
+        let checkpoints = tempfile::tempdir().expect("a folder");
+        let options = options(checkpoints.path());
+        let mut until = |done: StepDone| if done.step == steps { Command::Stop } else { Command::Continue };
+        let plain = TrainConfig { milestones: Vec::new(), ..config.clone() };
+        let stopped = train(&TrainSetup { train: &plain, ..setup }, &batches, &options, &mut until).expect("it trains");
+        stopped.parameters
+    };
+    let (first, sixth) = (expected(1), expected(6));
+    assert!(first != sixth && sixth != whole.parameters);
+    for stops in [vec![], vec![3], vec![6], vec![5, 6, 7], vec![1, 9]] {
+        let checkpoints = tempfile::tempdir().expect("a folder");
+        let options = options(checkpoints.path());
+        for stop in &stops {
+            let mut until = |done: StepDone| if done.step == *stop { Command::Stop } else { Command::Continue };
+            train(&setup, &batches, &options, &mut until).expect("it trains");
+        }
+        let ended = train(&setup, &batches, &options, &mut |_: StepDone| Command::Continue).expect("it trains");
+        assert!(ended == whole, "stopped after {stops:?}");
+        let kept = |step| Weights::load_kept(checkpoints.path(), "a run", step).map(|weights| weights.parameters);
+        assert!(kept(1).expect("it is kept") == first && kept(6).expect("it is kept") == sixth, "stopped after {stops:?}");
+        assert!(kept(12).is_err(), "the end is no weights to be kept");
+    }
+}
+
+#[test]
+fn a_run_whose_kept_weights_are_lost_makes_them_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let batches = batches(folder.path());
+    let milestones = vec![Milestone { label: "50%".into(), step: 6 }];
+    let (config, model) = (TrainConfig { milestones, ..flip(0.0) }, model());
+    let setup = TrainSetup { model: &model, train: &config, seed: SEED, device: DeviceKind::Cpu, precision: Precision::F32 };
+    let checkpoints = tempfile::tempdir().expect("a folder");
+    let options = options(checkpoints.path());
+    for stop in [4, 8] {
+        let mut until = |done: StepDone| if done.step == stop { Command::Stop } else { Command::Continue };
+        train(&setup, &batches, &options, &mut until).expect("it trains");
+    }
+    let weights = || Weights::load_kept(checkpoints.path(), "a run", 6);
+    let before = weights().expect("they are kept");
+    std::fs::remove_file(checkpoints.path().join("weights-000000000006")).expect("it is there");
+    let mut warned = Warned::default();
+    train(&setup, &batches, &options, &mut warned).expect("it trains");
+    assert_eq!(weights().expect("they are kept again"), before);
+    assert!(warned.first == Some(5) && warned.said.len() == 1, "it goes on from step 4: {:?} {:?}", warned.first, warned.said);
+    assert!(warned.said[0].contains("weights-000000000006") && warned.said[0].contains("4 steps done"), "{:?}", warned.said);
+}
+
+/// The first step that was done, and what was warned of.
+#[derive(Default)]
+struct Warned {
+    first: Option<u64>,
+    said: Vec<String>,
+}
+
+impl Watcher for Warned {
+    fn step(&mut self, done: StepDone) -> Command {
+        self.first.get_or_insert(done.step);
+        Command::Continue
+    }
+    fn warn(&mut self, message: String) {
+        self.said.push(message);
+    }
 }
 
 #[test]

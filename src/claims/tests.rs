@@ -426,7 +426,7 @@ fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
     assert_eq!(first.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["tables/t.csv", "tables/t.md", "claims.csv"]);
 
     let written = files(&records).unwrap();
-    let back = parse(&written[0].bytes, &written[1].bytes, &written[2].bytes).unwrap();
+    let back = parse(&written[0].bytes, &written[1].bytes, &written[2].bytes, b"").unwrap();
     let tables: Vec<TableSpec> = serde_json::from_value(back.statements["tables"].clone()).unwrap();
     let claims: Vec<ClaimSpec> = serde_json::from_value(back.statements["claims"].clone()).unwrap();
     let again = findings(&tables, &claims, &TableInput::new(&back.points, &back.runs)).unwrap();

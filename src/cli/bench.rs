@@ -236,6 +236,7 @@ fn train(args: &BenchStep) -> TrainConfig {
         decay_scale: DecayScale::Rate,
         grad_clip_norm: None,
         lanes: 8,
+        milestones: Vec::new(),
     }
 }
 

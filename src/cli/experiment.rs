@@ -244,7 +244,11 @@ impl Loaded {
     pub fn steps_done(&self, store: &Store, train: usize) -> u64 {
         let key = self.plan.job(train).key;
         // A checkpoint that cannot be read is none: the training begins anew.
-        let newest = Checkpoint::load_newest(&store.work_dir(&key), &key.to_string());
+        let kept: Vec<u64> = match &self.plan.job(train).spec {
+            JobSpec::Train(spec) => spec.train.kept_steps().collect(),
+            _ => Vec::new(),
+        };
+        let newest = Checkpoint::load_newest(&store.work_dir(&key), &key.to_string(), &kept);
         newest.ok().and_then(|newest| newest.found).map_or(0, |checkpoint| checkpoint.step)
     }
 

@@ -13,9 +13,10 @@ use crate::error::Error;
 use crate::grid::Expansion;
 use crate::plan::{self, JobSpec, Key};
 use crate::progress::duration;
-use crate::run::{Augmentation, DecayScale, LossConfig, OptimizerConfig, RunConfig, TrainConfig, counted};
+use crate::run::{Augmentation, DecayScale, LossConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig, counted};
 use crate::store::Store;
 use crate::trainer::cost::planned_bytes;
+use crate::trainer::model::{Recipe, build_with};
 
 pub(super) fn run(global: &Global, args: &PlanOptions, out: &mut dyn Write) -> Result<(), Error> {
     let PlanOptions { experiment, format, resolved } = args;
@@ -105,6 +106,7 @@ fn json(loaded: &Loaded, store: &Store, finished: &HashSet<Key>) -> serde_json::
             run["checkpoint_step"] = steps.filter(|steps| *steps > 0).into();
         }
     }
+    value["milestone_bytes"] = kept(loaded).bytes.into();
     value["data"] = sources(loaded).into_iter().map(|source| serde_json::json!(source)).collect();
     value["estimate"] = serde_json::json!({ "seconds": estimate.seconds, "source": estimate.source });
     value
@@ -147,6 +149,7 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
     }
     trainings(loaded, out)?;
     packs(loaded, out)?;
+    milestones(loaded, out)?;
     fitted(loaded, out)?;
     let estimate = estimate::estimate(loaded, store, finished, &gmacs);
     match estimate.seconds {
@@ -255,6 +258,53 @@ fn packs(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Error> {
         )?;
     }
     Ok(())
+}
+
+/// Weights that are kept of milestones, and what they take on disk.
+fn milestones(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Error> {
+    let Kept { models, trainings, bytes } = kept(loaded);
+    if models > 0 {
+        #[expect(clippy::cast_precision_loss, reason = "a display value")]
+        let mib = bytes as f64 / 1_048_576.0;
+        let (models, trainings) = (counted(models, "model"), counted(trainings, "training"));
+        writeln!(
+            out,
+            "milestones  {models} kept before the end of {trainings}, {mib:.1} MiB in the store; a run has its own twice as it ends"
+        )?;
+    }
+    Ok(())
+}
+
+/// Models that are kept of milestones.
+struct Kept {
+    models: usize,
+    trainings: usize,
+    bytes: u64,
+}
+
+fn kept(loaded: &Loaded) -> Kept {
+    let mut sizes: Vec<(&ModelConfig, Recipe, u64)> = Vec::new();
+    let mut kept = Kept { models: 0, trainings: 0, bytes: 0 };
+    for job in loaded.plan.jobs() {
+        let JobSpec::Train(spec) = &job.spec else { continue };
+        let count = spec.train.kept_steps().count();
+        if count == 0 {
+            continue;
+        }
+        let (model, recipe) = (&spec.model, Recipe::stored(&spec.train));
+        let known = sizes.iter().find(|(of, with, _)| *of == model && *with == recipe).map(|(_, _, size)| *size);
+        let size = known.unwrap_or_else(|| {
+            let program = build_with(model, &recipe);
+            let state: usize = program.state.iter().map(|view| view.len).sum();
+            let size = (program.num_params() + state) as u64 * 4;
+            sizes.push((model, recipe, size));
+            size
+        });
+        kept.models += count;
+        kept.trainings += 1;
+        kept.bytes += count as u64 * size;
+    }
+    kept
 }
 
 /// What is fitted on labelled images before it is measured, and on which.

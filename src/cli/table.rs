@@ -62,6 +62,9 @@ fn write_again(folder: &Path, records: &Records, rebuilt: &Findings) -> Result<(
         let bytes = std::fs::read(&path).map_err(|source| Error::File { operation: "read", path, source })?;
         files.push((name.to_owned(), bytes));
     }
+    if let Ok(bytes) = std::fs::read(folder.join(record::MILESTONES)) {
+        files.push((record::MILESTONES.to_owned(), bytes));
+    }
     files.extend(rebuilt.files.iter().map(|file| (file.name.clone(), file.bytes.clone())));
     publish(folder, records, &files)?;
     Ok(())

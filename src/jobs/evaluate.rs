@@ -47,9 +47,9 @@ struct Subject<'a> {
 impl Subject<'_> {
     fn encoder(&mut self) -> Result<&mut Encoder, JobError> {
         if self.encoder.is_none() {
-            let EvaluateSpec { train: train_key, device, precision, .. } = self.spec;
+            let EvaluateSpec { train: train_key, at, device, precision, .. } = self.spec;
             let train = train_spec(self.ctx, train_key)?;
-            let model = self.ctx.checked_input(train_key)?.join(files::MODEL);
+            let model = self.ctx.checked_input(train_key)?.join(at.map_or_else(|| files::MODEL.to_owned(), files::milestone));
             let parameters = load_model(&model, &build(&train.model, 0.0))?;
             let placement = Placement { device: *device, precision: *precision, threads: self.ctx.threads() };
             self.encoder = Some(Encoder::new(&train.model, parameters, placement)?);
@@ -60,8 +60,8 @@ impl Subject<'_> {
     /// A packed set and its features.
     fn set(&mut self, set: &Key) -> Result<(Pack, Arc<ImageFeatures>), JobError> {
         let pack = Pack::open(&self.ctx.checked_input(set)?)?;
-        let EvaluateSpec { train, device, precision, .. } = *self.spec;
-        let of = FeaturesOf { train, set: *set, device, precision };
+        let EvaluateSpec { train, at, device, precision, .. } = *self.spec;
+        let of = FeaturesOf { train, at, set: *set, device, precision };
         let features = self.cache.of(of, || Ok(self.encoder()?.image_features(&pack)?))?;
         Ok((pack, features))
     }

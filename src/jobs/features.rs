@@ -17,6 +17,8 @@ const MOST_BYTES: usize = 512 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FeaturesOf {
     pub train: Key,
+    /// Steps after which; `None`: the last.
+    pub at: Option<u64>,
     pub set: Key,
     pub device: DeviceKind,
     pub precision: Precision,
@@ -90,7 +92,7 @@ mod tests {
 
     fn of(set: &str) -> FeaturesOf {
         let (device, precision) = (DeviceKind::Cpu, Precision::F32);
-        FeaturesOf { train: Key::of(b"train"), set: Key::of(set.as_bytes()), device, precision }
+        FeaturesOf { train: Key::of(b"train"), at: None, set: Key::of(set.as_bytes()), device, precision }
     }
 
     fn features(value: f32) -> ImageFeatures {

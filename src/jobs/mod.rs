@@ -30,6 +30,10 @@ use crate::trainer::TrainerError;
 pub(crate) mod files {
     /// A trained model.
     pub const MODEL: &str = "model.safetensors";
+    /// The model after so many steps.
+    pub fn milestone(step: u64) -> String {
+        format!("milestone-{step:012}.safetensors")
+    }
     /// How a linear probe was fitted.
     pub const PROBE: &str = "probe.json";
     /// A loss curve.

@@ -1,7 +1,7 @@
 //! Writes down what an experiment found: records of runs, tables and verdicts.
 //!
-//! Input: records of the plan's train and evaluate jobs. Output: `runs.csv`, `curves.csv`, `provenance.json`, `tables/` and
-//! `claims.csv`, in the store; `results` brings them into the results folder. Invariant: everything but the first three is
+//! Input: records of the plan's train and evaluate jobs. Output: `runs.csv`, `curves.csv`, `provenance.json`, `milestones.csv`
+//! where runs have milestones, `tables/` and `claims.csv`, in the store; `results` brings them into the results folder. Invariant: everything but the first four is
 //! rebuilt from them byte for byte ([`rebuild`]).
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +15,7 @@ use crate::data::SkipKind;
 use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput, TrainSummary};
 use crate::plan::{JobSpec, Plan, PlanRun};
 use crate::record::{self, PointView, Provenance, Records, SampleCounts};
-use crate::run::{CurvePoint, GMACS_AS_STATED, RunConfig, RunRecord, RunStatus};
+use crate::run::{CurvePoint, GMACS_AS_STATED, RunConfig, RunRecord, RunStatus, add_best};
 use crate::store::{JobStatus, Store};
 use crate::tables::{TableInput, TableSpec, is_file_name};
 use crate::trainer::cost::{gmacs_per_sample, gmacs_per_sample_as_stated};
@@ -175,7 +175,17 @@ fn run_record(
     let mut reasons = Vec::new();
     for evaluate in &run.evaluates {
         match store.record(&plan.job(*evaluate).key)? {
-            Some(record) => found.metrics.extend(summary::<EvaluateSummary>(&record.summary, *evaluate, plan)?.metrics),
+            Some(record) => {
+                let measured = summary::<EvaluateSummary>(&record.summary, *evaluate, plan)?.metrics;
+                let JobSpec::Evaluate(spec) = &plan.job(*evaluate).spec else { continue };
+                let step = spec.at.unwrap_or(config.train.steps);
+                for milestone in config.train.milestones.iter().filter(|milestone| milestone.step == step) {
+                    found.metrics.extend(measured.iter().map(|(metric, value)| (milestone.metric(metric), *value)));
+                }
+                if spec.at.is_none() {
+                    found.metrics.extend(measured);
+                }
+            }
             None if train.status == JobStatus::Diverged => {}
             None => {
                 let reason = missing.get(evaluate);
@@ -187,6 +197,7 @@ fn run_record(
             }
         }
     }
+    add_best(&mut found.metrics, &config.train.milestones, config.train.steps);
     if !reasons.is_empty() {
         found.reason = Some(reasons.join("; "));
     }

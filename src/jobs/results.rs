@@ -27,7 +27,7 @@ pub enum Published {
 }
 
 /// Files of a results folder that are the program's whatever the experiment states, but for the clocks.
-const FILES: [&str; 4] = ["runs.csv", "curves.csv", "provenance.json", "claims.csv"];
+const FILES: [&str; 5] = ["runs.csv", "curves.csv", "provenance.json", record::MILESTONES, "claims.csv"];
 
 /// Publishes what there is of an experiment that did not come to its report: `missing` says why jobs have no record.
 ///
@@ -67,7 +67,8 @@ pub fn sync(store: &Store, plan: &Plan, report: usize, results: &Path) -> Result
         return Ok(Published::Written);
     }
     let bytes = |name: &str| files.iter().find(|(known, _)| known == name).map_or(&[][..], |(_, bytes)| bytes.as_slice());
-    let records = record::parse(bytes("runs.csv"), bytes("curves.csv"), bytes("provenance.json"))
+    let [runs, curves, provenance] = record::NAMES.map(bytes);
+    let records = record::parse(runs, curves, provenance, bytes(record::MILESTONES))
         .map_err(|error| JobError::failed(format!("the report in the store does not read: {error}")))?;
     publish(results, &records, &files)
 }

@@ -13,7 +13,7 @@ use crate::store::write_atomic;
 use crate::trainer::checkpoint::{Weights, save_model};
 use crate::trainer::cost::gmacs_of_steps;
 use crate::trainer::model::{Recipe, build_with};
-use crate::trainer::step::{Command, Ending, StepDone, TrainOptions, TrainSetup, Trained, Watcher, train};
+use crate::trainer::step::{Command, Ending, StepDone, TrainOptions, TrainSetup, Watcher, train};
 
 pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
     let pool = Pack::open(&ctx.checked_input(&spec.pool)?)?;
@@ -29,7 +29,7 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
     let batches = BatchSource::with_views(Arc::new(pool), Arc::new(captions), subset, views, spec.seed)?;
     let kept = ctx.keep()?;
     let ledger = Ledger::open(&kept);
-    let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(kept), checkpoint_every };
+    let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(kept.clone()), checkpoint_every };
     let (device, precision) = (spec.device, spec.precision);
     let setup = TrainSetup { model: &spec.model, train: &spec.train, seed: spec.seed, device, precision };
     let mut observer = Observer { ctx, steps: spec.train.steps, checkpoint_every, rate: Rate::default(), ledger };
@@ -46,13 +46,13 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
         }
         Ending::Finished => {
             write(&ctx.out().join(files::CURVE), &curve)?;
-            // The head of a self-supervised loss comes last, and is of no use to an evaluation.
             let program = build_with(&spec.model, &Recipe::stored(&spec.train));
-            let Trained { mut parameters, mut state, .. } = trained;
-            parameters.truncate(program.num_params());
-            state.truncate(program.state.last().map_or(0, |view| view.range().end));
-            let weights = Weights { parameters, state };
-            save_model(&ctx.out().join(files::MODEL), &program, &weights, summary.steps)?;
+            let weights = Weights { parameters: trained.parameters, state: trained.state };
+            save_model(&ctx.out().join(files::MODEL), &program, &weights.of_first(&program), trained.step)?;
+            for step in spec.train.kept_steps() {
+                let weights = Weights::load_kept(&kept, &options.run, step)?;
+                save_model(&ctx.out().join(files::milestone(step)), &program, &weights.of_first(&program), step)?;
+            }
             Ok(JobOutput::finished(&summary))
         }
     }

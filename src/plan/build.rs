@@ -188,12 +188,13 @@ impl<'a> Builder<'a> {
     fn run(&mut self, PlannedRun { run_id, config }: PlannedRun) -> Result<(), PlanError> {
         let number = u32::try_from(self.plan.runs.len()).expect("fewer than 2^32 runs");
         self.run_id = run_id;
-        let RunConfig { data, model, train: _, evaluate, seed: _, device, precision } = &config;
+        let RunConfig { data, model, train: learning, evaluate, seed: _, device, precision } = &config;
         let inputs = self.inputs(data, model.image_size)?;
         let train = self.train(&config, &inputs);
         let measures = self.measures(evaluate, model.image_size)?;
         let mut evaluates = Vec::with_capacity(measures.len());
-        for measure in measures.iter() {
+        let every = std::iter::once(None).chain(learning.kept_steps().map(Some));
+        for (at, measure) in every.flat_map(|at| measures.iter().map(move |measure| (at, measure))) {
             let spec = EvaluateSpec {
                 task: measure.task,
                 name: measure.name.clone(),
@@ -201,6 +202,7 @@ impl<'a> Builder<'a> {
                 fitted_on: measure.fitted_on,
                 shots: Arc::clone(&measure.shots),
                 train: self.key(train),
+                at,
                 tokenizer: self.key(inputs.tokenizer),
                 device: *device,
                 precision: *precision,

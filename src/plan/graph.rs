@@ -209,7 +209,10 @@ impl Plan {
                 Keep::AtLeast(score) => format!("at least {score}"),
             },
             JobSpec::Train(_) => run("scorer "),
-            JobSpec::Evaluate(spec) => format!("{}/{} of {}", spec.task.name(), spec.name, run("train ")),
+            JobSpec::Evaluate(spec) => {
+                let at = spec.at.map_or(String::new(), |step| format!(" at step {step}"));
+                format!("{}/{}{at} of {}", spec.task.name(), spec.name, run("train "))
+            }
             JobSpec::Report(spec) => spec.experiment.clone(),
         }
     }

@@ -231,6 +231,9 @@ pub struct EvaluateSpec {
     pub shots: Arc<[u64]>,
     /// The train job.
     pub train: Key,
+    /// Steps after which its weights are measured; `None`: the last ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
     /// Its tokenizer.
     pub tokenizer: Key,
     /// Kind of device that features are computed on.

@@ -5,7 +5,7 @@ use petgraph::algo::is_cyclic_directed;
 
 use super::*;
 use crate::run::{
-    DataSource, EvalConfig, EvalSet, EvalSource, EvalTask, Framing, JobKind, Keep, QualityBy, QualityConfig, RunConfig,
+    DataSource, EvalConfig, EvalSet, EvalSource, EvalTask, Framing, JobKind, Keep, Milestone, QualityBy, QualityConfig, RunConfig,
     TokenizerConfig,
 };
 
@@ -140,6 +140,29 @@ fn evaluations_are_in_no_train_key() {
     let without = plan(vec![run("a", |c| c.evaluate.clear())]);
     let train = |plan: &Plan| plan.job(plan.runs()[0].train).key;
     assert_eq!(train(&with), train(&without));
+}
+
+#[test]
+fn milestones_are_measured_each_and_in_no_key_where_there_are_none() {
+    let at = |list: &[(&str, u64)]| -> Vec<Milestone> {
+        list.iter().map(|(label, step)| Milestone { label: (*label).to_owned(), step: *step }).collect()
+    };
+    let steps = base().train.steps;
+    let whole = plan(vec![run("a", |_| {})]);
+    let kept = plan(vec![run("a", |c| c.train.milestones = at(&[("10%", 1), ("step 2", 2), ("all", steps)]))]);
+    let evaluated = |plan: &Plan| -> Vec<Option<u64>> {
+        let of = |job: &usize| match &plan.job(*job).spec {
+            JobSpec::Evaluate(spec) => spec.at,
+            other => panic!("{other:?}"),
+        };
+        plan.runs()[0].evaluates.iter().map(of).collect()
+    };
+    assert_eq!((evaluated(&whole), evaluated(&kept)), (vec![None], vec![None, Some(1), Some(2)]));
+    assert_ne!(whole.job(whole.runs()[0].train).key, kept.job(kept.runs()[0].train).key, "weights are kept of it");
+    let text = serde_json::to_string(&whole.job(whole.runs()[0].train).spec).expect("it serialises");
+    assert!(!text.contains("milestones"), "{text}");
+    let labels: Vec<String> = kept.runs()[0].evaluates.iter().map(|job| kept.label(*job)).collect();
+    assert!(labels[1].contains(" at step 1 of a") && !labels[0].contains("at step"), "{labels:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@
 mod columns;
 mod curves;
 mod error;
+mod milestones;
 mod patch;
 mod provenance;
 mod runs;
@@ -31,7 +32,10 @@ pub use timings::Timing;
 /// built from a repository. `build.rs` sets it.
 pub const COMMIT: Option<&str> = option_env!("SCALEDOWN_COMMIT");
 
-/// Names of the committed files of a results folder.
+/// Name of the file of metrics at milestones, which a results folder has where runs have milestones.
+pub const MILESTONES: &str = milestones::NAME;
+
+/// Names of the committed files of every results folder.
 pub const NAMES: [&str; 3] = [runs::NAME, curves::NAME, provenance::NAME];
 
 /// Version of the layout of a results folder; another version is refused, not guessed at.
@@ -128,7 +132,8 @@ pub struct RecordFile {
     pub bytes: Vec<u8>,
 }
 
-/// The committed files of a results folder: `runs.csv`, `curves.csv`, `provenance.json`.
+/// The committed files of a results folder: `runs.csv`, `curves.csv`, `provenance.json`, and `milestones.csv` where runs have
+/// milestones.
 ///
 /// # Errors
 /// Where two runs share an id, or a config cannot be written as JSON.
@@ -140,11 +145,15 @@ pub fn files(records: &Records) -> Result<Vec<RecordFile>, RecordError> {
         }
     }
     let configs = records.runs.iter().map(|run| serde_json::to_value(&run.config)).collect::<Result<Vec<_>, _>>()?;
-    Ok(vec![
+    let mut files = vec![
         RecordFile { name: runs::NAME, bytes: runs::write(records, &configs)? },
         RecordFile { name: curves::NAME, bytes: curves::write(&records.runs)? },
         RecordFile { name: provenance::NAME, bytes: provenance::write(records, &configs)? },
-    ])
+    ];
+    if let Some(bytes) = milestones::write(&records.runs)? {
+        files.push(RecordFile { name: milestones::NAME, bytes });
+    }
+    Ok(files)
 }
 
 /// Hands every committed file to `save`, which makes it durable (the store's atomic write).
@@ -176,20 +185,26 @@ pub fn read(folder: &Path) -> Result<Records, RecordError> {
         let path = folder.join(name);
         std::fs::read(&path).map_err(|source| RecordError::Io { path, source })
     };
-    parse(&text(runs::NAME)?, &text(curves::NAME)?, &text(provenance::NAME)?)
+    let milestones = match text(milestones::NAME) {
+        Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
+        found => found?,
+    };
+    parse(&text(runs::NAME)?, &text(curves::NAME)?, &text(provenance::NAME)?, &milestones)
 }
 
-/// Reads the contents of `runs.csv`, `curves.csv` and `provenance.json` back.
+/// Reads the contents of `runs.csv`, `curves.csv`, `provenance.json` and `milestones.csv` back; the last is empty where there is
+/// none.
 ///
 /// # Errors
 /// As [`read`].
-pub fn parse(runs_csv: &[u8], curves_csv: &[u8], provenance_json: &[u8]) -> Result<Records, RecordError> {
+pub fn parse(runs_csv: &[u8], curves_csv: &[u8], provenance_json: &[u8], milestones_csv: &[u8]) -> Result<Records, RecordError> {
     let provenance::File { provenance, configs, axes, points, statements } = provenance::parse(provenance_json)?;
     let mut curves = curves::parse(curves_csv)?;
     let mut runs = runs::parse(runs_csv, configs)?;
     for run in &mut runs {
         run.curve = curves.remove(&run.run_id).unwrap_or_default();
     }
+    milestones::read_into(milestones_csv, &mut runs)?;
     match curves.into_keys().next() {
         Some(run_id) => Err(RecordError::UnknownRun { file: curves::NAME, run_id }),
         None => Ok(Records { provenance, runs, axes, points, statements }),

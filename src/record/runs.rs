@@ -2,13 +2,15 @@
 //!
 //! Columns: `run_id`, every axis under its key with the label as written, the resolved config columns that vary, `seed`,
 //! `subset_samples`, `samples_seen`, `steps`, `gmacs`, `status`, `reason`, then the metrics in alphabetical order, numbers in
-//! them by size. A run of several points with different labels has them all, between ` | `. Configs are read back from
+//! them by size; beside each metric of runs with milestones its best over them and the end, and the step where that stands. A run
+//! of several points with different labels has them all, between ` | `. Configs are read back from
 //! `provenance.json`, not from their columns.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::milestones::is_at_milestone;
 use super::text::{csv_bytes, natural};
 use super::{PointView, RecordError, Records, columns, number};
 use crate::run::{RunConfig, RunRecord, RunStatus};
@@ -20,10 +22,14 @@ const STATUSES: [RunStatus; 4] = [RunStatus::Finished, RunStatus::Diverged, RunS
 pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, RecordError> {
     let Records { provenance: _, runs, axes, points, statements: _ } = records;
     let flat: Vec<_> = configs.iter().map(columns::flatten).collect();
-    let is_own = |path: &String| path != "seed" && !axes.contains(path);
+    // Milestones have a file of their own.
+    let is_own = |path: &String| !["seed", "train.milestones"].contains(&path.as_str()) && !axes.contains(path);
     let varying: Vec<String> = columns::varying(&flat).into_iter().filter(is_own).collect();
-    let metrics: BTreeSet<&String> =
-        runs.iter().flat_map(|run| run.metrics.iter().filter(|(_, value)| value.is_finite()).map(|(name, _)| name)).collect();
+    let shown = |run: &RunRecord, name: &str, value: f64| value.is_finite() && !is_at_milestone(run, name);
+    let metrics: BTreeSet<&String> = runs
+        .iter()
+        .flat_map(|run| run.metrics.iter().filter(|(name, value)| shown(run, name, **value)).map(|(name, _)| name))
+        .collect();
     let mut metrics: Vec<&String> = metrics.into_iter().collect();
     metrics.sort_by(|a, b| natural(a, b));
     let mut owners: BTreeMap<&str, Vec<&PointView>> = BTreeMap::new();

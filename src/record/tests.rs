@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::run::{
     Activation, Augmentation, CurvePoint, DataConfig, DataSource, DecayScale, EvalConfig, EvalSet, EvalSource, EvalTask,
-    ImageEncoderConfig, Keep, LossConfig, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig, RunConfig,
-    RunStatus, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+    ImageEncoderConfig, Keep, LossConfig, Milestone, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig,
+    RunConfig, RunStatus, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
 };
 
 /// A small config.
@@ -51,6 +51,7 @@ pub(crate) fn config(size: u64, seed: u64) -> RunConfig {
             decay_scale: DecayScale::Rate,
             grad_clip_norm: None,
             lanes: 8,
+            milestones: Vec::new(),
         },
         evaluate: vec![EvalConfig {
             task: EvalTask::Zeroshot,
@@ -186,7 +187,7 @@ fn texts(records: &Records) -> BTreeMap<&'static str, String> {
 }
 
 fn parse_texts(texts: &BTreeMap<&'static str, String>) -> Result<Records, RecordError> {
-    parse(texts["runs.csv"].as_bytes(), texts["curves.csv"].as_bytes(), texts["provenance.json"].as_bytes())
+    parse(texts["runs.csv"].as_bytes(), texts["curves.csv"].as_bytes(), texts["provenance.json"].as_bytes(), b"")
 }
 
 #[test]
@@ -303,4 +304,49 @@ fn timings_keep_to_the_millisecond() {
         String::from_utf8(file.bytes).unwrap(),
         "run_id,job,wall_s,cpu_s,threads,samples_per_s\na1,train,1.235,2.5,2,100.0\n"
     );
+}
+
+#[test]
+fn metrics_at_milestones_have_a_file_of_their_own_and_come_back() {
+    let milestones = [("10%", 1), ("50%", 5)].map(|(label, step)| Milestone { label: label.to_owned(), step });
+    let mut measured = run("a", 8, 0, 30.0);
+    measured.config.train.milestones = milestones.to_vec();
+    measured.metrics.insert("zeroshot/scenes.acc1 at 10%".to_owned(), 10.5);
+    measured.metrics.insert("zeroshot/scenes.acc1 at 50%".to_owned(), 40.25);
+    crate::run::add_best(&mut measured.metrics, &milestones, 10);
+    let plain = run("b", 8, 1, 20.0);
+    let points = vec![point(&[("data.train.size", "8")], &["a", "b"])];
+    let axes = vec!["data.train.size".to_owned()];
+    let mut records =
+        Records { provenance: provenance(), runs: vec![measured, plain], axes, points, statements: serde_json::json!({}) };
+    let written = files(&records).unwrap();
+    let text = |name: &str| {
+        let file = written.iter().find(|file| file.name == name).unwrap();
+        String::from_utf8(file.bytes.clone()).unwrap()
+    };
+    let expected = "run_id,milestone,step,samples_seen,zeroshot/scenes.acc1\na,10%,1,32,10.5\na,50%,5,160,40.25\na,100%,10,320,30\nb,100%,10,320,20\n";
+    assert_eq!(text(MILESTONES), expected);
+    let runs_csv = text("runs.csv");
+    let header = runs_csv.lines().next().unwrap();
+    assert!(header.ends_with("zeroshot/scenes.acc1,zeroshot/scenes.acc1 at best,zeroshot/scenes.acc1 best step"), "{header}");
+    assert!(!header.contains("train.milestones"), "{header}");
+    assert!(runs_csv.lines().nth(1).unwrap().ends_with(",30,40.25,5"), "{runs_csv}");
+    assert!(runs_csv.lines().nth(2).unwrap().ends_with(",20,,"), "{runs_csv}");
+
+    let [runs, curves, provenance] = NAMES.map(text);
+    let parsed = |milestones: &str| parse(runs.as_bytes(), curves.as_bytes(), provenance.as_bytes(), milestones.as_bytes());
+    assert_eq!(parsed(expected).unwrap(), records);
+    for (wrong, why) in [
+        (String::new(), "no metrics at the milestones of run a"),
+        (expected.replace("a,50%,5", "a,60%,5"), "`milestone` is `60%`"),
+        (expected.replace("a,50%,5", "a,50%,6"), "`step` is `6`, expected 5"),
+        (expected.replace("40.25", "x"), "`x`, not a number"),
+        (expected.replace("b,100%", "c,100%"), "run c is not in the other files"),
+    ] {
+        let error = parsed(&wrong).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    records.runs[0].config.train.milestones.clear();
+    records.runs[0].metrics.retain(|name, _| name == "zeroshot/scenes.acc1");
+    assert!(files(&records).unwrap().iter().all(|file| file.name != MILESTONES), "nothing has milestones");
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 pub use scaledown_ops::Activation;
 
 use super::quality::{Basic, FeatureRule, Keep, ScoreFile};
-use super::{EvalConfig, EvalSource, ImageEncoderConfig};
+use super::{EvalConfig, EvalSource, ImageEncoderConfig, Milestone};
 
 /// Everything that decides the bytes of one run. Two equal configs are one run.
 ///
@@ -19,7 +19,7 @@ pub struct RunConfig {
     pub model: ModelConfig,
     /// How it learns.
     pub train: TrainConfig,
-    /// What is measured afterwards; in no train key.
+    /// What is measured, of the last weights and of those of every milestone; in no train key.
     pub evaluate: Vec<EvalConfig>,
     /// The only source of randomness, through named streams (init, data order, augmentation).
     pub seed: u64,
@@ -319,6 +319,9 @@ pub struct TrainConfig {
     pub grad_clip_norm: Option<f64>,
     /// Contiguous parts that a batch is cut into for summing gradients, so that bytes do not depend on threads.
     pub lanes: usize,
+    /// Steps whose weights are measured besides those of the end; ascending.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub milestones: Vec<Milestone>,
 }
 
 /// The loss on image-text pairs.
@@ -372,6 +375,10 @@ impl TrainConfig {
     )]
     pub fn masked_steps(&self) -> u64 {
         self.steps - (self.steps as f64 * self.strategy.unmasked_tuning).round() as u64
+    }
+    /// Steps before the last one whose weights are kept, ascending: those of the milestones that are not the end.
+    pub fn kept_steps(&self) -> impl Iterator<Item = u64> {
+        self.milestones.iter().map(|milestone| milestone.step).filter(|step| *step < self.steps)
     }
     /// Pairs seen over the whole run, repeats counted.
     #[must_use]

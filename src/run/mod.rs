@@ -9,6 +9,7 @@ mod config;
 mod encoder;
 mod evaluation;
 mod event;
+mod milestone;
 mod quality;
 mod record;
 mod source;
@@ -22,6 +23,7 @@ pub use config::{
 pub use encoder::{ConvNextConfig, ImageEncoderConfig, MixerConfig, Pooling, ResNetConfig, ResNetNorm, SwinConfig, VitConfig};
 pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask, matched_classes};
 pub use event::{Event, JobKind};
+pub use milestone::{END, Milestone, add_best, best_metric, best_step_metric, end_metric, is_at_milestone};
 pub use quality::{Basic, Clustering, FeatureRule, Keep, NegClipLoss, Norm, ScoreFile};
 pub use record::{CurvePoint, GMACS_AS_STATED, RunRecord, RunStatus};
 pub use source::Source;

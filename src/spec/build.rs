@@ -10,13 +10,18 @@ use super::LoadOptions;
 use super::diagnostic::{Code, Diagnostic};
 use super::load::Loader;
 use super::parts::{LANES, PARTS, Part, PartContext, Variants, place, resolve};
-use super::resolve::{DataPart, Problem, SIGMOID_LOGIT_SCALE_INIT, Steps, doubts, metrics, pack_side, steps_of, unmaskable};
+use super::resolve::{
+    DataPart, Problem, SIGMOID_LOGIT_SCALE_INIT, Steps, doubts, metrics, milestones, pack_side, steps_of, unmaskable,
+};
 use super::source::Span;
 use super::sweep::{ABSENT, Axis, SubGrid, Sweep};
 use super::tree::Node;
 use super::types::DataSpec;
 use super::valid::{Resolved, SectionIds, effective, is_touched};
-use crate::run::{DataConfig, DataSource, EvalConfig, EvalSource, LossConfig, TrainConfig, counted};
+use crate::run::{
+    DataConfig, DataSource, EvalConfig, EvalSource, LossConfig, Milestone, TrainConfig, best_metric, best_step_metric, counted,
+    end_metric,
+};
 
 /// More points, or more runs of them, are taken for a slip of the pen.
 const MAX_POINTS: u64 = 20_000_000;
@@ -25,6 +30,9 @@ const MAX_RUNS: u64 = 1_000_000;
 const MAX_CROSS_PROBLEMS: usize = 200;
 /// Doubts about trainings that are shown; the rest of them would say the same.
 const MAX_DOUBTS: usize = 20;
+
+/// What the steps of milestones depend on.
+const MILESTONE_PARTS: &[Part] = &[Part::Data, Part::Model, Part::Strategy, Part::BatchSize, Part::Budget, Part::EvaluateAt];
 
 const UNSET: u32 = u32::MAX;
 const INVALID: u32 = u32::MAX - 1;
@@ -38,7 +46,7 @@ struct PartTable {
 }
 
 /// The sections of a training config, by variant; its steps and those of the warm-up; widths that follow the model's.
-type TrainKey = ([u32; 9], u64, u64, Option<(usize, usize)>);
+type TrainKey = ([u32; 10], u64, u64, Option<(usize, usize)>);
 
 pub(super) struct Builder<'b, 'a> {
     loader: &'b mut Loader<'a>,
@@ -154,7 +162,26 @@ impl<'b, 'a> Builder<'b, 'a> {
                 self.out.metrics.push(metric);
             }
         }
+        self.name_milestones();
         self.out
+    }
+
+    /// Adds what the metrics are called at milestones, where runs have some.
+    fn name_milestones(&mut self) {
+        let mut labelled: Vec<&Milestone> = Vec::new();
+        for milestone in self.out.trains.iter().flat_map(|train| &train.milestones) {
+            if labelled.iter().all(|known| known.label != milestone.label) {
+                labelled.push(milestone);
+            }
+        }
+        if labelled.is_empty() {
+            return;
+        }
+        let beside = |metric: &String| [end_metric(metric), best_metric(metric), best_step_metric(metric)];
+        let of =
+            |metric: &String| labelled.iter().map(|milestone| milestone.metric(metric)).chain(beside(metric)).collect::<Vec<_>>();
+        let named: Vec<String> = self.out.metrics.iter().flat_map(of).collect();
+        self.out.metrics.extend(named);
     }
 
     fn part_ids(&mut self, tables: &mut [PartTable], grid: &SubGrid, digits: &[u32]) -> Option<[u32; PARTS.len()]> {
@@ -237,6 +264,7 @@ impl<'b, 'a> Builder<'b, 'a> {
             grad_clip,
             lanes,
             budget,
+            evaluate_at,
         ] = ids.map(|id| id as usize);
         let v = &self.variants;
         let data_part = &v.data[data];
@@ -288,16 +316,22 @@ impl<'b, 'a> Builder<'b, 'a> {
             Err(problem) => Some((problem.clone(), &[Part::Data, Part::Model, Part::Strategy][..])),
             Ok(_) => fit.problem(),
         };
+        let milestones = match steps {
+            Steps::Known(steps) => milestones(&v.evaluate_at[evaluate_at], steps, batch),
+            _ => Ok(Vec::new()),
+        };
+        let of_milestones = || milestones.as_ref().err().map(|problem| (problem.clone(), MILESTONE_PARTS));
+        let problem = problem.or_else(of_milestones);
         if let Some((problem, parts)) = problem {
             self.report(problem, parts, ids, grid, digits);
             return None;
         }
-        let (Steps::Known(steps), Ok(pack_side)) = (steps, pack_side) else { return None };
+        let (Steps::Known(steps), Ok(pack_side), Ok(milestones)) = (steps, pack_side, milestones) else { return None };
         let data_id = *self.datas.entry((ids[0], pack_side)).or_insert_with(|| {
             self.out.subsets.push(data_part.subset);
             push(&mut self.out.data, DataConfig { pack_side, ..data_part.config.clone() })
         });
-        let train_ids = [ids[3], ids[4], ids[5], ids[6], ids[7], ids[9], ids[10], ids[11], ids[12]];
+        let train_ids = [ids[3], ids[4], ids[5], ids[6], ids[7], ids[9], ids[10], ids[11], ids[12], ids[14]];
         let asked = warmup_steps;
         let warmup_steps = warmup_steps.min(steps);
         let train_key = (train_ids, steps, warmup_steps, strategy_config.ssl.map(|ssl| (ssl.hidden, ssl.out)));
@@ -317,6 +351,7 @@ impl<'b, 'a> Builder<'b, 'a> {
                 decay_scale,
                 grad_clip_norm: v.grad_clip[grad_clip],
                 lanes,
+                milestones,
             };
             push(&mut self.out.trains, config)
         });

@@ -17,7 +17,7 @@ use super::valid::{Execution, Points, Resolved, ValidSpec, is_above};
 use super::written::Written;
 use super::{LoadOptions, parse};
 use crate::claims::ClaimsFile;
-use crate::run::RunConfig;
+use crate::run::{RunConfig, TrainConfig};
 
 /// Longest name of a folder, bytes. **Source**: `NAME_MAX` of Linux and macOS.
 const MAX_NAME: usize = 255;
@@ -212,7 +212,8 @@ impl<'a> Loader<'a> {
             Some(RunConfig {
                 data: data.get(point.data as usize)?.clone(),
                 model: models.get(point.model as usize)?.clone(),
-                train: trains.get(point.train as usize)?.clone(),
+                // A scorer is not measured, so no weights but the last are kept of it.
+                train: TrainConfig { milestones: Vec::new(), ..trains.get(point.train as usize)?.clone() },
                 evaluate: Vec::new(),
                 seed: 0,
                 device: *device,

@@ -160,7 +160,7 @@ fn is_same(part: Part, variants: &Variants, point: SectionIds, points: Points<'_
             found.text_encoder.vocab_size = model.text_encoder.vocab_size;
             found == *model
         }),
-        Part::Evaluate => false,
+        Part::Evaluate | Part::EvaluateAt => false,
         Part::Strategy => {
             let chunk = train.effective_batch() / train.accumulate;
             variants.strategy.first().is_some_and(|found| found.of_run(model, chunk) == train.strategy)

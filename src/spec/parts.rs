@@ -9,7 +9,7 @@ use serde_yaml::Value as Yaml;
 use super::check::{self, Checker, Cursor, KeyPath};
 use super::diagnostic::{Code, Diagnostic, Diagnostics};
 use super::files::Files;
-use super::resolve::{self, Budget, DataPart, Problem, Warmup};
+use super::resolve::{self, Budget, DataPart, MilestoneAt, Problem, Warmup};
 use super::scalar::{Count, Quantity};
 use super::schema::Document;
 use super::source::{Sources, Span};
@@ -34,9 +34,10 @@ pub(super) enum Part {
     GradClip,
     Lanes,
     Budget,
+    EvaluateAt,
 }
 
-pub(super) const PARTS: [Part; 14] = [
+pub(super) const PARTS: [Part; 15] = [
     Part::Data,
     Part::Model,
     Part::Evaluate,
@@ -51,6 +52,7 @@ pub(super) const PARTS: [Part; 14] = [
     Part::GradClip,
     Part::Lanes,
     Part::Budget,
+    Part::EvaluateAt,
 ];
 
 /// Lanes unless stated, or as many as a smaller batch has pairs: enough parts for the threads of a laptop, few enough that a lane is a real batch.
@@ -78,6 +80,7 @@ impl Part {
             Self::GradClip => &["train", "grad_clip_norm"],
             Self::Lanes => &["train", "lanes"],
             Self::Budget => &["train", "budget"],
+            Self::EvaluateAt => &["evaluate_at"],
         }
     }
 
@@ -103,6 +106,7 @@ pub(super) struct Variants {
     pub grad_clip: Vec<Option<f64>>,
     pub lanes: Vec<usize>,
     pub budget: Vec<Budget>,
+    pub evaluate_at: Vec<Vec<MilestoneAt>>,
     nodes: [Vec<Option<Node>>; PARTS.len()],
 }
 
@@ -294,6 +298,7 @@ pub(super) fn resolve(
                 .map(|n| usize::try_from(n).unwrap_or(usize::MAX)));
         }
         Part::Budget => add!(budget, context.typed::<super::types::BudgetSpec>(part, at), |b| Ok(Budget::from(b))),
+        Part::EvaluateAt => add!(evaluate_at, context.typed(part, at), |stated| Ok(resolve::stated_milestones(stated))),
     }
     let nodes = &mut variants.nodes[part as usize];
     nodes.push(node);

@@ -206,7 +206,7 @@ fn the_multiplier_of_a_strategy_counts_in_its_budget() {
 
 #[test]
 fn a_scorer_is_a_run_of_its_own() {
-    let scorer = "base: small.yaml\ntrain: { lr: 5e-4 }\ndata: { quality: { keep: 50%, by: random } }\n";
+    let scorer = "base: small.yaml\ntrain: { lr: 5e-4 }\ndata: { quality: { keep: 50%, by: random } }\nevaluate_at: [50%]\n";
     let main =
         "experiment: t\nbase: small.yaml\ndata: { quality: { keep: 40%, by: { similarity: { scorer: s.yaml, seed: 3 } } } }\n";
     let config = config_of(&load_files(&[("e/main.yaml", main), ("e/s.yaml", scorer)], &[], &[]).unwrap());
@@ -214,6 +214,7 @@ fn a_scorer_is_a_run_of_its_own() {
     assert_eq!(quality.keep, Keep::Share(0.4));
     let QualityBy::Similarity { scorer } = quality.by else { panic!("{quality:?}") };
     assert_eq!((scorer.seed, scorer.train.lr, scorer.train.steps, scorer.evaluate.len()), (3, 5e-4, 40, 0));
+    assert!(scorer.train.milestones.is_empty(), "it is not measured");
 }
 
 /// A disk on which every pool of shards has a thousand samples.

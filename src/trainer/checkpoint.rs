@@ -47,12 +47,8 @@ pub struct Newest {
 }
 
 impl Checkpoint {
-    /// Writes `checkpoint-<step>` into a folder and removes all but this and the one before it.
-    ///
-    /// # Errors
-    /// If the folder cannot be written; the earlier checkpoints are untouched then.
-    pub fn save(&self, folder: &Path) -> Result<(), TrainerError> {
-        fs::create_dir_all(folder).map_err(|source| io("create", folder, source))?;
+    /// As a file: its digest, then the rest.
+    fn bytes(&self, folder: &Path) -> Result<([u8; DIGEST], Vec<u8>), TrainerError> {
         let buffers = self.optimizer.iter().map(|(name, values)| (format!("optimizer.{name}"), values));
         let state = (!self.state.is_empty()).then_some(("state".to_string(), &self.state));
         let own = std::iter::once(("parameters".to_string(), &self.parameters)).chain(state);
@@ -64,8 +60,17 @@ impl Checkpoint {
         let meta = [("run", self.run.clone()), ("step", self.step.to_string()), ("curve", curve)];
         let meta: HashMap<String, String> = meta.into_iter().map(|(key, value)| (key.to_string(), value)).collect();
         let body = safetensors::serialize(views, Some(meta)).map_err(|error| broken(folder, &error))?;
-        let path = folder.join(format!("checkpoint-{:012}", self.step));
-        write_beside(&path, &[blake3::hash(&body).as_bytes(), &body])?;
+        Ok((*blake3::hash(&body).as_bytes(), body))
+    }
+
+    /// Writes `checkpoint-<step>` into a folder and removes all but this and the one before it.
+    ///
+    /// # Errors
+    /// If the folder cannot be written; the earlier checkpoints are untouched then.
+    pub fn save(&self, folder: &Path) -> Result<(), TrainerError> {
+        fs::create_dir_all(folder).map_err(|source| io("create", folder, source))?;
+        let (digest, body) = self.bytes(folder)?;
+        write_beside(&folder.join(format!("checkpoint-{:012}", self.step)), &[&digest, &body])?;
         let existing = list(folder)?;
         for old in existing.iter().rev().skip(2) {
             fs::remove_file(old).map_err(|source| io("remove", old, source))?;
@@ -73,15 +78,22 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// The newest good checkpoint of a run in a folder, and why newer ones were passed over.
+    /// The newest good checkpoint of a run in a folder, and why newer ones were passed over. Weights that were to be `kept` after steps
+    /// up to its own must be there too: a run that goes on from it makes none of them again.
     ///
     /// # Errors
     /// If the folder exists and cannot be read.
-    pub fn load_newest(folder: &Path, run: &str) -> Result<Newest, TrainerError> {
+    pub fn load_newest(folder: &Path, run: &str, kept: &[u64]) -> Result<Newest, TrainerError> {
         let mut passed_over = Vec::new();
         for path in list(folder)?.into_iter().rev() {
             match Self::load(&path) {
-                Ok(found) if found.run == run => return Ok(Newest { found: Some(found), passed_over }),
+                Ok(found) if found.run == run => {
+                    let lacks = |step: &u64| Weights::load_kept(folder, run, *step).err();
+                    match kept.iter().filter(|step| **step <= found.step).find_map(lacks) {
+                        None => return Ok(Newest { found: Some(found), passed_over }),
+                        Some(error) => passed_over.push(error),
+                    }
+                }
                 Ok(found) => passed_over.push(broken(&path, &format!("it is of another run, {}", found.run))),
                 Err(error) => passed_over.push(error),
             }
@@ -148,6 +160,48 @@ pub struct Weights {
     pub parameters: Vec<f32>,
     /// Running statistics; empty where the program keeps none.
     pub state: Vec<f32>,
+}
+
+impl Weights {
+    /// Those of a program whose parameters and state are the first ones of these: the head of a self-supervised loss comes last, and is
+    /// of no use to an evaluation.
+    #[must_use]
+    pub fn of_first(mut self, program: &Program) -> Self {
+        self.parameters.truncate(program.num_params());
+        self.state.truncate(program.state.last().map_or(0, |view| view.range().end));
+        self
+    }
+
+    /// Writes the weights of a run after `step` steps into its folder of checkpoints, beside them.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn keep(self, folder: &Path, run: &str, step: u64) -> Result<(), TrainerError> {
+        fs::create_dir_all(folder).map_err(|source| io("create", folder, source))?;
+        let Self { parameters, state } = self;
+        let kept = Checkpoint { run: run.to_owned(), step, parameters, state, optimizer: Vec::new(), curve: Vec::new() };
+        let (digest, body) = kept.bytes(folder)?;
+        write_beside(&kept_path(folder, step), &[&digest, &body])
+    }
+
+    /// Reads what [`Self::keep`] wrote.
+    ///
+    /// # Errors
+    /// If it is not there, damaged, or of another run or step.
+    pub fn load_kept(folder: &Path, run: &str, step: u64) -> Result<Self, TrainerError> {
+        let path = kept_path(folder, step);
+        let Checkpoint { run: found, step: at, parameters, state, optimizer: _, curve: _ } = Checkpoint::load(&path)?;
+        match (found == run, at == step) {
+            (true, true) => Ok(Self { parameters, state }),
+            (false, _) => Err(broken(&path, &format!("it is of another run, {found}"))),
+            (_, false) => Err(broken(&path, &format!("it holds the weights after step {at}"))),
+        }
+    }
+}
+
+/// Where weights after a step are kept.
+fn kept_path(folder: &Path, step: u64) -> PathBuf {
+    folder.join(format!("weights-{step:012}"))
 }
 
 /// Writes the trained parameters, each under its name in the program, and running statistics under theirs with the `steps` that moved
@@ -263,10 +317,10 @@ mod tests {
         for step in [3, 20, 100] {
             checkpoint(step).save(folder.path()).unwrap();
         }
-        let Newest { found, passed_over } = Checkpoint::load_newest(folder.path(), "abc").unwrap();
+        let Newest { found, passed_over } = Checkpoint::load_newest(folder.path(), "abc", &[]).unwrap();
         assert_eq!((found, passed_over.len()), (Some(checkpoint(100)), 0));
         assert_eq!(list(folder.path()).unwrap().len(), 2);
-        let Newest { found, passed_over } = Checkpoint::load_newest(folder.path(), "another run").unwrap();
+        let Newest { found, passed_over } = Checkpoint::load_newest(folder.path(), "another run", &[]).unwrap();
         assert_eq!((found, passed_over.len()), (None, 2));
         assert!(passed_over[0].to_string().contains("of another run, abc"), "{}", passed_over[0]);
     }
@@ -285,7 +339,7 @@ mod tests {
                 bytes.truncate(damage);
             }
             fs::write(&newest, bytes).unwrap();
-            let Newest { found, passed_over } = Checkpoint::load_newest(folder.path(), "abc").unwrap();
+            let Newest { found, passed_over } = Checkpoint::load_newest(folder.path(), "abc", &[]).unwrap();
             assert_eq!(found.unwrap().step, 1);
             let said: Vec<String> = passed_over.iter().map(ToString::to_string).collect();
             assert!(said.len() == 1 && said[0].contains("checkpoint-000000000002"), "{said:?}");
@@ -305,6 +359,32 @@ mod tests {
         assert!(message.contains("`visual.proj`") && message.contains("[20, 9]"), "{message}");
     }
 
+    #[test]
+    fn a_checkpoint_that_stands_after_lost_or_damaged_weights_of_a_milestone_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = |value| Weights { parameters: vec![value; 3], state: vec![0.5] };
+        weights(1.0).keep(folder.path(), "abc", 10).unwrap();
+        checkpoint(10).save(folder.path()).unwrap();
+        weights(2.0).keep(folder.path(), "abc", 20).unwrap();
+        checkpoint(25).save(folder.path()).unwrap();
+        let newest = || Checkpoint::load_newest(folder.path(), "abc", &[10, 20, 30]).unwrap();
+        assert_eq!(newest().found.unwrap().step, 25);
+        assert_eq!(Weights::load_kept(folder.path(), "abc", 20).unwrap(), weights(2.0));
+        assert!(Weights::load_kept(folder.path(), "abc", 30).is_err(), "nothing was kept there");
+        let other = Weights::load_kept(folder.path(), "another run", 20).unwrap_err().to_string();
+        assert!(other.contains("of another run, abc"), "{other}");
+
+        let mut bytes = fs::read(kept_path(folder.path(), 20)).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(kept_path(folder.path(), 20), bytes).unwrap();
+        let Newest { found, passed_over } = newest();
+        assert_eq!(found.unwrap().step, 10);
+        assert!(passed_over.len() == 1 && passed_over[0].to_string().contains("weights-000000000020"), "{passed_over:?}");
+        fs::remove_file(kept_path(folder.path(), 10)).unwrap();
+        let Newest { found, passed_over } = newest();
+        assert_eq!((found, passed_over.len()), (None, 2));
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_model_and_a_checkpoint_have_the_mode_of_any_other_file() {
@@ -322,6 +402,6 @@ mod tests {
 
     #[test]
     fn a_missing_folder_has_no_checkpoint() {
-        assert_eq!(Checkpoint::load_newest(Path::new("/nonexistent/folder"), "abc").unwrap().found, None);
+        assert_eq!(Checkpoint::load_newest(Path::new("/nonexistent/folder"), "abc", &[]).unwrap().found, None);
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::TrainerError;
 use super::backend::{self, Placement, Step, StepAt, StepBatch, StepFound, Unfit};
-use super::checkpoint::{Checkpoint, Newest};
+use super::checkpoint::{Checkpoint, Newest, Weights};
 use super::model::{Recipe, build_with, initial_parameters};
 use super::optim::learning_rate;
 use super::strategy::PatchMask;
@@ -45,7 +45,7 @@ pub struct TrainOptions {
     pub run: String,
     /// Threads of a step.
     pub threads: usize,
-    /// Where checkpoints are; `None` for none.
+    /// Where checkpoints and weights of milestones are; `None` for none.
     pub checkpoints: Option<PathBuf>,
     /// Steps between checkpoints; 0 for none but when stopped.
     pub checkpoint_every: u64,
@@ -132,7 +132,7 @@ pub fn train(
     watcher: &mut dyn Watcher,
 ) -> Result<Trained, TrainerError> {
     check_batch(setup.train, batches.len())?;
-    let resumed = resume(options, watcher)?;
+    let resumed = resume(setup.train, options, watcher)?;
     let start = resumed.as_ref().map_or(0, |checkpoint| checkpoint.step);
     let masked = masked_at(setup, start);
     let parameters = match &resumed {
@@ -167,9 +167,10 @@ fn check_batch(train: &TrainConfig, subset: usize) -> Result<(), TrainerError> {
 }
 
 /// Where an earlier attempt stopped; says which checkpoints could not be used.
-fn resume(options: &TrainOptions, watcher: &mut dyn Watcher) -> Result<Option<Checkpoint>, TrainerError> {
+fn resume(train: &TrainConfig, options: &TrainOptions, watcher: &mut dyn Watcher) -> Result<Option<Checkpoint>, TrainerError> {
     let Some(folder) = &options.checkpoints else { return Ok(None) };
-    let Newest { found, passed_over } = Checkpoint::load_newest(folder, &options.run)?;
+    let kept: Vec<u64> = train.kept_steps().collect();
+    let Newest { found, passed_over } = Checkpoint::load_newest(folder, &options.run, &kept)?;
     let from = match &found {
         Some(checkpoint) => format!("the run goes on from the checkpoint before it, {} steps done", checkpoint.step),
         None => "there is no earlier one: the run starts again from step 0".into(),
@@ -232,7 +233,9 @@ impl Training<'_> {
             self.advance(done)?;
             // Reading the loss waits for a backend that runs ahead: only for a point of the curve, a checkpoint, and twice a second
             // for the progress display.
-            let is_looked_at = is_curve_point || is_due || !self.step.runs_ahead() || self.looked.elapsed() >= LOOK_EVERY;
+            let is_kept = train.kept_steps().any(|kept| kept == step);
+            let is_looked_at =
+                is_curve_point || is_due || is_kept || !self.step.runs_ahead() || self.looked.elapsed() >= LOOK_EVERY;
             let mut unfit = if is_looked_at { self.look(done, is_curve_point)? } else { None };
             let command = if unfit.is_some() {
                 Command::Continue
@@ -245,6 +248,10 @@ impl Training<'_> {
             }
             if let Some(unfit) = unfit {
                 return self.diverged(unfit);
+            }
+            // Weights of a milestone are there before any checkpoint that stands after it.
+            if is_kept {
+                self.keep(step)?;
             }
             if is_saved {
                 self.save(step)?;
@@ -298,6 +305,13 @@ impl Training<'_> {
         let (parameters, state, optimizer) = (self.step.parameters()?, self.step.state()?, self.step.optimizer_state()?);
         let (run, curve) = (self.options.run.clone(), self.curve.clone());
         Checkpoint { run, step, parameters, state, optimizer, curve }.save(folder)
+    }
+
+    /// Keeps the weights of a milestone beside the checkpoints.
+    fn keep(&mut self, step: u64) -> Result<(), TrainerError> {
+        let Some(folder) = &self.options.checkpoints else { return Ok(()) };
+        let weights = Weights { parameters: self.step.parameters()?, state: self.step.state()? };
+        weights.keep(folder, &self.options.run, step)
     }
 
     fn diverged(self, unfit: Unfit) -> Result<Trained, TrainerError> {

@@ -43,5 +43,6 @@ pub fn tiny_train() -> TrainConfig {
         decay_scale: DecayScale::Rate,
         grad_clip_norm: Some(1.0),
         lanes: 8,
+        milestones: Vec::new(),
     }
 }

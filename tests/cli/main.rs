@@ -1,6 +1,7 @@
 //! The real program, as a user calls it.
 
 mod check;
+mod milestones;
 mod place;
 mod probe;
 mod program;

@@ -3,6 +3,7 @@
 //! Damage is made on purpose; the real sets lie in `../shared/data` and are skipped with a line where they are absent.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod ablation;
 mod ahead;
 mod clip_tokens;
 mod program;

@@ -11,3 +11,4 @@ mod costs;
 mod keys;
 mod programs;
 mod slip;
+mod timm;

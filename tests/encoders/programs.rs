@@ -10,13 +10,13 @@ use scaledown::trainer::backend::cpu::{CpuSettings, CpuStep};
 use scaledown::trainer::backend::reference::ReferenceStep;
 use scaledown::trainer::backend::{Step as _, StepBatch};
 use scaledown::trainer::checkpoint::{Weights, load_model, save_model};
-use scaledown::trainer::model::{build, initial_parameters};
+use scaledown::trainer::model::{Recipe, build, build_with, initial_parameters};
 use scaledown::trainer::ops::op::whole::initial;
 use scaledown::trainer::program::{Program, Tower};
-use scaledown::trainer::strategy::check_support;
+use scaledown::trainer::strategy::{PatchMask, check_support};
 
 use crate::encoder_cost::cost;
-use crate::near::{assert_gradients_near, largest};
+use crate::near::{assert_gradients_near, assert_near, largest};
 
 /// What f32 arithmetic may differ by from f64, a share of the largest element of each tensor.
 pub(crate) const F32_TOLERANCE: f64 = 1e-4;
@@ -47,10 +47,14 @@ const SIZES: &[&str] = &[
 ];
 
 pub(crate) fn config(encoder: &str, side: usize) -> RunConfig {
+    config_with(encoder, side, "strategy: clip")
+}
+
+fn config_with(encoder: &str, side: usize, keys: &str) -> RunConfig {
     let text = format!(
         "experiment: t\ndata: {{ train: {{ dataset: scenes, size: 64 }}, tokenizer: {{ name: bpe, vocab_size: 300 }} }}\nmodel: {{ \
          image_encoder: {encoder}, text_encoder: {{ name: text, width: 12, layers: 1, heads: 2 }}, context_length: 5, embed_dim: 10, \
-         image_size: {side} }}\ntrain: {{ strategy: clip, batch_size: 32, lr: 1e-3, budget: {{ steps: 2 }} }}\n"
+         image_size: {side} }}\ntrain: {{ {keys}, batch_size: 32, lr: 1e-3, budget: {{ steps: 2 }} }}\n"
     );
     let spec = load_str(Path::new("t.yaml"), &text, &LoadOptions::default()).unwrap();
     let expansion = scaledown::grid::expand(&spec, &scaledown::grid::Digests::default());
@@ -90,6 +94,15 @@ pub(crate) fn batch(model: &ModelConfig, samples: usize) -> StepBatch {
     }
 }
 
+/// All views of the images, and masks where something is masked.
+pub(crate) fn views(model: &ModelConfig, program: &Program, samples: usize) -> StepBatch {
+    let mut batch = StepBatch { images: batch(model, program.views() * samples).images, ..batch(model, samples) };
+    if let Some(mask) = PatchMask::new(program, 3) {
+        mask.fill(1, samples, &mut batch.keep);
+    }
+    batch
+}
+
 fn cpu(program: &Arc<Program>, threads: usize) -> CpuStep {
     CpuStep::new(program.clone(), parameters(program), CpuSettings { threads, lanes: 8 }, None).unwrap()
 }
@@ -124,6 +137,55 @@ fn the_cpu_has_the_gradients_of_the_reference_whole_and_in_parts() {
         }
         assert!(largest(oracle.gradients_f64()) > 1e-4, "{name}");
     }
+}
+
+/// What may change the step program or what a step reads, as keys of `train`.
+const STEPS: &[&str] = &[
+    "strategy: clip",
+    "strategy: { name: clip, augmentation: stacked_rand_augment }, loss: sigmoid",
+    "strategy: { name: flip, masked: 50%, batch_multiplier: 1 }",
+    "strategy: { name: flip, masked: 75%, batch_multiplier: 1 }, loss: sigmoid",
+    "strategy: { name: slip, ssl_hidden: 16, ssl_out: 9, ssl_bn_group: 4 }",
+    "strategy: { name: slip, masked: 50%, ssl_hidden: 16, ssl_out: 9, ssl_bn_group: 4 }, loss: sigmoid",
+];
+
+#[test]
+fn eight_chunks_give_the_gradient_of_one() {
+    const SAMPLES: usize = 32;
+    let vits = ["{ name: vit-5m, layers: 2 }", "{ name: vit-5m, layers: 1, pooling: mean, pre_norm: false }"];
+    let mut seen = 0;
+    for encoder in SMALL.iter().chain(&vits) {
+        for keys in STEPS {
+            let patches = config(encoder, 32).model.image_encoder.droppable(32);
+            if patches.is_none() && keys.contains("masked") {
+                continue;
+            }
+            let config = config_with(encoder, 32, keys);
+            let (RunConfig { model, train, .. }, masked) = (&config, config.train.strategy.masked);
+            let program = Arc::new(build_with(model, &Recipe::of(train, masked)));
+            // Where there is batch norm a chunk is a whole group.
+            assert_eq!(model.image_encoder.batch_group().unwrap_or(SAMPLES / 8), SAMPLES / 8, "{encoder}");
+            let batch = views(model, &program, SAMPLES);
+            let of_chunks = |chunks| {
+                let mut step = cpu(&program, 2);
+                let report = step.gradient(&batch, chunks).unwrap();
+                (report.loss, step.gradients().unwrap(), step.state().unwrap())
+            };
+            let what = format!("{encoder}, {keys}");
+            let ((loss, whole, state), (chunked_loss, chunked, chunked_state)) = (of_chunks(1), of_chunks(8));
+            assert!((loss - chunked_loss).abs() <= 1e-6 * loss, "{what}: {loss} {chunked_loss}");
+            assert_gradients_near(&what, &program, &chunked, &widen(&whole), 1e-5);
+            assert_near(&format!("{what}, statistics"), &chunked_state, &widen(&state), 1e-6);
+            assert!(largest(&widen(&whole)) > 1e-4, "{what}");
+            seen += 1;
+        }
+    }
+    // Those whose patches can be left out take every step, the others those that mask nothing.
+    assert_eq!(seen, SMALL.len() * 3 + vits.len() * STEPS.len());
+}
+
+fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
 }
 
 #[test]

@@ -274,7 +274,7 @@ pub fn models() -> Room {
             "__metadata__",
         ],
         read: Box::new(move |folder| {
-            let _ = Checkpoint::load_newest(folder, "a run");
+            let _ = Checkpoint::load_newest(folder, "a run", &[1]);
             load_model(&folder.join("model.safetensors"), &program).is_ok()
         }),
     }

@@ -72,7 +72,7 @@ pub(in crate::spec) enum Steps {
     OutOfRange,
 }
 
-fn nearest_steps(samples: u64, batch: u64) -> u64 {
+pub(super) fn nearest_steps(samples: u64, batch: u64) -> u64 {
     (samples + batch / 2) / batch
 }
 

@@ -6,6 +6,7 @@
 mod budget;
 mod data;
 mod evaluate;
+mod milestones;
 mod model;
 mod quality;
 mod train;
@@ -13,6 +14,7 @@ mod train;
 pub(super) use budget::{Budget, Steps, Warmup, steps_of};
 pub(super) use data::{DataPart, data, pack_side};
 pub(super) use evaluate::{evaluate, metrics};
+pub(super) use milestones::{MilestoneAt, milestones, stated_milestones};
 pub use model::image_encoder;
 pub(super) use model::{SIGMOID_LOGIT_SCALE_INIT, model};
 pub use train::slip_loss;

@@ -3,12 +3,23 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::scalar::{Count, FilePath, Shards};
+use super::super::scalar::{Count, FilePath, Interval, Shards};
 use super::ScalarOr;
 use std::collections::BTreeMap;
 
 /// One evaluation: `<task>/scenes`, `<task>/scenes-shifts`, or a map that says where its sets are.
 pub type EvalSpec = ScalarOr<String, EvalMap>;
+
+/// A part of a run's budget: a share, steps, or samples.
+pub type MilestoneSpec = ScalarOr<Interval, MilestoneSamples>;
+
+/// A part of a run's budget by samples seen.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MilestoneSamples {
+    /// Pairs seen, repeats counted; the nearest step is measured.
+    pub samples: Count,
+}
 
 /// An evaluation: exactly one task with its name, and exactly one place of its sets.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use data::{DataSpec, SourceSpec, TokenizerSpec};
-pub use evaluate::{EvalMap, EvalSpec, TrainSetMap};
+pub use evaluate::{EvalMap, EvalSpec, MilestoneSamples, MilestoneSpec, TrainSetMap};
 pub use model::{ActivationSpec, ModelSpec, PixelSpec};
 pub use quality::{
     BasicSpec, FileSpec, FilterSpec, ImageClusterSpec, KeepChoice, KeepSpec, NegClipLossSpec, NormSimSpec, NormSpec, QualityBySpec,
@@ -58,6 +58,11 @@ pub struct ExperimentSpec {
     /// What is measured after training.
     #[serde(default)]
     pub evaluate: Vec<EvalSpec>,
+    /// Parts of a run's budget after which it is measured as well, ascending: shares such as `10%`, steps, or `{samples: ..}`. The end
+    /// is always measured, as `100%`, whether it is stated or not. A metric at `50%` is `<metric> at 50%` in tables, the largest over
+    /// all of them and the end `<metric> at best`: it is chosen on the very set that it is measured on, so it is biased upwards. The
+    /// weights at these points are kept, which makes another training of a run. Default none.
+    pub evaluate_at: Option<Vec<MilestoneSpec>>,
     /// Which settings vary, and over how many seeds; without it, one run.
     pub sweep: Option<SweepSpec>,
     /// Tables to write.

@@ -89,6 +89,7 @@ pub fn train(optimizer: OptimizerConfig, masked: f64) -> TrainConfig {
         decay_scale: DecayScale::Rate,
         grad_clip_norm: Some(1.0),
         lanes: 8,
+        milestones: Vec::new(),
     }
 }
 

@@ -36,6 +36,7 @@ impl ReferenceOptimizer {
             decay_scale,
             grad_clip_norm,
             lanes: _,
+            milestones: _,
         } = train;
         let second_len = |view: &ParamView| match optimizer {
             OptimizerConfig::Adafactor { .. } => adafactor::second_len(&view.matrix),

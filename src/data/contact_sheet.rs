@@ -5,7 +5,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use png::{BitDepth, ColorType, Encoder};
 
 use super::pack::{Pack, PictureView};
 use super::{DataError, DataResult};
@@ -31,7 +31,10 @@ pub fn contact_sheet(pack: &Pack, samples: &[usize], path: &Path) -> DataResult<
         place(&mut sheet[corner..], width, pack.picture(sample), pack.side() * zoom);
     }
     let mut png = Vec::new();
-    let encoded = PngEncoder::new(&mut png).write_image(&sheet, width as u32, height as u32, ExtendedColorType::Rgb8);
+    let mut encoder = Encoder::new(&mut png, width as u32, height as u32);
+    encoder.set_color(ColorType::Rgb);
+    encoder.set_depth(BitDepth::Eight);
+    let encoded = encoder.write_header().and_then(|mut writer| writer.write_image_data(&sheet));
     encoded.map_err(|e| DataError::io("write", path, std::io::Error::other(e)))?;
     std::fs::write(path, png).map_err(|e| DataError::io("write", path, e))?;
     let text = path.with_extension("txt");

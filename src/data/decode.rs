@@ -6,28 +6,21 @@
 //! memory a file needs is read from its header, refused where it is too much and taken from one budget of all threads.
 //! Must not know: where the bytes came from, packs beyond their frame.
 
-use std::io::Cursor;
 use std::sync::Arc;
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
-use image::metadata::Orientation;
-use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 
+use super::codec::{self, Kind, Samples};
 use super::memory;
 use super::pack::Frame;
 use super::pack_writer::Picture;
 use super::tally::Tally;
 use crate::run::Framing;
 
-/// Longest side accepted.
-const MAX_SIDE: u32 = 1 << 15;
 /// Most pixels accepted. **Source**: where PIL raises `DecompressionBombError`.
 const MAX_PIXELS: u64 = 178_956_970;
-
-/// Most bytes of colour profiles and the like that a thread unpacks while it reads a header.
-const MAX_METADATA_BYTES: u64 = 16 << 20;
 
 /// Decodes and resizes; holds the resizer's buffers.
 #[derive(Debug)]
@@ -110,44 +103,42 @@ fn rgb(bytes: &[u8]) -> Result<Rgb, String> {
     if bytes.is_empty() {
         return Err("an empty file".to_owned());
     }
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
-    let format = reader.format().ok_or("neither JPEG, PNG nor WebP")?;
-    if format == ImageFormat::Jpeg && !has_jpeg_end(bytes) {
+    let kind = Kind::of(bytes).ok_or("neither JPEG, PNG nor WebP")?;
+    if kind == Kind::Jpeg && !has_jpeg_end(bytes) {
         return Err("a JPEG that ends before its end-of-image marker".to_owned());
     }
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_METADATA_BYTES);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
-    let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels == 0 || pixels > MAX_PIXELS {
+    let file = codec::open(kind, bytes)?;
+    let (width, height, samples, is_rotated) = (file.width, file.height, file.samples, file.is_rotated);
+    let count = u64::from(width) * u64::from(height);
+    if count == 0 || count > MAX_PIXELS {
         return Err(format!("an image of {width} x {height} pixels, expected 1 to {MAX_PIXELS}"));
     }
-    let held = memory::take(bytes_needed(format, bytes, decoder.color_type(), pixels))?;
-    let is_rotated = decoder.orientation().is_ok_and(|orientation| orientation != Orientation::NoTransforms);
-    let image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
-    let pixels = if image.color().has_alpha() { over_white(image) } else { image.into_rgb8().into_raw() };
+    let held = memory::take(bytes_needed(kind, bytes, samples, count))?;
+    let pixels = file.pixels()?;
+    let pixels = match samples.channels {
+        1 => pixels.iter().flat_map(|&grey| [grey; 3]).collect(),
+        2 => over_white(pixels.as_chunks().0.iter().flat_map(|&[grey, alpha]| [grey, grey, grey, alpha]).collect()),
+        3 => pixels,
+        _ => over_white(pixels),
+    };
     Ok(Rgb { width, height, pixels, is_rotated, held })
 }
 
 /// Most bytes held at once while a file of so many pixels is decoded and made RGB.
-fn bytes_needed(format: ImageFormat, file: &[u8], color: ColorType, pixels: u64) -> u64 {
-    let inside_decoder = match format {
-        // The decoder copies the file; a progressive one keeps two bytes of each coefficient, of four components at most.
-        ImageFormat::Jpeg => file.len() as u64 + if is_progressive(file) { 8 * pixels } else { 0 },
+fn bytes_needed(kind: Kind, file: &[u8], samples: Samples, pixels: u64) -> u64 {
+    let inside_decoder = match kind {
+        // A progressive one keeps two bytes of each coefficient, of four components at most.
+        Kind::Jpeg if is_progressive(file) => 8 * pixels,
         // Planes, alpha and the canvas before they are copied out.
-        ImageFormat::WebP => 6 * pixels,
-        _ => 0,
+        Kind::WebP => 6 * pixels,
+        Kind::Jpeg | Kind::Png => 0,
     };
-    let converted = match color {
-        ColorType::Rgb8 | ColorType::Rgba8 => 0,
-        color if color.has_alpha() => 4,
+    let converted = match samples {
+        Samples { channels: 3 | 4, bytes: 1 } => 0,
+        Samples { channels: 2 | 4, .. } => 4,
         _ => 3,
     };
-    inside_decoder + (u64::from(color.bytes_per_pixel()) + converted) * pixels
+    inside_decoder + ((samples.channels * samples.bytes) as u64 + converted) * pixels
 }
 
 /// Whether a JPEG's frame header is one of the progressive kinds. Segments are walked from the start; anything that is no segment
@@ -166,8 +157,7 @@ fn is_progressive(file: &[u8]) -> bool {
 }
 
 /// RGB over white, in the place of RGBA.
-fn over_white(image: DynamicImage) -> Vec<u8> {
-    let mut pixels = image.into_rgba8().into_raw();
+fn over_white(mut pixels: Vec<u8>) -> Vec<u8> {
     let count = pixels.len() / 4;
     for pixel in 0..count {
         let alpha = u32::from(pixels[4 * pixel + 3]);
@@ -190,7 +180,9 @@ fn has_jpeg_end(bytes: &[u8]) -> bool {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use image::{GrayAlphaImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
+    use std::io::Cursor;
+
+    use image::{DynamicImage, GrayAlphaImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
 
     use super::*;
 
@@ -295,7 +287,7 @@ mod tests {
         assert_eq!(refused(&grey), "an image of 20000 x 20000 pixels, expected 1 to 178956970");
         let deep = started_png(10_000, 10_000, 16, 6, 80_000);
         assert_eq!(refused(&deep), "decoding needs 1144 MiB, expected at most 512 MiB");
-        assert!(refused(&started_png(40_000, 1, 8, 2, 120_000)).contains("limit"), "a side beyond {MAX_SIDE}");
+        assert!(refused(&started_png(40_000, 1, 8, 2, 120_000)).contains("limit"), "a long side");
         // The sizes of a real JPEG and a real WebP, raised in the header alone.
         let mut jpeg = file(RgbImage::new(16, 16), ImageFormat::Jpeg);
         let frame = jpeg.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
@@ -315,11 +307,11 @@ mod tests {
         let frame = progressive.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
         progressive[frame + 1] = 0xc2;
         assert!(!is_progressive(&baseline) && is_progressive(&progressive) && is_progressive(b"x"));
-        let needed = |format, bytes: &[u8], color| bytes_needed(format, bytes, color, 100) - bytes.len() as u64;
-        assert_eq!(needed(ImageFormat::Jpeg, &baseline, ColorType::Rgb8), 300);
-        assert_eq!(needed(ImageFormat::Jpeg, &progressive, ColorType::Rgb8), 1100);
-        assert_eq!(bytes_needed(ImageFormat::Png, &[], ColorType::Rgba16, 100), 1200);
-        assert_eq!(bytes_needed(ImageFormat::Png, &[], ColorType::L8, 100), 400);
+        let of = |channels, bytes| Samples { channels, bytes };
+        let needed = |bytes: &[u8]| bytes_needed(Kind::Jpeg, bytes, of(3, 1), 100);
+        assert_eq!((needed(&baseline), needed(&progressive)), (300, 1100));
+        assert_eq!(bytes_needed(Kind::Png, &[], of(4, 2), 100), 1200);
+        assert_eq!(bytes_needed(Kind::Png, &[], of(1, 1), 100), 400);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod ahead;
 mod augment;
 mod batch;
 mod benchmark;
+mod codec;
 mod contact_sheet;
 mod decode;
 mod error;

@@ -90,7 +90,9 @@ impl Opened<'_> {
             Source::Jpeg(file, space) => {
                 jpeg_decoder(file, jpeg_options().jpeg_set_out_colorspace(space)).decode_into(&mut pixels).map_err(jpeg_error)?;
             }
-            Source::Png(mut reader) => drop(reader.next_frame(&mut pixels).map_err(png_error)?),
+            Source::Png(mut reader) => {
+                reader.next_frame(&mut pixels).map_err(png_error)?;
+            }
             Source::WebP(mut decoder) => decoder.read_image(&mut pixels).map_err(webp_error)?,
         }
         // PNG is big-endian.

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use assert_cmd::Command;
-
-use crate::place::{Outcome, Place, SMALL, text_of};
+use crate::place::{Outcome, Place, SMALL, program, text_of};
 
 type Said = (Option<i32>, String, String);
 
@@ -218,7 +216,7 @@ fn csv_files_without_values_say_what_they_lack() -> Outcome {
     write("twice.csv", "model,value,value\na,5,6\n")?;
     write("empty.csv", "")?;
     let check = |claims: &str, values: &[&str]| -> Result<(Option<i32>, String), Box<dyn std::error::Error>> {
-        let mut command = Command::cargo_bin("scaledown")?;
+        let mut command = program();
         let output = command.current_dir(folder.path()).args(["check", claims, "--values"]).args(values).output()?;
         Ok((output.status.code(), text_of(&output.stderr)))
     };

@@ -1,9 +1,7 @@
 //! A folder with a small experiment, and the real program run in it.
 
 use std::path::Path;
-use std::process::Output;
-
-use assert_cmd::Command;
+use std::process::{Command, Output};
 
 pub type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -39,6 +37,11 @@ claims:
     confidence: none
 ";
 
+/// The real program.
+pub fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_scaledown"))
+}
+
 pub struct Place {
     folder: tempfile::TempDir,
 }
@@ -71,7 +74,7 @@ impl Place {
         Ok(self.write(name, &text.replacen(from, to, 1))?)
     }
     pub fn scaledown(&self, args: &[&str]) -> Result<Output, Box<dyn std::error::Error>> {
-        let mut command = Command::cargo_bin("scaledown")?;
+        let mut command = program();
         command.current_dir(self.path()).env_remove("SCALEDOWN_STORE").env("TMPDIR", self.path().join("tmp"));
         Ok(command.args(args).output()?)
     }

@@ -3,9 +3,7 @@
 use std::path::Path;
 use std::process::Output;
 
-use assert_cmd::Command;
-
-use crate::place::{Outcome, Place, SMALL, text_of as text};
+use crate::place::{Outcome, Place, SMALL, program, text_of as text};
 
 /// Replaces the last values of every model file of a store by what is no number.
 fn spoil_models(store: &Path) -> Result<usize, Box<dyn std::error::Error>> {
@@ -160,10 +158,9 @@ fn plan_warns_of_hidden_runs_counts_in_the_singular_and_prints_configurations() 
 #[test]
 fn two_programs_on_one_store_both_end_with_the_whole_results() -> Outcome {
     let place = Place::new(SMALL)?;
-    let program = assert_cmd::cargo::cargo_bin("scaledown");
     let start = |results: &str| {
         let args = ["run", "small.yaml", "--store", "shared", "--results", results, "-q"];
-        std::process::Command::new(&program).current_dir(place.path()).args(args).stdout(std::process::Stdio::null()).spawn()
+        program().current_dir(place.path()).args(args).stdout(std::process::Stdio::null()).spawn()
     };
     let (mut one, mut two) = (start("one")?, start("two")?);
     assert!(one.wait()?.success() && two.wait()?.success());
@@ -405,7 +402,7 @@ fn runs_are_known_by_the_content_of_their_data_and_records_do_not_tell_where_it_
         shard(&place.path().join(name).join("t.tar"), 1..25)?;
     }
     let run = |data: &str| -> Result<Output, Box<dyn std::error::Error>> {
-        let mut command = Command::cargo_bin("scaledown")?;
+        let mut command = program();
         let command = command.current_dir(place.path()).env_remove("SCALEDOWN_STORE").env("DATA", place.path().join(data));
         Ok(command.args(["run", "small.yaml", "--device", "cpu"]).output()?)
     };

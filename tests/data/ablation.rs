@@ -1,11 +1,11 @@
 //! The ablation that README shows, taken from there and run on shards that are made here.
 
 use std::path::Path;
+use std::process::Command;
 
-use assert_cmd::Command;
 use image::ImageFormat;
 
-use super::{picture, write_tar};
+use super::{output_in_time, picture, write_tar};
 
 /// More pairs than the largest batch.
 const PAIRS: u32 = 300;
@@ -42,8 +42,7 @@ fn the_ablation_of_readme_is_short_and_trains_on_the_users_shards() {
     make_data(place.path());
     std::fs::write(place.path().join("ablation.yaml"), yaml).unwrap();
     let program = |args: &[&str]| {
-        let mut command = Command::cargo_bin("scaledown").unwrap();
-        let output = command.current_dir(place.path()).timeout(std::time::Duration::from_secs(300)).args(args).output().unwrap();
+        let output = output_in_time(Command::new(env!("CARGO_BIN_EXE_scaledown")).current_dir(place.path()).args(args));
         assert_eq!(output.status.code(), Some(0), "{args:?}\n{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };

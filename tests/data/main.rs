@@ -13,7 +13,9 @@ mod shard;
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use scaledown::data::scenes::{Variant, World};
@@ -22,6 +24,21 @@ use scaledown::data::{
     contact_sheet, count, fingerprint, matching_shards, pack_eval, pack_training, prompt,
 };
 use scaledown::run::{Augmentation, DataSource, EvalSource, TokenizerConfig};
+
+/// What a program prints; two minutes are the most that it may take.
+fn output_in_time(command: &mut Command) -> Output {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let process = rustix::process::Pid::from_child(&child);
+    let (done, ended) = mpsc::channel();
+    std::thread::spawn(move || done.send(child.wait_with_output()));
+    ended.recv_timeout(Duration::from_secs(120)).map_or_else(
+        |_| {
+            let killed = rustix::process::kill_process(process, rustix::process::Signal::KILL);
+            panic!("the program still runs after two minutes ({killed:?})")
+        },
+        Result::unwrap,
+    )
+}
 
 fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());

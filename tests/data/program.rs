@@ -1,12 +1,11 @@
 //! The real program on users' files that are not as they should be: exit codes, places, counts.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
-use assert_cmd::Command;
 use image::ImageFormat;
 
-use super::{eval_folder, picture, write_tar};
+use super::{eval_folder, output_in_time, picture, write_tar};
 
 /// A folder with an experiment file on data of its own.
 struct Place(tempfile::TempDir);
@@ -48,11 +47,11 @@ impl Place {
              evaluate:\n  - {evaluate}\n"
         );
         self.write("e.yaml", text);
-        let mut command = Command::cargo_bin("scaledown").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scaledown"));
         let (name, rest) = args.split_at(if args[0] == "data" { 2 } else { 1 });
         let args = [name, &["e.yaml", "--device", "cpu", "--store", "store"], rest].concat();
         // Nothing here may wait for a pipe or read without end.
-        command.current_dir(self.path()).timeout(std::time::Duration::from_secs(120)).args(args).output().unwrap()
+        output_in_time(command.current_dir(self.path()).args(args))
     }
 
     /// What the program says where it refuses a file.
@@ -227,7 +226,7 @@ fn pipes_among_the_images_are_skipped_and_cost_no_time() {
         place.write(&format!("{i}.png"), picture(i, 16, ImageFormat::Png));
         table += &format!("{i}.png,picture {i}\n");
     }
-    assert!(std::process::Command::new("mkfifo").arg(place.path().join("p.png")).status().unwrap().success());
+    assert!(Command::new("mkfifo").arg(place.path().join("p.png")).status().unwrap().success());
     place.write("t.csv", table + "p.png,a pipe\n");
     let train = "{ dataset: table, file: t.csv, image_column: image, caption_column: caption }";
     let made = stdout(&place.run(&["data", "make"], train, ZEROSHOT));

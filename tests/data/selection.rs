@@ -1,12 +1,12 @@
 //! Choosing part of a pool: what files may state, what `data score` writes, and what is refused before any work.
 
 use std::path::Path;
+use std::process::Command;
 
-use assert_cmd::Command;
 use image::{ImageFormat, Rgb, RgbImage};
 use serde_json::Value;
 
-use super::{encoded, write_tar};
+use super::{encoded, output_in_time, write_tar};
 
 /// A folder with an experiment file and a scorer's file.
 struct Place(tempfile::TempDir);
@@ -56,8 +56,8 @@ impl Place {
         self.write("e.yaml", &(self.text(train, data) + rest));
         let (name, options) = args.split_at(if args[0] == "data" { 2 } else { 1 });
         let args = [name, &["e.yaml", "--device", "cpu"], options].concat();
-        let mut command = Command::cargo_bin("scaledown").unwrap();
-        command.current_dir(self.path()).timeout(std::time::Duration::from_secs(120)).args(args).output().unwrap()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scaledown"));
+        output_in_time(command.current_dir(self.path()).args(args))
     }
 
     /// What `data score` says, as JSON.

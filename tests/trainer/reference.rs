@@ -3,8 +3,6 @@
 //! The fixture was computed in f64 from f32 parameters and rounded to f32 at the end, so the f64 reference has to agree to the
 //! rounding of f32, and the CPU backend to 1e-4 of the largest element of each tensor.
 
-mod near;
-
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +14,7 @@ use scaledown::trainer::backend::{Step as _, StepBatch};
 use scaledown::trainer::model;
 use scaledown::trainer::program::{Output, Program};
 
-use near::{assert_gradients_near, assert_near};
+use crate::near::{assert_gradients_near, assert_near};
 
 const CPU_TOLERANCE: f64 = 1e-4;
 /// The fixture's own rounding to f32, with a small margin for sums in another order.

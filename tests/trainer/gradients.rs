@@ -1,7 +1,5 @@
 //! The f64 reference against finite differences, and the CPU backend against the reference: features, every gradient, updates.
 
-mod near;
-
 use std::sync::Arc;
 
 use scaledown::data::{Philox, Stream};
@@ -16,7 +14,7 @@ use scaledown::trainer::model::{self, Recipe, kept_patches};
 use scaledown::trainer::optim::Optimizer;
 use scaledown::trainer::program::{Output, Program};
 
-use near::{assert_gradients_near, assert_near, largest};
+use crate::near::{assert_gradients_near, assert_near, largest};
 
 /// What f32 arithmetic may differ by from f64, a share of the largest element of each tensor.
 const F32_TOLERANCE: f64 = 1e-4;

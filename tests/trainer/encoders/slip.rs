@@ -16,8 +16,8 @@ use scaledown::trainer::model::{Recipe, build, build_with, initial_parameters};
 use scaledown::trainer::program::{Program, Tower};
 use scaledown::trainer::strategy::check_support;
 
+use super::programs::{F32_TOLERANCE, SMALL, batch, config, parameters, views};
 use crate::near::{assert_gradients_near, assert_near, largest};
-use crate::programs::{F32_TOLERANCE, SMALL, batch, config, parameters, views};
 
 /// A masked one too: every view leaves out patches of its own.
 const VIT: (&str, f64) = ("{ name: vit-ti/8, width: 16, layers: 1, heads: 2, mlp_ratio: 2, pooling: mean }", 0.5);

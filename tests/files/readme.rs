@@ -1,13 +1,10 @@
 //! What README says of encoders and defaults is what the program does.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-#[path = "support/encoder_cost.rs"]
-mod encoder_cost;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use encoder_cost::cost;
+use crate::encoder_cost::cost;
 use scaledown::grid::{Digests, expand};
 use scaledown::run::{EvalTask, ImageEncoderConfig, RunConfig};
 use scaledown::spec::{LoadOptions, encoder_names, image_encoder, load_str, schema};

@@ -59,8 +59,12 @@ fn write_again(folder: &Path, records: &Records, rebuilt: &Findings) -> Result<(
     let mut files = Vec::new();
     for name in record::NAMES {
         let path = folder.join(name);
-        let bytes = std::fs::read(&path).map_err(|source| Error::File { operation: "read", path, source })?;
-        files.push((name.to_owned(), bytes));
+        match std::fs::read(&path) {
+            Ok(bytes) => files.push((name.to_owned(), bytes)),
+            // The records have been read: what is not there need not be.
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::File { operation: "read", path, source }),
+        }
     }
     files.extend(rebuilt.files.iter().map(|file| (file.name.clone(), file.bytes.clone())));
     publish(folder, records, &files)?;

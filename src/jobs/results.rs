@@ -27,7 +27,7 @@ pub enum Published {
 }
 
 /// Files of a results folder that are the program's whatever the experiment states, but for the clocks.
-const FILES: [&str; 4] = ["runs.csv", "curves.csv", "provenance.json", "claims.csv"];
+const FILES: [&str; 5] = ["runs.csv", "curves.csv", "provenance.json", "outcomes.csv", "claims.csv"];
 
 /// Publishes what there is of an experiment that did not come to its report: `missing` says why jobs have no record.
 ///
@@ -66,8 +66,9 @@ pub fn sync(store: &Store, plan: &Plan, report: usize, results: &Path) -> Result
         // Nothing is parsed where nothing changes: a finished sweep of thousands of runs is found so in a moment.
         return Ok(Published::Written);
     }
-    let bytes = |name: &str| files.iter().find(|(known, _)| known == name).map_or(&[][..], |(_, bytes)| bytes.as_slice());
-    let records = record::parse(bytes("runs.csv"), bytes("curves.csv"), bytes("provenance.json"))
+    let found = |name: &str| files.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.as_slice());
+    let bytes = |name: &str| found(name).unwrap_or_default();
+    let records = record::parse(bytes("runs.csv"), bytes("curves.csv"), bytes("provenance.json"), found("outcomes.csv"))
         .map_err(|error| JobError::failed(format!("the report in the store does not read: {error}")))?;
     publish(results, &records, &files)
 }
@@ -143,7 +144,8 @@ mod tests {
         let ids: Vec<&str> = runs.iter().map(|run| run.run_id.as_str()).collect();
         let points = vec![point(&[("data.train.size", "8")], &ids)];
         let statements = serde_json::json!({ "tables": [{ "name": "t", "rows": ["data.train.size"], "values": ["zeroshot/scenes.acc1"] }], "claims": [] });
-        Records { provenance: provenance(), runs, axes: vec!["data.train.size".to_owned()], points, statements }
+        let outcomes = crate::run::Outcomes::default();
+        Records { provenance: provenance(), runs, axes: vec!["data.train.size".to_owned()], points, statements, outcomes }
     }
 
     fn waiting(run_id: &str) -> RunRecord {

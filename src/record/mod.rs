@@ -1,7 +1,7 @@
 //! `RunRecord` to and from CSV and provenance.
 //!
-//! Owns the columns of `runs.csv`, `curves.csv` and `timings.csv`, the content of `provenance.json` and the format version of
-//! all four. Input and output: [`Records`]. Invariant: [`read`] gives back exactly what [`files`] was given (floats are
+//! Owns the columns of `runs.csv`, `curves.csv`, `outcomes.csv` and `timings.csv`, the content of `provenance.json` and the format
+//! version of all five. Input and output: [`Records`]. Invariant: [`read`] gives back exactly what [`files`] was given (floats are
 //! written in the shortest form that reads back the same; a metric that is not finite is not written), the same records give
 //! the same bytes, and only `timings.csv` knows a clock. Must not know: how runs were made, what tables or claims say of them,
 //! how a file is made durable.
@@ -9,6 +9,7 @@
 mod columns;
 mod curves;
 mod error;
+mod outcomes;
 mod patch;
 mod provenance;
 mod runs;
@@ -21,7 +22,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::{DeviceKind, Precision, RunRecord};
+use crate::run::{DeviceKind, Outcomes, Precision, RunRecord};
 
 pub use error::RecordError;
 pub use text::number;
@@ -31,8 +32,8 @@ pub use timings::Timing;
 /// built from a repository. `build.rs` sets it.
 pub const COMMIT: Option<&str> = option_env!("SCALEDOWN_COMMIT");
 
-/// Names of the committed files of a results folder.
-pub const NAMES: [&str; 3] = [runs::NAME, curves::NAME, provenance::NAME];
+/// Names of the committed files of a results folder; the last is there only where outcomes are known.
+pub const NAMES: [&str; 4] = [runs::NAME, curves::NAME, provenance::NAME, outcomes::NAME];
 
 /// Version of the layout of a results folder; another version is refused, not guessed at.
 pub const FORMAT: u32 = 1;
@@ -117,6 +118,8 @@ pub struct Records {
     pub points: Vec<PointView>,
     /// What the experiment asks of its records (tables and claims), carried so that it can be rebuilt; not read here.
     pub statements: serde_json::Value,
+    /// What the items behind the metrics of its tables came to, where that is known.
+    pub outcomes: Outcomes,
 }
 
 /// One file of a results folder.
@@ -128,7 +131,7 @@ pub struct RecordFile {
     pub bytes: Vec<u8>,
 }
 
-/// The committed files of a results folder: `runs.csv`, `curves.csv`, `provenance.json`.
+/// The committed files of a results folder: `runs.csv`, `curves.csv`, `provenance.json`, and `outcomes.csv` where there are any.
 ///
 /// # Errors
 /// Where two runs share an id, or a config cannot be written as JSON.
@@ -140,11 +143,16 @@ pub fn files(records: &Records) -> Result<Vec<RecordFile>, RecordError> {
         }
     }
     let configs = records.runs.iter().map(|run| serde_json::to_value(&run.config)).collect::<Result<Vec<_>, _>>()?;
-    Ok(vec![
+    let mut files = vec![
         RecordFile { name: runs::NAME, bytes: runs::write(records, &configs)? },
         RecordFile { name: curves::NAME, bytes: curves::write(&records.runs)? },
         RecordFile { name: provenance::NAME, bytes: provenance::write(records, &configs)? },
-    ])
+    ];
+    if !records.outcomes.is_empty() {
+        let run_ids = records.runs.iter().map(|run| run.run_id.as_str());
+        files.push(RecordFile { name: outcomes::NAME, bytes: outcomes::write(&records.outcomes, run_ids)? });
+    }
+    Ok(files)
 }
 
 /// Hands every committed file to `save`, which makes it durable (the store's atomic write).
@@ -176,24 +184,37 @@ pub fn read(folder: &Path) -> Result<Records, RecordError> {
         let path = folder.join(name);
         std::fs::read(&path).map_err(|source| RecordError::Io { path, source })
     };
-    parse(&text(runs::NAME)?, &text(curves::NAME)?, &text(provenance::NAME)?)
+    let outcomes = match text(outcomes::NAME) {
+        Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        found => Some(found?),
+    };
+    parse(&text(runs::NAME)?, &text(curves::NAME)?, &text(provenance::NAME)?, outcomes.as_deref())
 }
 
-/// Reads the contents of `runs.csv`, `curves.csv` and `provenance.json` back.
+/// Reads the contents of `runs.csv`, `curves.csv`, `provenance.json` and, where there is one, `outcomes.csv` back.
 ///
 /// # Errors
 /// As [`read`].
-pub fn parse(runs_csv: &[u8], curves_csv: &[u8], provenance_json: &[u8]) -> Result<Records, RecordError> {
+pub fn parse(
+    runs_csv: &[u8],
+    curves_csv: &[u8],
+    provenance_json: &[u8],
+    outcomes_csv: Option<&[u8]>,
+) -> Result<Records, RecordError> {
     let provenance::File { provenance, configs, axes, points, statements } = provenance::parse(provenance_json)?;
     let mut curves = curves::parse(curves_csv)?;
     let mut runs = runs::parse(runs_csv, configs)?;
     for run in &mut runs {
         run.curve = curves.remove(&run.run_id).unwrap_or_default();
     }
-    match curves.into_keys().next() {
-        Some(run_id) => Err(RecordError::UnknownRun { file: curves::NAME, run_id }),
-        None => Ok(Records { provenance, runs, axes, points, statements }),
+    if let Some(run_id) = curves.into_keys().next() {
+        return Err(RecordError::UnknownRun { file: curves::NAME, run_id });
     }
+    let outcomes = outcomes_csv.map(outcomes::parse).transpose()?.unwrap_or_default();
+    if let Some(run_id) = outcomes.0.keys().find(|run_id| !runs.iter().any(|run| run.run_id == **run_id)) {
+        return Err(RecordError::UnknownRun { file: outcomes::NAME, run_id: run_id.clone() });
+    }
+    Ok(Records { provenance, runs, axes, points, statements, outcomes })
 }
 
 #[cfg(test)]

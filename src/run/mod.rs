@@ -1,4 +1,4 @@
-//! Plain types that every stage shares: what one run is ([`RunConfig`]), what it left behind ([`RunRecord`]), what is
+//! Plain types that every stage shares: what one run is ([`RunConfig`]), what it left behind ([`RunRecord`], [`Outcomes`]), what is
 //! happening now ([`Event`]).
 //!
 //! Invariant: data only. No I/O, no defaults that depend on the machine, no behaviour beyond small questions a value can
@@ -9,6 +9,7 @@ mod config;
 mod encoder;
 mod evaluation;
 mod event;
+mod outcome;
 mod quality;
 mod record;
 mod source;
@@ -22,6 +23,7 @@ pub use config::{
 pub use encoder::{ConvNextConfig, ImageEncoderConfig, MixerConfig, Pooling, ResNetConfig, ResNetNorm, SwinConfig, VitConfig};
 pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask, matched_classes};
 pub use event::{Event, JobKind};
+pub use outcome::{Outcomes, SetOutcomes};
 pub use quality::{Basic, Clustering, FeatureRule, Keep, NegClipLoss, Norm, ScoreFile};
 pub use record::{CurvePoint, RunRecord, RunStatus};
 pub use source::Source;

@@ -9,9 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::items::{ItemsPart, of_items};
+use super::items::{ItemsPart, Part, of_items};
 use super::pool::{Pool, place};
-use super::source::SeedRun;
 use super::stats;
 use crate::tables::COUNTS;
 
@@ -20,14 +19,6 @@ pub(super) const SEEDS_NEEDED: usize = 3;
 
 /// Most seeds that are named as what a comparison still needs.
 const MOST_SEEDS: u32 = 1000;
-
-/// One cell of a sum.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Part<'a> {
-    pub weight: f64,
-    pub metric: &'a str,
-    pub runs: &'a [SeedRun],
-}
 
 /// How far a sum of cells may be from what other seeds and items would give.
 #[derive(Debug, Clone, Copy, PartialEq)]

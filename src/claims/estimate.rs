@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::contrast::{Needs, Part, Spread};
+use super::contrast::{Needs, Spread};
 use super::frame::Frame;
+use super::items::Part;
 use super::source::Measure;
 use super::statement::{ClaimSpec, Confidence};
 use super::verdict::Answer;

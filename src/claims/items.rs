@@ -1,6 +1,6 @@
 //! How far a weighted sum of cells would move on other items of the same kind.
 //!
-//! Owns [`of_items`]. For z_si, the sum at item i and seed s, on one set of m items:
+//! Owns [`Part`], of which sums are made, and [`of_items`]. For z_si, the sum at item i and seed s, on one set of m items:
 //!
 //!     B = variance over i of the mean of z_si over s, / m
 //!     C = sum of (z_si - z_s - z_i + z)^2 / ((n - 1)(m - 1) n m)
@@ -13,9 +13,17 @@
 
 use std::collections::BTreeMap;
 
-use super::contrast::Part;
+use super::source::SeedRun;
 use crate::run::SetOutcomes;
 use crate::tables::COUNTS;
+
+/// One cell of a sum.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Part<'a> {
+    pub weight: f64,
+    pub metric: &'a str,
+    pub runs: &'a [SeedRun],
+}
 
 /// The items' part of the variance of a sum.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -77,7 +85,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::claims::source::SeedRun;
 
     fn runs(sets: &[(&str, [&[u8]; 2])]) -> Vec<SeedRun> {
         let of_seed = |seed: usize| {

@@ -38,7 +38,7 @@ pub use findings::{Artefact, Findings, findings};
 pub use judge::judge;
 pub use source::{CellRow, CellSource, Measure, RunTables, SeedRun};
 pub use statement::{ClaimSpec, ClaimsFile, Confidence, Operand, Selection, TestSpec, Ties, VerdictKind};
-pub use validate::validate;
+pub use validate::{too_few_seeds, validate};
 pub use values::{Idle, Values, ValuesError};
 pub use verdict::{Answer, Comparison, Meets, Verdict, to_csv, to_json, to_text, to_value};
 

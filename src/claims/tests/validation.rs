@@ -124,3 +124,14 @@ fn margins_and_levels_that_test_nothing_are_found() {
     assert_eq!(one("best: {along: size, is: interior}"), Vec::<String>::new());
     assert_eq!(one("greater: {left: {mean: {over: {size: all}}}, right: 1}"), Vec::<String>::new());
 }
+
+#[test]
+fn claims_that_so_few_seeds_never_decide_are_told_before_anything_runs() {
+    let stated = |id: &str, rest: &str| {
+        claim(&format!("{{id: {id}, says: s, cells: {{table: fig1}}, {rest}test: {{rises: {{along: size}}}}}}"))
+    };
+    let claims = [stated("a", ""), stated("b", "confidence: none, "), stated("c", "")];
+    let said = "2 seeds of a point will decide nothing of claims a, c: state `seeds: 3` or more, or `confidence: none`";
+    assert_eq!(too_few_seeds(&claims, 2).as_deref(), Some(said));
+    assert_eq!((too_few_seeds(&claims, 3), too_few_seeds(&claims[1..2], 1)), (None, None));
+}

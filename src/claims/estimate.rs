@@ -1,13 +1,13 @@
 //! Numbers with what is known of their spread, and when two of them differ.
 //!
 //! Owns [`Estimate`], [`Rules`] and [`Decision`]. Invariant: an estimate remembers which cells it is made of and with which
-//! weights, so that every comparison is one weighted sum of cells with one interval, and a cell that occurs twice is not counted
-//! as two.
+//! weights, so that every comparison is one weighted sum of cells with one standard error, and cells of the same runs are one cell.
 
 use std::collections::BTreeMap;
 
-use super::contrast::{Part, half_width};
+use super::contrast::{Needs, Spread};
 use super::frame::Frame;
+use super::items::Part;
 use super::source::Measure;
 use super::statement::{ClaimSpec, Confidence};
 use super::verdict::Answer;
@@ -25,9 +25,14 @@ impl Rules {
         Self { tie_band: claim.tie_band(), rounding: claim.rounding, confidence: claim.confidence() }
     }
 
-    /// The confidence asked for, if one is.
-    pub fn confidence(&self) -> Option<f64> {
-        self.confidence.share()
+    /// The probability of each tail outside the confidence asked for, if one is.
+    pub fn tail(&self) -> Option<f64> {
+        self.confidence.share().map(|share| f64::midpoint(1.0, -share))
+    }
+
+    /// Differences up to this size are ties, points.
+    pub fn tie_band(&self) -> f64 {
+        self.tie_band
     }
 
     /// Rounds a value to the claim's grid; halves go away from zero.
@@ -58,16 +63,24 @@ impl Estimate {
 
     pub fn cell(frame: &Frame, row_idx: usize, rules: &Rules) -> Self {
         let value = rules.round(frame.measure(row_idx).mean());
-        Self { value, cells: BTreeMap::from([(row_idx, 1.0)]), error_squared: 0.0 }
+        Self { value, cells: BTreeMap::from([(frame.first_of_runs(row_idx), 1.0)]), error_squared: 0.0 }
+    }
+
+    /// The weighted sum of numbers.
+    pub fn sum<'a>(terms: impl IntoIterator<Item = (f64, &'a Self)>, rules: &Rules) -> Self {
+        let mut sum = Self::number(0.0);
+        for (weight, Self { value, cells, error_squared }) in terms {
+            sum.value += weight * value;
+            sum.error_squared += weight * weight * error_squared;
+            for (row_idx, inner) in cells {
+                *sum.cells.entry(*row_idx).or_insert(0.0) += weight * inner;
+            }
+        }
+        Self { value: rules.round(sum.value), ..sum }
     }
 
     pub fn minus(&self, other: &Self, rules: &Rules) -> Self {
-        let mut cells = self.cells.clone();
-        for (row_idx, weight) in &other.cells {
-            *cells.entry(*row_idx).or_insert(0.0) -= weight;
-        }
-        let value = rules.round(self.value - other.value);
-        Self { value, cells, error_squared: self.error_squared + other.error_squared }
+        Self::sum([(1.0, self), (-1.0, other)], rules)
     }
 
     pub fn abs(mut self) -> Self {
@@ -81,25 +94,18 @@ impl Estimate {
     /// The point `share` of the way from `a` to `b`. A stated error replaces the errors of the two.
     pub fn between(a: &Self, b: &Self, share: f64, error: Option<f64>, rules: &Rules) -> Self {
         let value = rules.round(a.value + (b.value - a.value) * share);
-        let mut cells: BTreeMap<usize, f64> = BTreeMap::new();
-        for (estimate, weight) in [(a, 1.0 - share), (b, share)] {
-            for (row_idx, inner) in &estimate.cells {
-                *cells.entry(*row_idx).or_insert(0.0) += weight * inner;
-            }
-        }
-        let error_squared = a.error_squared * (1.0 - share).powi(2) + b.error_squared * share.powi(2);
         match error {
-            Some(error) => Self { value, cells: BTreeMap::new(), error_squared: error * error },
-            None => Self { value, cells, error_squared },
+            Some(error) => Self { error_squared: error * error, ..Self::number(value) },
+            None => Self { value, ..Self::sum([(1.0 - share, a), (share, b)], rules) },
         }
     }
 
     /// The cells of runs that it is made of.
     pub fn parts<'a>(&self, frame: &'a Frame) -> Vec<Part<'a>> {
-        let weighted = self.cells.iter().filter(|(_, weight)| **weight != 0.0);
+        let weighted = self.cells.iter().filter(|(_, weight)| weight.abs() > 1e-12);
         let part = |(row_idx, weight): (&usize, &f64)| match frame.measure(*row_idx) {
             Measure::Reading { .. } => None,
-            Measure::Seeds(values) => Some(Part { weight: *weight, metric: frame.label(*row_idx, "metric").unwrap_or(""), values }),
+            Measure::Seeds(runs) => Some(Part { weight: *weight, metric: frame.label(*row_idx, "metric").unwrap_or(""), runs }),
         };
         weighted.filter_map(part).collect()
     }
@@ -113,24 +119,68 @@ impl Estimate {
         self.value + self.cells.iter().map(shift).sum::<f64>()
     }
 
-    /// Half the width of the interval around the number: stated errors in quadrature, and over seeds the t interval. Else why
-    /// there is none.
-    pub fn half_width(&self, frame: &Frame, rules: &Rules) -> Result<f64, String> {
+    /// What is known of the number: its value over the seeds that its cells share, and how far that may be off; else why nothing
+    /// is known.
+    pub fn known(&self, frame: &Frame, rules: &Rules) -> Result<Known, String> {
         let stated = |(row_idx, weight): (&usize, &f64)| match frame.measure(*row_idx) {
             Measure::Reading { error, .. } => (weight * error).powi(2),
             Measure::Seeds(_) => 0.0,
         };
-        let squared = self.error_squared + self.cells.iter().map(stated).sum::<f64>();
+        let stated = self.error_squared + self.cells.iter().map(stated).sum::<f64>();
         let parts = self.parts(frame);
-        match rules.confidence() {
-            Some(share) if !parts.is_empty() => Ok((squared + half_width(&parts, frame.pool(), share)?.powi(2)).sqrt()),
-            _ => Ok(squared.sqrt()),
-        }
+        let spread = match rules.tail() {
+            Some(tail) if !parts.is_empty() => Some((tail, Spread::of(&parts, frame.pool())?)),
+            _ => None,
+        };
+        Ok(Known { value: self.value + spread.map_or(0.0, |(_, spread)| spread.shift), stated, spread })
+    }
+}
+
+/// A number and how far it may be off.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Known {
+    pub value: f64,
+    /// Stated errors, squared and summed.
+    stated: f64,
+    /// The tail outside the confidence asked for, and the spread of runs.
+    spread: Option<(f64, Spread)>,
+}
+
+impl Known {
+    /// Half the width of the interval around the number: stated errors and the t interval, in quadrature.
+    pub fn half_width(&self) -> f64 {
+        self.reach(1.0)
+    }
+
+    /// The same with a tail so many times as large.
+    fn reach(&self, times: f64) -> f64 {
+        let of_runs = self.spread.map_or(0.0, |(tail, spread)| spread.reach((tail * times).min(0.5)));
+        (self.stated + of_runs.powi(2)).sqrt()
+    }
+
+    /// What the data say of `over > 0`, and what more would decide a number that is `distance` away from being decided.
+    fn evidence(&self, over: f64, distance: f64, times: f64) -> Option<Evidence> {
+        let (tail, spread) = self.spread?;
+        let needs = spread.needs((tail * times).min(0.5), distance);
+        Some(Evidence { p: spread.p(over), p_against: spread.p(-over), needs, knows_items: spread.items.is_some() })
     }
 }
 
 /// Differences this small are noise of arithmetic, not of measurement.
-const SLACK: f64 = 1e-9;
+pub(super) const SLACK: f64 = 1e-9;
+
+/// What runs say of a comparison.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Evidence {
+    /// One-sided p of what is claimed.
+    pub p: f64,
+    /// One-sided p of its opposite.
+    pub p_against: f64,
+    /// What would decide it.
+    pub needs: Option<Needs>,
+    /// Whether the outcomes of items have been counted.
+    pub knows_items: bool,
+}
 
 /// What a comparison came to.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,6 +192,8 @@ pub(super) struct Decision {
     pub answer: Answer,
     /// Whether the difference lies on the claimed side, by however little.
     pub leans: bool,
+    /// What runs say; `None` of readings and where no confidence is asked for.
+    pub evidence: Option<Evidence>,
 }
 
 /// Whether `difference > 0`, with a band on both sides of zero.
@@ -151,24 +203,75 @@ pub(super) fn decide(difference: f64, band: Result<f64, String>) -> Decision {
         Ok(band) if difference < -band - SLACK => Answer::False,
         _ => Answer::Tie,
     };
-    Decision { difference, band, answer, leans: difference > SLACK }
+    Decision { difference, band, answer, leans: difference > SLACK, evidence: None }
 }
 
-/// Whether `left > right`.
-pub(super) fn greater(left: &Estimate, right: &Estimate, frame: &Frame, rules: &Rules) -> Decision {
+/// Whether a difference is above zero, by more than the tie band and the interval around it.
+pub(super) fn above_zero(difference: &Estimate, frame: &Frame, rules: &Rules) -> Decision {
+    match difference.known(frame, rules) {
+        Err(reason) => decide(difference.value, Err(reason)),
+        Ok(known) => {
+            let decision = decide(known.value, Ok(rules.tie_band.max(known.half_width())));
+            // What lies within the tie band stays a tie, whatever is added.
+            let distance = if known.value.abs() > rules.tie_band { known.value.abs() } else { 0.0 };
+            Decision { evidence: known.evidence(known.value, distance, 1.0), ..decision }
+        }
+    }
+}
+
+/// Whether `left > right`; by a margin, the whole interval lies above it.
+pub(super) fn greater(left: &Estimate, right: &Estimate, by: Option<f64>, frame: &Frame, rules: &Rules) -> Decision {
     let difference = left.minus(right, rules);
-    decide(difference.value, difference.half_width(frame, rules).map(|half| rules.tie_band.max(half)))
+    let Some(margin) = by else { return above_zero(&difference, frame, rules) };
+    match difference.known(frame, rules) {
+        Err(reason) => Decision { leans: difference.value > margin + SLACK, ..decide(difference.value, Err(reason)) },
+        Ok(known) => {
+            let over = known.value - margin;
+            let decision = decide(over, Ok(known.half_width()));
+            Decision { difference: known.value, evidence: known.evidence(over, over.abs(), 1.0), ..decision }
+        }
+    }
 }
 
 /// Whether `value <= limit`. Readings are compared plainly, since the limit is the tolerance already; runs must be within it,
 /// or beyond it, with their whole interval.
 pub(super) fn at_most(value: &Estimate, limit: &Estimate, frame: &Frame, rules: &Rules) -> Decision {
     let over = value.minus(limit, rules);
-    let band = if over.parts(frame).is_empty() { Ok(0.0) } else { over.half_width(frame, rules) };
+    let known = match over.parts(frame).is_empty() {
+        true => Ok(Known { value: over.value, stated: 0.0, spread: None }),
+        false => over.known(frame, rules),
+    };
+    let Known { value, .. } = known.clone().unwrap_or(Known { value: over.value, stated: 0.0, spread: None });
+    let band = known.as_ref().map(Known::half_width).map_err(Clone::clone);
     let answer = match &band {
-        Ok(band) if over.value + band <= SLACK => Answer::True,
-        Ok(band) if over.value - band > SLACK => Answer::False,
+        Ok(band) if value + band <= SLACK => Answer::True,
+        Ok(band) if value - band > SLACK => Answer::False,
         _ => Answer::Tie,
     };
-    Decision { difference: over.value, band, answer, leans: over.value <= SLACK }
+    let evidence = known.ok().and_then(|known| known.evidence(-value, value.abs(), 1.0));
+    Decision { difference: value, band, answer, leans: value <= SLACK, evidence }
+}
+
+/// Whether two numbers differ by less than a margin: two one-sided tests, each at all of what the confidence leaves. Readings are
+/// compared plainly, since the margin is the tolerance already.
+pub(super) fn equal(left: &Estimate, right: &Estimate, within: f64, frame: &Frame, rules: &Rules) -> Decision {
+    let difference = left.minus(right, rules);
+    let of_runs = !difference.parts(frame).is_empty();
+    let known =
+        if of_runs { difference.known(frame, rules) } else { Ok(Known { value: difference.value, stated: 0.0, spread: None }) };
+    match known {
+        Err(reason) => Decision { leans: difference.value.abs() < within, ..decide(difference.value, Err(reason)) },
+        Ok(known) => {
+            let size = known.value.abs();
+            let (inner, outer) = (known.reach(2.0), known.half_width());
+            let answer = match () {
+                () if size + inner < within + if of_runs { 0.0 } else { SLACK } => Answer::True,
+                () if size - outer > within - if of_runs { 0.0 } else { SLACK } => Answer::False,
+                () => Answer::Tie,
+            };
+            let room = within - size;
+            let evidence = known.evidence(room, room.abs(), if room > 0.0 { 2.0 } else { 1.0 });
+            Decision { difference: known.value, band: Ok(inner), answer, leans: room > 0.0, evidence }
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Invariant: a function of the statements and the records alone, so that a rerun and a rebuild give the same bytes.
 
 use super::{ClaimSpec, RunTables, Verdict, judge, to_csv};
+use crate::run::Outcomes;
 use crate::tables::{Table, TableInput, TableSpec, TablesError, build};
 
 /// One file of a results folder.
@@ -29,9 +30,14 @@ pub struct Findings {
 ///
 /// # Errors
 /// Where a table cannot be built.
-pub fn findings(tables: &[TableSpec], claims: &[ClaimSpec], input: &TableInput<'_>) -> Result<Findings, TablesError> {
+pub fn findings(
+    tables: &[TableSpec],
+    claims: &[ClaimSpec],
+    input: &TableInput<'_>,
+    outcomes: &Outcomes,
+) -> Result<Findings, TablesError> {
     let tables = tables.iter().map(|spec| build(spec, input)).collect::<Result<Vec<_>, _>>()?;
-    let verdicts = judge(claims, &RunTables(&tables));
+    let verdicts = judge(claims, &RunTables::new(&tables).with(outcomes));
     let mut files = Vec::new();
     for table in &tables {
         files.push(Artefact { name: format!("tables/{}.csv", table.name), bytes: table.to_csv() });

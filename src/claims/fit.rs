@@ -8,7 +8,7 @@ use super::estimate::{Decision, Estimate, decide};
 use super::operand::{Context, Gap, expand, product};
 use super::sheet::Sheet;
 use super::statement::{FitSpec, Operand};
-use super::stats::t_two_sided;
+use super::stats::quantile;
 use super::verdict::Answer;
 use super::wording::prefix;
 use crate::run::counted;
@@ -113,6 +113,7 @@ fn condition(points: &Points, read: Reading<'_, Condition>, claimed: &str, conte
             band: Ok(0.0),
             answer: if holds { Answer::True } else { Answer::False },
             leans: holds,
+            evidence: None,
         },
         band => decide(left - right, band),
     };
@@ -122,7 +123,7 @@ fn condition(points: &Points, read: Reading<'_, Condition>, claimed: &str, conte
 /// Half the width of the t interval over what the lines of single seeds give.
 #[expect(clippy::cast_precision_loss, reason = "numbers of seeds")]
 fn seeds_band(points: &[(Estimate, Estimate)], read: Reading<'_, f64>, context: &Context<'_>) -> Result<f64, String> {
-    let Some(confidence) = context.rules.confidence() else { return Ok(0.0) };
+    let Some(tail) = context.rules.tail() else { return Ok(0.0) };
     let frame = context.frame;
     let parts: Vec<_> = points.iter().flat_map(|(x, y)| [x, y]).flat_map(|side| side.parts(frame)).collect();
     let seeds = common_seeds(&parts)?;
@@ -136,7 +137,7 @@ fn seeds_band(points: &[(Estimate, Estimate)], read: Reading<'_, f64>, context: 
     if spread < 1e-18 && !is_exact() {
         return Err(format!("no spread between {} seeds, which is no estimate of one", seeds.len()));
     }
-    Ok(t_two_sided(confidence, n - 1.0) * (spread / n).sqrt())
+    Ok(quantile(tail, n - 1.0) * (spread / n).sqrt())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::pool::Pool;
+use super::pool::{Pool, place};
 use super::source::{CellRow, Measure};
 use super::statement::Selection;
 use crate::tables::{Label, NONE, canonical, sort_labels};
@@ -18,6 +18,8 @@ pub(super) struct Frame {
     names: BTreeMap<String, usize>,
     columns: Vec<Column>,
     rows: Vec<Row>,
+    /// The first row with the same runs and metric, by row.
+    first_of_runs: Vec<usize>,
     pool: Pool,
 }
 
@@ -59,8 +61,13 @@ impl Frame {
     /// Indexes those rows that `keep` wants; what is known of spread comes from all of them.
     pub fn new(rows: Vec<CellRow>, keep: impl Fn(&CellRow) -> bool) -> Self {
         let mut frame = Self { pool: Pool::new(&rows), ..Self::default() };
+        let mut known: BTreeMap<(String, Option<String>), usize> = BTreeMap::new();
         for CellRow { labels, measure } in rows.into_iter().filter(|row| keep(row)) {
             let row_idx = frame.rows.len();
+            frame.first_of_runs.push(match &measure {
+                Ok(Measure::Seeds(runs)) => *known.entry((place(runs), labels.get("metric").cloned())).or_insert(row_idx),
+                _ => row_idx,
+            });
             let mut ids = vec![None; frame.columns.len()];
             for (name, label) in labels {
                 let column_idx = *frame.names.entry(name).or_insert_with(|| {
@@ -123,6 +130,11 @@ impl Frame {
     /// What is known of a row that [`Frame::find`] found.
     pub fn measure(&self, row_idx: usize) -> &Measure {
         self.rows[row_idx].measure.as_ref().expect("a found row has a value")
+    }
+
+    /// The row that stands for all with the same runs and metric.
+    pub fn first_of_runs(&self, row_idx: usize) -> usize {
+        self.first_of_runs[row_idx]
     }
 
     /// Why a row has no value.

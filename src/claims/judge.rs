@@ -5,20 +5,21 @@
 
 use std::collections::BTreeSet;
 
+use super::compare::{counted, equal, greater, limited};
 use super::crossover::crossover;
-use super::estimate::{self, Decision, Rules};
+use super::estimate::Rules;
 use super::fit::fit;
 use super::frame::{Frame, Place};
-use super::operand::{Context, expand, product};
+use super::operand::{Context, product};
+use super::orders::{best, rises, trend};
 use super::sheet::Sheet;
 use super::source::{CellRow, CellSource};
 use super::statement::{
-    AtMostSpec, BestSpec, ClaimSpec, Columns, CrossoverSpec, GreaterSpec, Operand, RisesSpec, Selection, TestSpec,
+    AtMostSpec, BestSpec, ClaimSpec, Columns, CrossoverSpec, EqualSpec, GreaterSpec, RisesSpec, Selection, TestSpec, TrendSpec,
 };
 use super::validate::named_columns;
 use super::verdict::{Answer, Verdict};
-use super::wording::{self, Side, describe, prefix};
-use crate::tables::{Label, NONE, OneOrMany};
+use crate::tables::NONE;
 
 /// Judges every claim on the cells of a source.
 #[must_use]
@@ -48,13 +49,17 @@ fn judge_one(claim: &ClaimSpec, source: &dyn CellSource) -> Verdict {
     if claim.requires_every_test && has_data.contains(&false) {
         sheet.comparisons.iter_mut().for_each(|comparison| comparison.outcome = Answer::Missing);
     }
-    let is_unasked = rules.confidence().is_none() && !frame.pool().is_empty();
-    let note = why_none.or_else(|| is_unasked.then(|| UNASKED.to_owned()));
-    Verdict::new(claim, sheet.comparisons, sheet.ambiguous.into_iter().collect(), note)
+    let is_unasked = rules.tail().is_none() && !frame.pool().is_empty();
+    let said = [(is_unasked, UNASKED), (sheet.lacks_items, THESE_ITEMS)];
+    let said = said.into_iter().filter(|(is_so, _)| *is_so).map(|(_, note)| note.to_owned());
+    Verdict::new(claim, sheet.comparisons, sheet.ambiguous.into_iter().collect(), why_none.into_iter().chain(said).collect())
 }
 
 /// What a verdict on runs says that asks for no confidence.
 const UNASKED: &str = "no confidence is asked for: said of these runs, not of other seeds";
+
+/// What a verdict on runs says whose outcomes by item are not known.
+const THESE_ITEMS: &str = "on these evaluation sets: what their items came to is not recorded, so other items are not spoken of";
 
 /// The claim's rows: those that `where` keeps and that have the defaults of columns which nothing in the claim names.
 fn frame_of(claim: &ClaimSpec, rows: Vec<CellRow>, named: &BTreeSet<&str>) -> Frame {
@@ -79,18 +84,23 @@ fn run_test(test: &TestSpec, context: &Context<'_>, sheet: &mut Sheet) {
     let each = match test {
         TestSpec::Greater(GreaterSpec { each, .. })
         | TestSpec::AtMost(AtMostSpec { each, .. })
+        | TestSpec::Equal(EqualSpec { each, .. })
         | TestSpec::Rises(RisesSpec { each, .. })
+        | TestSpec::Trend(TrendSpec { each, .. })
         | TestSpec::Best(BestSpec { each, .. })
         | TestSpec::Crossover(CrossoverSpec { each, .. }) => each,
         TestSpec::Fit(spec) => &spec.each,
     };
+    let places = places(each, context);
     if let TestSpec::Greater(spec @ GreaterSpec { in_more_than: Some(share), .. }) = test {
-        return counted(spec, share, context, sheet);
+        return counted(spec, share, &places, context, sheet);
     }
-    for here in places(each, context) {
+    for here in places {
         match test {
             TestSpec::Greater(spec) => greater(spec, &here, sheet),
             TestSpec::AtMost(spec) => limited(spec, &here, sheet),
+            TestSpec::Equal(spec) => equal(spec, &here, sheet),
+            TestSpec::Trend(spec) => trend(spec, &here, sheet),
             TestSpec::Rises(spec) => rises(spec, &here, sheet),
             TestSpec::Best(spec) => best(spec, &here, sheet),
             TestSpec::Crossover(spec) => crossover(spec, &here, sheet),
@@ -106,114 +116,4 @@ fn places<'a>(each: &Columns, context: &Context<'a>) -> Vec<Context<'a>> {
         here
     };
     product(each, context.frame).into_iter().map(bind).collect()
-}
-
-fn expand_all(operands: &OneOrMany<Operand>, context: &Context<'_>) -> Vec<Operand> {
-    operands.iter().flat_map(|operand| expand(operand, context.frame)).collect()
-}
-
-fn side(operand: &Operand, context: &Context<'_>) -> Side {
-    (describe(operand, context), context.evaluate(operand))
-}
-
-/// `left > right` by more than the band.
-fn compare(context: &Context<'_>, left: &Side, right: &Side, sheet: &mut Sheet) {
-    let text = wording::above(context, left, right);
-    match (&left.1, &right.1) {
-        (Ok(a), Ok(b)) => sheet.push(text, a.value, b.value, estimate::greater(a, b, context.frame, context.rules)),
-        (Err(gap), _) | (_, Err(gap)) => sheet.push_missing(text, gap),
-    }
-}
-
-fn greater(spec: &GreaterSpec, context: &Context<'_>, sheet: &mut Sheet) {
-    let sides = |operands| expand_all(operands, context).iter().map(|operand| side(operand, context)).collect::<Vec<_>>();
-    let rights = sides(&spec.right);
-    for left in sides(&spec.left) {
-        for right in &rights {
-            compare(context, &left, right, sheet);
-        }
-    }
-}
-
-/// `greater` in more than a share of the places: one comparison, in which ties and missing values speak for neither side.
-#[expect(clippy::cast_precision_loss, reason = "numbers of comparisons")]
-fn counted(spec: &GreaterSpec, share: &Label, context: &Context<'_>, sheet: &mut Sheet) {
-    let mut inner = Sheet::default();
-    for here in places(&spec.each, context) {
-        greater(spec, &here, &mut inner);
-    }
-    sheet.ambiguous.append(&mut inner.ambiguous);
-    let count = |answer| inner.comparisons.iter().filter(|comparison| comparison.outcome == answer).count();
-    let (yes, tie, missing) = (count(Answer::True), count(Answer::Tie), count(Answer::Missing));
-    let total = inner.comparisons.len();
-    let text = format!(
-        "{}{yes} of {total} comparisons are true, {tie} tied, {missing} missing; more than {share} should be true",
-        prefix(context)
-    );
-    let reason = inner.comparisons.iter().find_map(|comparison| comparison.reason.clone());
-    if missing == total {
-        return sheet.push_answer(text, Answer::Missing, reason);
-    }
-    let (left, right) = (yes as f64, share.number().unwrap_or(f64::NAN) * total as f64);
-    let open = (tie + missing) as f64;
-    let answer = match () {
-        () if left > right => Answer::True,
-        () if left + open > right => Answer::Tie,
-        () => Answer::False,
-    };
-    sheet.push(text, left, right, Decision { difference: left - right, band: Ok(open), answer, leans: left > right });
-}
-
-fn limited(spec: &AtMostSpec, context: &Context<'_>, sheet: &mut Sheet) {
-    let limits: Vec<Side> = expand(&spec.limit, context.frame).iter().map(|limit| side(limit, context)).collect();
-    for value in expand_all(&spec.value, context) {
-        let value = side(&value, context);
-        for limit in &limits {
-            let text = wording::at_most(context, &value, limit);
-            match (&value.1, &limit.1) {
-                (Ok(a), Ok(b)) => sheet.push(text, a.value, b.value, estimate::at_most(a, b, context.frame, context.rules)),
-                (Err(gap), _) | (_, Err(gap)) => sheet.push_missing(text, gap),
-            }
-        }
-    }
-}
-
-/// The operands of `of` at one label of `along`, named by that label.
-fn sides_along(along: &str, label: &Label, of: &Operand, context: &Context<'_>) -> Vec<Side> {
-    let here = context.with(along, label);
-    let named = |operand: &Operand| {
-        let name = match operand {
-            Operand::Cell(columns) => {
-                let mut columns = columns.clone();
-                columns.insert(along.to_owned(), Selection::Values(vec![label.clone()]));
-                describe(&Operand::Cell(columns), context)
-            }
-            Operand::Number(_) => String::new(),
-            other => format!("{} at {along}={label}", describe(other, context)),
-        };
-        (name, here.evaluate(operand))
-    };
-    expand(of, context.frame).iter().map(named).collect()
-}
-
-fn rises(spec: &RisesSpec, context: &Context<'_>, sheet: &mut Sheet) {
-    let labels = context.frame.labels(&spec.along, &spec.over);
-    for pair in labels.windows(2) {
-        let lower = sides_along(&spec.along, &pair[0], &spec.of, context);
-        let upper = sides_along(&spec.along, &pair[1], &spec.of, context);
-        for (before, after) in lower.iter().zip(&upper) {
-            compare(context, after, before, sheet);
-        }
-    }
-}
-
-fn best(spec: &BestSpec, context: &Context<'_>, sheet: &mut Sheet) {
-    let champions = sides_along(&spec.along, &spec.is, &spec.of, context);
-    let others = context.frame.labels(&spec.along, &spec.among);
-    for other in others.iter().filter(|label| !label.names(spec.is.as_str())) {
-        for (champion, rival) in champions.iter().zip(&sides_along(&spec.along, other, &spec.of, context)) {
-            let (left, right) = if spec.lowest { (rival, champion) } else { (champion, rival) };
-            compare(context, left, right, sheet);
-        }
-    }
 }

@@ -5,20 +5,24 @@
 //! claim has code of its own. Must not know: the trainer, files, the clock.
 //!
 //! A comparison is true or false where the difference exceeds the band, else a tie. The band is the larger of the claim's tie
-//! band and half the width of the interval around the difference: stated errors in quadrature, and over seeds a t interval whose
-//! spread is pooled over the cells of the claim's tables with seeds as blocks, and never below the comparison's own. Fewer than
+//! band and half the width of the interval around the difference: stated errors in quadrature, and of runs a t interval. Every
+//! comparison of runs is one weighted sum of cells with one standard error: the seeds' part, pooled over the cells of the claim's
+//! tables with seeds as blocks and never below the comparison's own, and the items' part from outcomes. Fewer than
 //! three seeds decide nothing, unless the claim asks for no confidence, and the verdict then says so; a cell with a run that did
 //! not finish is missing. A verdict is supported where every comparison is true; how the others come about stands in
-//! [`VerdictKind`].
+//! [`VerdictKind`]. What is false of runs is so after Holm's correction over the claim.
 
+mod compare;
 mod contrast;
 mod crossover;
 mod estimate;
 mod findings;
 mod fit;
 mod frame;
+mod items;
 mod judge;
 mod operand;
+mod orders;
 mod pool;
 mod selection;
 mod sheet;
@@ -32,12 +36,11 @@ mod wording;
 
 pub use findings::{Artefact, Findings, findings};
 pub use judge::judge;
-pub use source::{CellRow, CellSource, Measure, RunTables};
+pub use source::{CellRow, CellSource, Measure, RunTables, SeedRun};
 pub use statement::{ClaimSpec, ClaimsFile, Confidence, Operand, Selection, TestSpec, Ties, VerdictKind};
-pub use stats::t_two_sided;
-pub use validate::validate;
+pub use validate::{too_few_seeds, validate};
 pub use values::{Idle, Values, ValuesError};
-pub use verdict::{Answer, Comparison, Verdict, to_csv, to_json, to_text, to_value};
+pub use verdict::{Answer, Comparison, Meets, Verdict, to_csv, to_json, to_text, to_value};
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::estimate::{Estimate, Rules};
 use super::frame::{Found, Frame, Place};
-use super::statement::{Columns, GainSpec, InterpolateSpec, Operand, Selection, XSpec};
+use super::statement::{Columns, GainSpec, InterpolateSpec, MeanSpec, Operand, Selection, XSpec};
 use crate::tables::{Label, amount, short};
 
 /// Where a comparison stands: the columns bound so far.
@@ -77,6 +77,7 @@ impl Context<'_> {
             Operand::Gain(gain) => self.gain(gain),
             Operand::Minus(both) => Ok(self.evaluate(&both.0)?.minus(&self.evaluate(&both.1)?, self.rules)),
             Operand::Abs(inner) => Ok(self.evaluate(inner)?.abs()),
+            Operand::Mean(mean) => self.mean(mean),
             Operand::Interpolate(curve) => self.interpolate(curve),
         }
     }
@@ -91,6 +92,22 @@ impl Context<'_> {
             Ok(Estimate::cell(self.frame, self.cell(&columns)?, self.rules))
         };
         Ok(end(to)?.minus(&end(from)?, self.rules))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a number of cells")]
+    fn mean(&self, mean: &MeanSpec) -> Result<Estimate, Gap> {
+        let MeanSpec { over, of } = mean;
+        let at = |place: Place| {
+            let mut here = self.clone();
+            here.bound.extend(place);
+            here.evaluate(of)
+        };
+        let terms = product(over, self.frame).into_iter().map(at).collect::<Result<Vec<_>, _>>()?;
+        if terms.is_empty() {
+            return Err(Gap::missing("no cells to average"));
+        }
+        let weight = 1.0 / terms.len() as f64;
+        Ok(Estimate::sum(terms.iter().map(|term| (weight, term)), self.rules))
     }
 
     fn interpolate(&self, curve: &InterpolateSpec) -> Result<Estimate, Gap> {
@@ -146,6 +163,10 @@ pub(super) fn expand(operand: &Operand, frame: &Frame) -> Vec<Operand> {
             variants.into_iter().map(|of| Operand::Gain(GainSpec { of, ..gain.clone() })).collect()
         }
         Operand::Abs(inner) => expand(inner, frame).into_iter().map(|inner| Operand::Abs(Box::new(inner))).collect(),
+        Operand::Mean(mean) => {
+            let variants = expand(&mean.of, frame).into_iter();
+            variants.map(|of| Operand::Mean(Box::new(MeanSpec { over: mean.over.clone(), of }))).collect()
+        }
         Operand::Minus(both) => {
             let rights = expand(&both.1, frame);
             let pairs =

@@ -4,8 +4,10 @@
 //! so that a missing run is counted and not forgotten. Must not know: what is done with the cells.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::statement::CellsSpec;
+use crate::run::{Outcomes, SetOutcomes};
 use crate::tables::{Cell, Table};
 
 /// What is known of one cell.
@@ -18,8 +20,21 @@ pub enum Measure {
         /// Its error, 0 where none is stated.
         error: f64,
     },
-    /// Values over seeds.
-    Seeds(Vec<(u64, f64)>),
+    /// Runs, one a seed.
+    Seeds(Vec<SeedRun>),
+}
+
+/// One run of a cell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeedRun {
+    /// Its seed.
+    pub seed: u64,
+    /// Its value.
+    pub value: f64,
+    /// Its id: cells of the same runs are one cell.
+    pub run_id: String,
+    /// What the items behind the value came to, where that is known.
+    pub items: Option<Arc<[SetOutcomes]>>,
 }
 
 impl Measure {
@@ -29,7 +44,7 @@ impl Measure {
     pub fn mean(&self) -> f64 {
         match self {
             Self::Reading { value, .. } => *value,
-            Self::Seeds(seeds) => seeds.iter().map(|(_, value)| value).sum::<f64>() / seeds.len() as f64,
+            Self::Seeds(runs) => runs.iter().map(|run| run.value).sum::<f64>() / runs.len() as f64,
         }
     }
 
@@ -38,7 +53,7 @@ impl Measure {
     pub fn at_seed(&self, seed: u64) -> Option<f64> {
         match self {
             Self::Reading { .. } => None,
-            Self::Seeds(seeds) => seeds.iter().find(|(known, _)| *known == seed).map(|(_, value)| *value),
+            Self::Seeds(runs) => runs.iter().find(|run| run.seed == seed).map(|run| run.value),
         }
     }
 }
@@ -65,34 +80,57 @@ pub trait CellSource {
     }
 }
 
-/// Tables of runs.
+/// Tables of runs, and what the items behind their values came to.
 #[derive(Debug, Clone, Copy)]
-pub struct RunTables<'a>(pub &'a [Table]);
+pub struct RunTables<'a> {
+    tables: &'a [Table],
+    outcomes: Option<&'a Outcomes>,
+}
+
+impl<'a> RunTables<'a> {
+    /// Tables of which no outcomes are known.
+    #[must_use]
+    pub fn new(tables: &'a [Table]) -> Self {
+        Self { tables, outcomes: None }
+    }
+
+    /// The same with outcomes.
+    #[must_use]
+    pub fn with(self, outcomes: &'a Outcomes) -> Self {
+        Self { outcomes: Some(outcomes), ..self }
+    }
+
+    fn rows_of(self, table: &'a Table) -> impl Iterator<Item = CellRow> + 'a {
+        table.cells.iter().map(move |cell| {
+            let mut labels = table.fixed.clone();
+            labels.extend(table.rows.iter().cloned().zip(cell.row.iter().cloned()));
+            labels.extend(table.columns.iter().cloned().zip(cell.column.iter().cloned()));
+            labels.insert("metric".to_owned(), cell.metric.clone());
+            labels.insert("table".to_owned(), table.name.clone());
+            CellRow { labels, measure: self.measure(cell) }
+        })
+    }
+
+    /// A cell with a run that has no value has none itself: the mean of the runs that are left is another quantity.
+    fn measure(self, cell: &Cell) -> Result<Measure, String> {
+        let run = |((seed, value), run_id): (&(u64, f64), &String)| SeedRun {
+            seed: *seed,
+            value: *value,
+            run_id: run_id.clone(),
+            items: self.outcomes.and_then(|outcomes| outcomes.of(run_id, &cell.metric)).cloned(),
+        };
+        match (cell.missing, cell.values.len()) {
+            (0, 0) => Err("no run".to_owned()),
+            (0, _) => Ok(Measure::Seeds(cell.values.iter().zip(&cell.run_ids).map(run).collect())),
+            (missing, there) => Err(format!("{missing} of its {} runs without a value", missing + there)),
+        }
+    }
+}
 
 impl CellSource for RunTables<'_> {
     fn rows(&self, cells: &CellsSpec, _: &BTreeSet<&str>) -> Vec<CellRow> {
         let names = cells.table.iter().flatten();
-        let tables = names.filter_map(|name| self.0.iter().find(|table| &table.name == name));
-        tables.flat_map(table_rows).collect()
-    }
-}
-
-fn table_rows(table: &Table) -> impl Iterator<Item = CellRow> + '_ {
-    table.cells.iter().map(|cell| {
-        let mut labels = table.fixed.clone();
-        labels.extend(table.rows.iter().cloned().zip(cell.row.iter().cloned()));
-        labels.extend(table.columns.iter().cloned().zip(cell.column.iter().cloned()));
-        labels.insert("metric".to_owned(), cell.metric.clone());
-        labels.insert("table".to_owned(), table.name.clone());
-        CellRow { labels, measure: measure(cell) }
-    })
-}
-
-/// A cell with a run that has no value has none itself: the mean of the runs that are left is another quantity.
-fn measure(cell: &Cell) -> Result<Measure, String> {
-    match (cell.missing, cell.values.len()) {
-        (0, 0) => Err("no run".to_owned()),
-        (0, _) => Ok(Measure::Seeds(cell.values.clone())),
-        (missing, there) => Err(format!("{missing} of its {} runs without a value", missing + there)),
+        let tables = names.filter_map(|name| self.tables.iter().find(|table| &table.name == name));
+        tables.flat_map(|table| self.rows_of(table)).collect()
     }
 }

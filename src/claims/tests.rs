@@ -6,6 +6,7 @@ use super::statement::ClaimSpec;
 use super::*;
 use crate::tables::{Cell, Table};
 
+mod inference;
 mod runs;
 mod validation;
 
@@ -37,6 +38,7 @@ fn table_of(seeds: usize, cells: &[(&str, &str, &[f64])]) -> Table {
         column: Some((*size).to_owned()),
         metric: "acc1".to_owned(),
         values: (0..).zip(values.iter().copied()).collect(),
+        run_ids: (0..values.len()).map(|seed| format!("{model}-{size}-{seed}")).collect(),
         missing: seeds - values.len(),
     };
     Table {
@@ -52,7 +54,7 @@ fn table_of(seeds: usize, cells: &[(&str, &str, &[f64])]) -> Table {
 
 fn on_runs(test: &str, table: Table) -> Verdict {
     let claim = claim(&format!("{{id: c, says: s, cells: {{table: t}}, {test}}}"));
-    judge(&[claim], &RunTables(&[table])).remove(0)
+    judge(&[claim], &RunTables::new(&[table])).remove(0)
 }
 
 const GRID: &str = "model,size,value,error_pt
@@ -206,16 +208,40 @@ fn crossover_wants_one_change_of_lead_in_the_right_direction() {
     };
     assert_eq!(counts(&run("3 1 0.2 -1 -4")), [1, 0, 0, 0]);
     assert_eq!(counts(&run("-3 1")), [0, 0, 1, 0]);
-    assert_eq!(counts(&run("3 -1 2 -1")), [0, 0, 1, 0]);
+    // It is decided at the ends; a lead that changes back and forth leaves it open.
+    assert_eq!(counts(&run("3 -1 2 -1")), [0, 1, 0, 0]);
+    assert_eq!(run("3 -1 2 -1").comparisons[0].reason.as_deref(), Some("the lead changes 3 times"));
     assert_eq!(counts(&run("3 2 1")), [0, 0, 1, 0]);
     assert_eq!(counts(&run("0.1 -0.1")), [0, 1, 0, 0]);
     assert_eq!(counts(&run("")), [0, 0, 0, 1]);
-    // An end that is level leaves it open; a clear lead on the wrong side does not.
+    // An end that is level leaves it open, whatever leads between.
     assert_eq!(counts(&run("3 0 0.1")), [0, 1, 0, 0]);
     assert_eq!(counts(&run("0.1 -3")), [0, 1, 0, 0]);
-    assert_eq!(counts(&run("0 -3 3 0")), [0, 0, 1, 0]);
+    assert_eq!(counts(&run("0 -3 3 0")), [0, 1, 0, 0]);
     assert_eq!(counts(&run("0 3 -3 0")), [0, 1, 0, 0]);
     assert!(run("3 0 -1").comparisons[0].text.contains("leads at 0; model=late leads at 2; level at 1"));
+}
+
+#[test]
+fn a_crossover_says_where_the_lines_meet() {
+    let at = |differences: [f64; 3]| {
+        let rows = [("1k", 0), ("4k", 1), ("16k", 2)].iter().fold(String::new(), |rows, (size, idx)| {
+            format!("{rows}early,{size},{},0.5\nlate,{size},50,\n", 50.0 + differences[*idx])
+        });
+        let test = "test: {crossover: {along: size, first: {cell: {model: early}}, later: {cell: {model: late}}}}";
+        on_values(test, &format!("model,size,value,error_pt\n{rows}")).comparisons.remove(0)
+    };
+    // From 2 at 1k to -2 at 4k: zero half-way in the logarithm, at 2k. The error read between two levels is 0.5 times
+    // sqrt((1 - s)^2 + s^2); |2 - 4 s| meets it where 15.5 s^2 - 15.5 s + 3.75 = 0: s = 0.4102 and 0.5898, 1000 * 4^s.
+    let found = at([2.0, -2.0, -4.0]);
+    let Meets { at: zero, low, high } = found.meets.unwrap();
+    for (found, expected) in [(zero, 2000.0), (low.unwrap(), 1765.89), (high.unwrap(), 2265.15)] {
+        assert!((found - expected).abs() < 0.1, "{found} is not {expected}");
+    }
+    assert!(found.text.contains("; they meet at 2000, between 176"), "{}", found.text);
+    let open = at([0.3, -0.2, -4.0]);
+    assert!(open.text.contains("between below the lowest and"), "{}", open.text);
+    assert_eq!(at([2.0, 3.0, 4.0]).meets, None);
 }
 
 #[test]
@@ -232,6 +258,64 @@ fn fit_asks_for_r2_and_for_slopes() {
     assert_eq!(counts(&fit("r2_at_least: 0.95")), [0, 0, 1, 0]);
     assert_eq!(counts(&fit("r2_at_least: 0.9, steeper_above: 2")), [2, 0, 0, 0]);
     assert_eq!(counts(&fit("steeper_above: 3.5")), [0, 0, 0, 1]);
+}
+
+#[test]
+fn a_trend_is_the_rise_of_the_line_through_all_levels() {
+    let rise = |values: [f64; 4]| {
+        let rows = values.iter().enumerate().fold(String::new(), |rows, (idx, value)| format!("{rows}{idx},{value}\n"));
+        on_values("test: {trend: {along: size}}", &format!("size,value\n{rows}"))
+    };
+    // Slope of 1 4 2 5 by least squares: (-1.5 - 2 + 1 + 7.5) / 5 = 1, three steps.
+    let verdict = rise([1.0, 4.0, 2.0, 5.0]);
+    assert!((verdict.comparisons[0].left.unwrap() - 3.0).abs() < 1e-12 && verdict.verdict == VerdictKind::Supported);
+    assert!(verdict.comparisons[0].text.ends_with("(1, 4, 2, 5; Kendall's tau 0.67)"), "{:?}", verdict.comparisons[0].text);
+    assert_eq!(rise([5.0, 2.0, 4.0, 1.0]).verdict, VerdictKind::Refuted);
+    assert_eq!(rise([1.0, 1.2, 1.1, 1.3]).verdict, VerdictKind::Undecided);
+    let gap = on_values("each: {model: all}, test: {trend: {along: size}}", "model,size,value\na,1,1\na,2,5\nb,1,1\n");
+    assert_eq!(counts(&gap), [1, 0, 0, 1]);
+}
+
+#[test]
+fn equal_wants_a_difference_inside_the_margin_and_greater_by_one_outside() {
+    let test = |test: &str| counts(&on_values(&format!("each: {{size: 4k}}, test: {{{test}}}"), GRID));
+    let sides = "left: {cell: {model: large}}, right: {cell: {model: small}}";
+    assert_eq!(test(&format!("equal: {{{sides}, within: 10}}")), [1, 0, 0, 0]);
+    assert_eq!(test(&format!("equal: {{{sides}, within: 9.9}}")), [0, 0, 1, 0]);
+    // The difference is 10, its stated error 3.01.
+    for (by, expected) in [("6.9", [1, 0, 0, 0]), ("7.1", [0, 1, 0, 0]), ("12.9", [0, 1, 0, 0]), ("13.1", [0, 0, 1, 0])] {
+        assert_eq!(test(&format!("greater: {{{sides}, by: {by}}}")), expected, "{by}");
+    }
+}
+
+#[test]
+fn a_mean_is_one_number_over_all_its_cells() {
+    let above = |limit: f64| {
+        let mean = |model: &str| format!("{{mean: {{over: {{size: all}}, of: {{cell: {{model: {model}}}}}}}}}");
+        on_values(&format!("test: {{greater: {{left: {}, right: {}, by: {limit}}}}}", mean("large"), mean("small")), GRID)
+    };
+    // (9.6 + 24 + 40) / 3 less 20, error sqrt(3^2 + 5 * 0.3^2) / 3 = 1.0247.
+    let verdict = above(3.5);
+    assert!((verdict.comparisons[0].difference.unwrap() - (73.6 / 3.0 - 20.0)).abs() < 1e-9);
+    assert_eq!((counts(&verdict), counts(&above(3.6))), ([1, 0, 0, 0], [0, 1, 0, 0]));
+    assert!(verdict.comparisons[0].text.contains("the mean of model=large over size (24.53)"), "{}", verdict.comparisons[0].text);
+    let gap = on_values("test: {greater: {left: {mean: {over: {size: [1, 2]}}}, right: 0}}", "size,value\n1,5\n2,\n");
+    assert_eq!(counts(&gap), [0, 0, 0, 1]);
+}
+
+#[test]
+fn an_interior_best_lies_between_the_ends_whichever_it_is() {
+    let run = |values: &str, rest: &str| {
+        let rows = values.split_whitespace().enumerate().fold(String::new(), |rows, (idx, value)| format!("{rows}{idx},{value}\n"));
+        counts(&on_values(&format!("test: {{best: {{along: keep, is: interior{rest}}}}}"), &format!("keep,value\n{rows}")))
+    };
+    assert_eq!(run("1 3 2", ""), [1, 0, 0, 0]);
+    assert_eq!(run("1 1 3 2", ""), [1, 0, 0, 0]);
+    assert_eq!(run("3 2 1", ""), [0, 0, 1, 0]);
+    assert_eq!(run("1 2 2 3", ""), [0, 0, 1, 0]);
+    assert_eq!(run("1 2.2 2", ""), [0, 1, 0, 0]);
+    assert_eq!(run("3 1 2", ", lowest: true"), [1, 0, 0, 0]);
+    assert_eq!(run("3 1", ""), [0, 0, 0, 1]);
 }
 
 #[test]
@@ -365,9 +449,11 @@ fn verdicts_are_written_as_json_csv_and_text() {
         "{\"claims\":[{\"id\":\"c\",\"says\":\"s\",\"verdict\":\"undecided\",\"expected\":\"refuted\",\"as_expected\":false,\"true\":1,\"tie\":0,\
          \"false\":0,\"missing\":1,\"notes\":[],\"ambiguous\":[],\"comparisons\":[\
          {\"left\":5.0,\"right\":3.25,\"difference\":1.75,\"band\":0.5,\"outcome\":\"true\",\
-         \"text\":\"model=a (5) is above model=b (3.25)\",\"reason\":null},\
+         \"text\":\"model=a (5) is above model=b (3.25)\",\"reason\":null,\
+         \"p\":null,\"p_against\":null,\"seeds_needed\":null,\"items_needed\":null,\"meets\":null},\
          {\"left\":null,\"right\":null,\"difference\":null,\"band\":null,\"outcome\":\"missing\",\
-         \"text\":\"model=a (5) is above model=c (no value)\",\"reason\":\"no value at model=c: its value is empty\"}]}]}"
+         \"text\":\"model=a (5) is above model=c (no value)\",\"reason\":\"no value at model=c: its value is empty\",\
+         \"p\":null,\"p_against\":null,\"seeds_needed\":null,\"items_needed\":null,\"meets\":null}]}]}"
     );
     assert_eq!(
         String::from_utf8(to_csv(std::slice::from_ref(&verdict))).unwrap(),
@@ -419,17 +505,17 @@ fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
         samples: BTreeMap::new(),
     };
     let statements = serde_json::json!({ "tables": tables, "claims": claims });
-    let records = Records { provenance, runs, axes: Vec::new(), points, statements };
+    let records = Records { provenance, runs, axes: Vec::new(), points, statements, outcomes: crate::run::Outcomes::default() };
     let Findings { verdicts, files: first, .. } =
-        findings(&tables, &claims, &TableInput::new(&records.points, &records.runs)).unwrap();
+        findings(&tables, &claims, &TableInput::new(&records.points, &records.runs), &records.outcomes).unwrap();
     assert_eq!((verdicts[0].verdict, verdicts[0].num_missing), (VerdictKind::NoData, 1), "a run of one cell is not there");
     assert_eq!(first.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["tables/t.csv", "tables/t.md", "claims.csv"]);
 
     let written = files(&records).unwrap();
-    let back = parse(&written[0].bytes, &written[1].bytes, &written[2].bytes, b"").unwrap();
+    let back = parse(&written[0].bytes, &written[1].bytes, &written[2].bytes, b"", None).unwrap();
     let tables: Vec<TableSpec> = serde_json::from_value(back.statements["tables"].clone()).unwrap();
     let claims: Vec<ClaimSpec> = serde_json::from_value(back.statements["claims"].clone()).unwrap();
-    let again = findings(&tables, &claims, &TableInput::new(&back.points, &back.runs)).unwrap();
+    let again = findings(&tables, &claims, &TableInput::new(&back.points, &back.runs), &back.outcomes).unwrap();
     assert_eq!(again.files, first);
 }
 
@@ -444,5 +530,5 @@ fn rows_without_an_axis_are_asked_for_as_none_and_are_none_of_its_values() {
     assert_eq!(counts(&along), [1, 0, 0, 0], "from 25 % to 50 %: {along:?}");
     let kept = "{table: t, where: {size: none}}";
     let kept = claim(&format!("{{id: c, says: s, cells: {kept}, test: {{at_most: {{value: {{cell: {{}}}}, limit: 15}}}}}}"));
-    assert_eq!(counts(&judge(&[kept], &RunTables(&[cells()])).remove(0)), [1, 0, 0, 0]);
+    assert_eq!(counts(&judge(&[kept], &RunTables::new(&[cells()])).remove(0)), [1, 0, 0, 0]);
 }

@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::contrast::SEEDS_NEEDED;
 use super::statement::{
-    AmountRange, AtMostSpec, BestSpec, CellsSpec, ClaimSpec, Columns, CrossoverSpec, FitSpec, GainSpec, GreaterSpec,
-    InterpolateSpec, Operand, RisesSpec, Selection, TestSpec, Ties, XSpec,
+    AmountRange, AtMostSpec, BestSpec, CellsSpec, ClaimSpec, Columns, CrossoverSpec, EqualSpec, FitSpec, GainSpec, GreaterSpec,
+    INTERIOR, InterpolateSpec, MeanSpec, Operand, RisesSpec, Selection, TestSpec, Ties, TrendSpec, XSpec,
 };
 use crate::tables::{Label, OneOrMany, Problem, TableShape};
 
@@ -43,6 +44,21 @@ pub fn validate(claim: &ClaimSpec, tables: Option<&BTreeMap<String, TableShape>>
     check.problems
 }
 
+/// What is to be said before anything is trained of claims that so few seeds of a point can never decide.
+#[must_use]
+pub fn too_few_seeds(claims: &[ClaimSpec], num_seeds: usize) -> Option<String> {
+    let asking: Vec<&str> =
+        claims.iter().filter(|claim| claim.confidence().share().is_some()).map(|claim| claim.id.as_str()).collect();
+    if num_seeds >= SEEDS_NEEDED || asking.is_empty() {
+        return None;
+    }
+    let (seeds, claims) = (crate::run::counted(num_seeds, "seed"), if asking.len() == 1 { "claim" } else { "claims" });
+    Some(format!(
+        "{seeds} of a point will decide nothing of {claims} {}: state `seeds: {SEEDS_NEEDED}` or more, or `confidence: none`",
+        asking.join(", ")
+    ))
+}
+
 /// Every column that a claim names: restricted, repeated over, compared along or fixed by an operand.
 pub(super) fn named_columns(claim: &ClaimSpec) -> BTreeSet<&str> {
     let mut named: BTreeSet<&str> = BTreeSet::new();
@@ -73,6 +89,11 @@ fn name_operand<'a>(operand: &'a Operand, named: &mut BTreeSet<&'a str>) {
             name_operand(&both.1, named);
         }
         Operand::Abs(inner) => name_operand(inner, named),
+        Operand::Mean(mean) => {
+            let MeanSpec { over, of } = &**mean;
+            named.extend(over.keys().map(String::as_str));
+            name_operand(of, named);
+        }
         Operand::Interpolate(curve) => {
             let InterpolateSpec { along, x, y, of, .. } = &**curve;
             named.insert(along);
@@ -100,11 +121,17 @@ impl<'a> TestParts<'a> {
         let parts = |kind, each, operands| Self { kind, each, along: None, over: None, selection: None, operands };
         let one = |key: &str, operand: &'a Operand| (key.to_owned(), operand);
         match test {
-            TestSpec::Greater(GreaterSpec { left, right, in_more_than: _, each }) => {
+            TestSpec::Greater(GreaterSpec { left, right, by: _, in_more_than: _, each }) => {
                 parts("greater", each, indexed("left", left).into_iter().chain(indexed("right", right)).collect())
             }
             TestSpec::AtMost(AtMostSpec { value, limit, each }) => {
                 parts("at_most", each, indexed("value", value).into_iter().chain([one("limit", limit)]).collect())
+            }
+            TestSpec::Equal(EqualSpec { left, right, within: _, each }) => {
+                parts("equal", each, indexed("left", left).into_iter().chain(indexed("right", right)).collect())
+            }
+            TestSpec::Trend(TrendSpec { along, over, of, each }) => {
+                Self { along: Some(along), selection: Some(("over", over)), ..parts("trend", each, vec![one("of", of)]) }
             }
             TestSpec::Rises(RisesSpec { along, over, of, each }) => {
                 Self { along: Some(along), selection: Some(("over", over)), ..parts("rises", each, vec![one("of", of)]) }
@@ -285,14 +312,35 @@ impl<'a> ClaimCheck<'a> {
             {
                 self.problem(format!("{path}.in_more_than"), format!("`{share}` is not a share below 100%, such as `50%`"));
             }
-            TestSpec::Best(BestSpec { along, is, .. }) => self.label(&format!("{path}.is"), along, is),
-            TestSpec::Rises(RisesSpec { over: Selection::Values(labels), .. }) if labels.len() < 2 => {
-                self.problem(format!("{path}.over"), "holds one value, expected two or more to compare");
+            TestSpec::Greater(GreaterSpec { by: Some(by), .. }) if !(by.is_finite() && *by >= 0.0) => {
+                self.problem(format!("{path}.by"), "is not a number of points of zero or more");
             }
+            TestSpec::Equal(EqualSpec { within, .. }) if !(within.is_finite() && *within > 0.0) => {
+                self.problem(format!("{path}.within"), "is not a number of points above zero");
+            }
+            TestSpec::Best(BestSpec { along, is, among, .. }) if is.as_str() == INTERIOR => self.has_levels(path, along, among, 3),
+            TestSpec::Best(BestSpec { along, is, .. }) => self.label(&format!("{path}.is"), along, is),
+            TestSpec::Rises(RisesSpec { along, over, .. })
+            | TestSpec::Trend(TrendSpec { along, over, .. })
+            | TestSpec::Crossover(CrossoverSpec { along, over, .. }) => self.has_levels(path, along, over, 2),
             TestSpec::Fit(FitSpec { r2_at_least: None, steeper_above: None, .. }) => {
                 self.problem(path, "states no condition, expected `r2_at_least` or `steeper_above`");
             }
             _ => {}
+        }
+    }
+
+    /// Whether a column has enough values to compare along it.
+    fn has_levels(&mut self, path: &str, along: &str, over: &Selection, least: usize) {
+        let known = self.columns.and_then(|columns| columns.get(along));
+        let picked = match (over, known) {
+            (Selection::Values(labels), _) => Some(labels.len()),
+            (_, Some(labels)) => Some(labels.iter().filter(|label| !label.is_empty() && over.picks(label)).count()),
+            (_, None) => None,
+        };
+        if let Some(levels) = picked.filter(|levels| *levels < least) {
+            let values = crate::run::counted(levels, "value");
+            self.problem(path, format!("compares along {values} of `{along}`, expected {least} or more"));
         }
     }
 
@@ -315,6 +363,15 @@ impl<'a> ClaimCheck<'a> {
                 self.operand(&format!("{path}.minus.1"), &both.1, bound, one_number);
             }
             Operand::Abs(inner) => self.operand(&format!("{path}.abs"), inner, bound, one_number),
+            Operand::Mean(mean) => {
+                let MeanSpec { over, of } = &**mean;
+                self.selections(&format!("{path}.mean.over"), Some(over));
+                if over.is_empty() {
+                    self.problem(format!("{path}.mean.over"), "names no column to average over");
+                }
+                let bound: BTreeSet<&str> = bound.iter().copied().chain(over.keys().map(String::as_str)).collect();
+                self.operand(&format!("{path}.mean.of"), of, &bound, one_number);
+            }
             Operand::Interpolate(curve) => self.interpolate(&format!("{path}.interpolate"), curve, bound, one_number),
         }
     }

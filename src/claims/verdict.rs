@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::statement::{ClaimSpec, Ties, VerdictKind};
+use super::stats::holm;
 use crate::tables::short;
 
 /// What one comparison said.
@@ -55,9 +56,52 @@ pub struct Comparison {
     pub text: String,
     /// Why nothing can be decided, or why a number is missing.
     pub reason: Option<String>,
+    /// One-sided p of what is claimed, on runs.
+    pub p: Option<f64>,
+    /// One-sided p of its opposite, on runs.
+    pub p_against: Option<f64>,
+    /// Seeds that would decide a tie, were difference and spread as they are.
+    pub seeds_needed: Option<u64>,
+    /// Items of the evaluation sets that would, where no number of seeds does.
+    pub items_needed: Option<u64>,
+    /// Where two lines meet, of a crossover.
+    pub meets: Option<Meets>,
     /// Whether the difference lies on the claimed side, by however little.
     #[serde(skip)]
     pub leans: bool,
+}
+
+/// Where two lines meet, in the amounts of the column along which they run.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Meets {
+    /// Where the difference is zero.
+    pub at: f64,
+    /// The lowest place where neither leads clearly; none where the interval is open below the lowest level.
+    pub low: Option<f64>,
+    /// The highest; none where it is open above the highest level.
+    pub high: Option<f64>,
+}
+
+impl Comparison {
+    /// One of which nothing is known but its answer.
+    #[must_use]
+    pub fn new(text: String, outcome: Answer) -> Self {
+        Self {
+            left: None,
+            right: None,
+            difference: None,
+            band: None,
+            outcome,
+            text,
+            reason: None,
+            p: None,
+            p_against: None,
+            seeds_needed: None,
+            items_needed: None,
+            meets: None,
+            leans: false,
+        }
+    }
 }
 
 /// What came of a claim.
@@ -88,20 +132,22 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Counts the comparisons of a claim.
+    /// Counts the comparisons of a claim. A false one that does not stand after Holm's correction over them all counts as a tie.
     #[must_use]
-    pub fn new(claim: &ClaimSpec, comparisons: Vec<Comparison>, ambiguous: Vec<String>, note: Option<String>) -> Self {
+    pub fn new(claim: &ClaimSpec, mut comparisons: Vec<Comparison>, ambiguous: Vec<String>, notes: Vec<String>) -> Self {
+        let level = claim.confidence().share().map_or(1.0, |share| f64::midpoint(1.0, -share));
+        keep_false_after_holm(&mut comparisons, level);
         let count = |outcome| comparisons.iter().filter(|comparison| comparison.outcome == outcome).count();
         Self {
             id: claim.id.clone(),
             says: claim.says.clone(),
-            verdict: kind(&comparisons, claim.ties()),
+            verdict: kind(&comparisons, claim.ties(), level),
             expected: claim.expect,
             num_true: count(Answer::True),
             num_tie: count(Answer::Tie),
             num_false: count(Answer::False),
             num_missing: count(Answer::Missing),
-            notes: note.into_iter().chain(reasons(&comparisons)).collect(),
+            notes: notes.into_iter().chain(reasons(&comparisons)).chain(needs(&comparisons)).collect(),
             comparisons,
             ambiguous,
         }
@@ -114,12 +160,29 @@ impl Verdict {
     }
 }
 
+/// Turns false comparisons into ties that would be false alone, but are not after Holm over all comparisons of the claim. Readings
+/// have no p values, and stay as they are.
+fn keep_false_after_holm(comparisons: &mut [Comparison], level: f64) {
+    let p_against = |comparison: &Comparison| match (comparison.outcome, comparison.p_against) {
+        (Answer::False, None) => 0.0,
+        (_, p) => p.unwrap_or(1.0),
+    };
+    let stands = holm(&comparisons.iter().map(p_against).collect::<Vec<_>>(), level);
+    let of = comparisons.len();
+    for (comparison, stands) in comparisons.iter_mut().zip(stands) {
+        if comparison.outcome == Answer::False && !stands {
+            comparison.outcome = Answer::Tie;
+            comparison.reason = Some(format!("false by itself, but not after Holm over the {of} comparisons"));
+        }
+    }
+}
+
 /// What the comparisons say together.
 ///
 /// **Rule**: `supported` where every comparison is true. With false ones it is `mixed` or, with none true, `refuted`. With none
-/// false it is `leaning` where at least half are true, none is missing and every tie lies on the claimed side; else `undecided`.
-/// Where ties are allowed, ties and missing comparisons do not stand against a claim.
-fn kind(comparisons: &[Comparison], ties: Ties) -> VerdictKind {
+/// false it is `leaning` where at least half are true, one of them also after Holm over all, none is missing and every tie lies
+/// on the claimed side; else `undecided`. Where ties are allowed, ties and missing comparisons do not stand against a claim.
+fn kind(comparisons: &[Comparison], ties: Ties, level: f64) -> VerdictKind {
     let count = |outcome| comparisons.iter().filter(|comparison| comparison.outcome == outcome).count();
     let (yes, no, tied, missing) = (count(Answer::True), count(Answer::False), count(Answer::Tie), count(Answer::Missing));
     match (yes, no) {
@@ -128,9 +191,41 @@ fn kind(comparisons: &[Comparison], ties: Ties) -> VerdictKind {
         (0, _) => VerdictKind::Refuted,
         (_, 1..) => VerdictKind::Mixed,
         _ if tied + missing == 0 || ties == Ties::Allowed => VerdictKind::Supported,
-        _ if missing == 0 && yes >= tied && comparisons.iter().all(|comparison| comparison.leans) => VerdictKind::Leaning,
+        _ if missing == 0
+            && yes >= tied
+            && comparisons.iter().all(|comparison| comparison.leans)
+            && is_one_true_after_holm(comparisons, level) =>
+        {
+            VerdictKind::Leaning
+        }
         _ => VerdictKind::Undecided,
     }
+}
+
+/// Whether a true comparison is true also after Holm over all of them; what has no p value is true as it stands.
+fn is_one_true_after_holm(comparisons: &[Comparison], level: f64) -> bool {
+    let p = |comparison: &Comparison| match (comparison.outcome, comparison.p) {
+        (Answer::True, p) => p.unwrap_or(0.0),
+        (_, p) => p.unwrap_or(1.0),
+    };
+    let stands = holm(&comparisons.iter().map(p).collect::<Vec<_>>(), level);
+    comparisons.iter().zip(stands).any(|(comparison, stands)| stands && comparison.outcome == Answer::True)
+}
+
+/// How many seeds, or items, the ties still need.
+fn needs(comparisons: &[Comparison]) -> Vec<String> {
+    let ties = comparisons.iter().filter(|comparison| comparison.outcome == Answer::Tie).count();
+    let mut needs = Vec::new();
+    let mut say = |of: fn(&Comparison) -> Option<u64>, unit: &str| {
+        let amounts: Vec<u64> = comparisons.iter().filter_map(of).collect();
+        if let Some(most) = amounts.iter().max() {
+            let which = if amounts.len() == ties { String::new() } else { format!("{} of {ties} ties: ", amounts.len()) };
+            needs.push(format!("{which}about {most} {unit} would decide"));
+        }
+    };
+    say(|comparison| comparison.seeds_needed, "seeds");
+    say(|comparison| comparison.items_needed, "items, not seeds,");
+    needs
 }
 
 /// Why comparisons decide nothing, each reason once with how many it concerns.
@@ -253,7 +348,15 @@ fn counts(verdict: &Verdict) -> String {
 /// The numbers that decided, or why none did. The sentence says which side is which, so the difference has no sign.
 fn why(comparison: &Comparison) -> String {
     match (comparison.difference, comparison.band, &comparison.reason) {
-        (Some(difference), Some(band), _) => format!("  (difference {}, band {})", short(difference.abs()), short(band)),
+        (Some(difference), Some(band), reason) => {
+            let reason = reason.as_ref().map_or(String::new(), |reason| format!("; {reason}"));
+            let needs = match (comparison.seeds_needed, comparison.items_needed) {
+                (Some(seeds), _) => format!("; about {seeds} seeds would decide"),
+                (None, Some(items)) => format!("; about {items} items would decide, seeds do not"),
+                (None, None) => String::new(),
+            };
+            format!("  (difference {}, band {}{reason}{needs})", short(difference.abs()), short(band))
+        }
         (Some(difference), None, Some(reason)) => format!("  (difference {}; {reason})", short(difference.abs())),
         (_, _, Some(reason)) => format!("  ({reason})"),
         _ => String::new(),

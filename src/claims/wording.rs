@@ -6,7 +6,7 @@
 use super::estimate::Estimate;
 use super::frame::Place;
 use super::operand::{Context, Gap};
-use super::statement::{Columns, GainSpec, Operand};
+use super::statement::{Columns, GainSpec, MeanSpec, Operand, Selection};
 use crate::tables::short;
 
 /// One side of a comparison: what it is called (empty for a bare number) and its number.
@@ -62,6 +62,16 @@ pub(super) fn describe(operand: &Operand, context: &Context<'_>) -> String {
             format!("{} less {}", side(&both.0), side(&both.1))
         }
         Operand::Abs(inner) => format!("the size of ({})", describe(inner, context)),
+        Operand::Mean(mean) => {
+            let MeanSpec { over, of } = &**mean;
+            let picked = |(column, selection): (&String, &Selection)| match selection {
+                Selection::Values(labels) => {
+                    format!("{column}={}", labels.iter().map(|l| l.as_str()).collect::<Vec<_>>().join(", "))
+                }
+                Selection::All | Selection::Range(_) => column.clone(),
+            };
+            format!("the mean of {} over {}", describe(of, context), over.iter().map(picked).collect::<Vec<_>>().join(" and "))
+        }
         Operand::Interpolate(curve) => {
             let at = curve.at.map(|at| format!(" at x={}", short(at))).unwrap_or_default();
             format!("the curve of {}{at}", columns(&curve.of))
@@ -86,9 +96,16 @@ fn words((name, number): &Side) -> String {
     }
 }
 
-/// `left is above right`; a bare number goes last.
-pub(super) fn above(context: &Context<'_>, left: &Side, right: &Side) -> String {
-    sentence(context, left, ["is above", "is below"], right)
+/// `left is above right`, by a margin where there is one; a bare number goes last.
+pub(super) fn above(context: &Context<'_>, left: &Side, right: &Side, by: Option<f64>) -> String {
+    let margin = by.map_or(String::new(), |by| format!(" by more than {}", short(by)));
+    format!("{}{margin}", sentence(context, left, ["is above", "is below"], right))
+}
+
+/// `left is within a margin of right`.
+pub(super) fn equal(context: &Context<'_>, left: &Side, right: &Side, within: f64) -> String {
+    let relation = format!("is within {} of", short(within));
+    sentence(context, left, [&relation, &relation], right)
 }
 
 /// `value is at most limit`; a bare number goes last.

@@ -371,6 +371,22 @@ pub struct DataScore {
 pub enum Bench {
     /// Time training steps on made-up data
     Step(BenchStep),
+    /// Count how often the rule that judges claims is wrong, on simulated runs whose truth is known
+    Claims(BenchClaims),
+}
+
+/// Options of `bench claims`.
+#[derive(Debug, Args)]
+pub struct BenchClaims {
+    /// Write verdicts.csv, power.csv, half-widths.csv and half-widths.svg here
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Draws of every case
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub draws: u64,
+    /// Seed of the draws
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
 }
 
 /// Options of `bench step`.

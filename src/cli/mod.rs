@@ -19,6 +19,7 @@ mod path;
 mod plan;
 mod run;
 mod score;
+mod simulate;
 mod status;
 mod table;
 
@@ -68,6 +69,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Error> {
         Command::Check(args) => return check::run(global, args, out),
         Command::Data(args) => return data::run(global, args, out),
         Command::Bench(Bench::Step(args)) => bench::step(args, out)?,
+        Command::Bench(Bench::Claims(args)) => simulate::run(args, out)?,
         Command::Schema => {
             let schema = serde_json::to_string_pretty(&crate::spec::schema()).expect("a schema is plain JSON");
             writeln!(out, "{schema}")?;

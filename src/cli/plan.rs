@@ -9,6 +9,7 @@ use super::args::{Experiment, Global, PlanFormat, PlanOptions};
 use super::estimate;
 use super::experiment::{Expanded, Loaded, expanded, placement};
 use super::inspect::known_warnings;
+use crate::claims::too_few_seeds;
 use crate::error::Error;
 use crate::grid::Expansion;
 use crate::plan::{self, JobSpec, Key};
@@ -27,6 +28,8 @@ pub(super) fn run(global: &Global, args: &PlanOptions, out: &mut dyn Write) -> R
     let store = Store::open(&global.store)?;
     let finished = store.finished()?;
     super::warn(global, &known_warnings(&loaded, &store)?);
+    let num_seeds = loaded.points().iter().map(|point| point.run_ids.len()).min().unwrap_or(0);
+    super::warn(global, &Vec::from_iter(too_few_seeds(&loaded.spec().claims, num_seeds)));
     match format {
         PlanFormat::Dot => {
             let owners = loaded.expansion.owners();

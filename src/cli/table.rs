@@ -57,13 +57,14 @@ fn of_records(folder: &Path, records: &Records) -> Result<Findings, Error> {
 /// Puts what was rebuilt beside the records, which stay as they are, byte for byte.
 fn write_again(folder: &Path, records: &Records, rebuilt: &Findings) -> Result<(), Error> {
     let mut files = Vec::new();
-    for name in record::NAMES {
+    for name in record::NAMES.into_iter().chain([record::MILESTONES, record::OUTCOMES]) {
         let path = folder.join(name);
-        let bytes = std::fs::read(&path).map_err(|source| Error::File { operation: "read", path, source })?;
-        files.push((name.to_owned(), bytes));
-    }
-    if let Ok(bytes) = std::fs::read(folder.join(record::MILESTONES)) {
-        files.push((record::MILESTONES.to_owned(), bytes));
+        match std::fs::read(&path) {
+            Ok(bytes) => files.push((name.to_owned(), bytes)),
+            // The records have been read: what is not there need not be.
+            Err(source) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(source) => return Err(Error::File { operation: "read", path, source }),
+        }
     }
     files.extend(rebuilt.files.iter().map(|file| (file.name.clone(), file.bytes.clone())));
     publish(folder, records, &files)?;

@@ -38,6 +38,8 @@ pub enum Stream {
     Pool = 7,
     /// Choice of labelled images in few-shot and probe evaluations.
     Fewshot = 8,
+    /// Simulated runs, of which claims are judged.
+    Simulation = 9,
 }
 
 /// One block of Philox4x32-10: four words from a counter of four words and a key of two.

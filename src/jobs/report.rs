@@ -1,21 +1,21 @@
 //! Writes down what an experiment found: records of runs, tables and verdicts.
 //!
-//! Input: records of the plan's train and evaluate jobs. Output: `runs.csv`, `curves.csv`, `provenance.json`, `milestones.csv`
-//! where runs have milestones, `tables/` and `claims.csv`, in the store; `results` brings them into the results folder. Invariant: everything but the first four is
-//! rebuilt from them byte for byte ([`rebuild`]).
+//! Input: records of the plan's train and evaluate jobs. Output: `runs.csv`, `curves.csv`, `provenance.json`, `milestones.csv` where
+//! runs have milestones, `outcomes.csv`, `tables/` and `claims.csv`, in the store; `results` brings them into the results folder.
+//! Invariant: tables and claims are rebuilt from the rest byte for byte ([`rebuild`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{PackedSummary, files, write};
+use super::{PackedSummary, files, outcomes, write};
 use crate::claims::{ClaimSpec, Findings, findings};
 use crate::data::SkipKind;
 use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput, TrainSummary};
 use crate::plan::{JobSpec, Plan, PlanRun};
 use crate::record::{self, PointView, Provenance, Records, SampleCounts};
-use crate::run::{CurvePoint, GMACS_AS_STATED, RunConfig, RunRecord, RunStatus, add_best};
+use crate::run::{CurvePoint, GMACS_AS_STATED, Outcomes, RunConfig, RunRecord, RunStatus, add_best};
 use crate::store::{JobStatus, Store};
 use crate::tables::{TableInput, TableSpec, is_file_name};
 use crate::trainer::cost::{gmacs_per_sample, gmacs_per_sample_as_stated};
@@ -61,7 +61,7 @@ pub fn rebuild(records: &Records) -> Result<Findings, String> {
         return Err(format!("provenance.json: the name of table `{}` is not a file name", table.name));
     }
     let input = TableInput::new(&records.points, &records.runs);
-    findings(&tables, &claims, &input).map_err(|error| error.to_string())
+    findings(&tables, &claims, &input, &records.outcomes).map_err(|error| error.to_string())
 }
 
 pub(super) fn run(inputs: Option<&ReportInputs>, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
@@ -98,11 +98,39 @@ pub(super) fn assemble(
     missing: &HashMap<usize, String>,
 ) -> Result<Records, JobError> {
     let runs = plan.runs().iter().zip(&inputs.configs);
-    let runs = runs.map(|(run, config)| run_record(run, config, plan, store, missing)).collect::<Result<_, _>>()?;
+    let runs = runs.map(|(run, config)| run_record(run, config, plan, store, missing)).collect::<Result<Vec<_>, _>>()?;
+    let outcomes = shown_outcomes(&inputs.statements.tables, &runs, plan, store)?;
     let statements = serde_json::to_value(&inputs.statements).expect("statements are plain structs with text keys");
     let ReportInputs { provenance, axes, points, .. } = inputs.clone();
     let provenance = Provenance { samples: samples(&inputs.labels, plan, store)?, ..provenance };
-    Ok(Records { provenance, runs, axes, points, statements })
+    Ok(Records { provenance, runs, axes, points, statements, outcomes })
+}
+
+/// What the items came to behind every metric that a table shows.
+fn shown_outcomes(tables: &[TableSpec], runs: &[RunRecord], plan: &Plan, store: &Store) -> Result<Outcomes, JobError> {
+    let shown: BTreeSet<&str> = tables.iter().flat_map(|table| table.values.iter().map(String::as_str)).collect();
+    let mut found = Outcomes::default();
+    for (run, record) in plan.runs().iter().zip(runs) {
+        for evaluate in &run.evaluates {
+            let job = plan.job(*evaluate);
+            let JobSpec::Evaluate(spec) = &job.spec else { continue };
+            // Metrics at earlier points have names of their own, and items of none are kept.
+            if spec.at.is_some() {
+                continue;
+            }
+            let sets = outcomes::read(&store.output_dir(&job.key), |key| store.output_dir(key))?;
+            let metrics = outcomes::metrics(&format!("{}/{}", spec.task.name(), spec.name), &sets);
+            // What does not give the recorded value again was counted in another way.
+            let is_of_value =
+                |metric: &str, value: f64| record.metrics.get(metric).is_some_and(|recorded| (recorded - value).abs() < 1e-6);
+            let metrics =
+                metrics.into_iter().filter(|(metric, (_, value))| shown.contains(metric.as_str()) && is_of_value(metric, *value));
+            for (metric, (sets, _)) in metrics {
+                found.0.entry(record.run_id.clone()).or_default().insert(metric, sets.into());
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// What of every packed set was there and was good; sets of one label are told apart by their keys.

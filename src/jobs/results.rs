@@ -27,7 +27,7 @@ pub enum Published {
 }
 
 /// Files of a results folder that are the program's whatever the experiment states, but for the clocks.
-const FILES: [&str; 5] = ["runs.csv", "curves.csv", "provenance.json", record::MILESTONES, "claims.csv"];
+const FILES: [&str; 6] = ["runs.csv", "curves.csv", "provenance.json", record::MILESTONES, record::OUTCOMES, "claims.csv"];
 
 /// Publishes what there is of an experiment that did not come to its report: `missing` says why jobs have no record.
 ///
@@ -66,9 +66,10 @@ pub fn sync(store: &Store, plan: &Plan, report: usize, results: &Path) -> Result
         // Nothing is parsed where nothing changes: a finished sweep of thousands of runs is found so in a moment.
         return Ok(Published::Written);
     }
-    let bytes = |name: &str| files.iter().find(|(known, _)| known == name).map_or(&[][..], |(_, bytes)| bytes.as_slice());
-    let [runs, curves, provenance] = record::NAMES.map(bytes);
-    let records = record::parse(runs, curves, provenance, bytes(record::MILESTONES))
+    let found = |name: &str| files.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.as_slice());
+    let [runs, curves, provenance, milestones] =
+        [record::NAMES[0], record::NAMES[1], record::NAMES[2], record::MILESTONES].map(|name| found(name).unwrap_or_default());
+    let records = record::parse(runs, curves, provenance, milestones, found(record::OUTCOMES))
         .map_err(|error| JobError::failed(format!("the report in the store does not read: {error}")))?;
     publish(results, &records, &files)
 }
@@ -144,7 +145,8 @@ mod tests {
         let ids: Vec<&str> = runs.iter().map(|run| run.run_id.as_str()).collect();
         let points = vec![point(&[("data.train.size", "8")], &ids)];
         let statements = serde_json::json!({ "tables": [{ "name": "t", "rows": ["data.train.size"], "values": ["zeroshot/scenes.acc1"] }], "claims": [] });
-        Records { provenance: provenance(), runs, axes: vec!["data.train.size".to_owned()], points, statements }
+        let outcomes = crate::run::Outcomes::default();
+        Records { provenance: provenance(), runs, axes: vec!["data.train.size".to_owned()], points, statements, outcomes }
     }
 
     fn waiting(run_id: &str) -> RunRecord {

@@ -1,7 +1,7 @@
 //! `RunRecord` to and from CSV and provenance.
 //!
-//! Owns the columns of `runs.csv`, `curves.csv` and `timings.csv`, the content of `provenance.json` and the format version of
-//! all four. Input and output: [`Records`]. Invariant: [`read`] gives back exactly what [`files`] was given (floats are
+//! Owns the columns of `runs.csv`, `curves.csv`, `outcomes.csv` and `timings.csv`, the content of `provenance.json` and the format
+//! version of all five. Input and output: [`Records`]. Invariant: [`read`] gives back exactly what [`files`] was given (floats are
 //! written in the shortest form that reads back the same; a metric that is not finite is not written), the same records give
 //! the same bytes, and only `timings.csv` knows a clock. Must not know: how runs were made, what tables or claims say of them,
 //! how a file is made durable.
@@ -10,6 +10,7 @@ mod columns;
 mod curves;
 mod error;
 mod milestones;
+mod outcomes;
 mod patch;
 mod provenance;
 mod runs;
@@ -22,7 +23,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::{DeviceKind, Precision, RunRecord};
+use crate::run::{DeviceKind, Outcomes, Precision, RunRecord};
 
 pub use error::RecordError;
 pub use text::number;
@@ -34,6 +35,9 @@ pub const COMMIT: Option<&str> = option_env!("SCALEDOWN_COMMIT");
 
 /// Name of the file of metrics at milestones, which a results folder has where runs have milestones.
 pub const MILESTONES: &str = milestones::NAME;
+
+/// Name of the file of items' outcomes, which a results folder has where outcomes are known.
+pub const OUTCOMES: &str = outcomes::NAME;
 
 /// Names of the committed files of every results folder.
 pub const NAMES: [&str; 3] = [runs::NAME, curves::NAME, provenance::NAME];
@@ -121,6 +125,8 @@ pub struct Records {
     pub points: Vec<PointView>,
     /// What the experiment asks of its records (tables and claims), carried so that it can be rebuilt; not read here.
     pub statements: serde_json::Value,
+    /// What the items behind the metrics of its tables came to, where that is known.
+    pub outcomes: Outcomes,
 }
 
 /// One file of a results folder.
@@ -132,8 +138,8 @@ pub struct RecordFile {
     pub bytes: Vec<u8>,
 }
 
-/// The committed files of a results folder: `runs.csv`, `curves.csv`, `provenance.json`, and `milestones.csv` where runs have
-/// milestones.
+/// The committed files of a results folder: `runs.csv`, `curves.csv`, `provenance.json`, `milestones.csv` where runs have milestones, and
+/// `outcomes.csv` where there are any.
 ///
 /// # Errors
 /// Where two runs share an id, or a config cannot be written as JSON.
@@ -152,6 +158,10 @@ pub fn files(records: &Records) -> Result<Vec<RecordFile>, RecordError> {
     ];
     if let Some(bytes) = milestones::write(&records.runs)? {
         files.push(RecordFile { name: milestones::NAME, bytes });
+    }
+    if !records.outcomes.is_empty() {
+        let run_ids = records.runs.iter().map(|run| run.run_id.as_str());
+        files.push(RecordFile { name: outcomes::NAME, bytes: outcomes::write(&records.outcomes, run_ids)? });
     }
     Ok(files)
 }
@@ -185,19 +195,26 @@ pub fn read(folder: &Path) -> Result<Records, RecordError> {
         let path = folder.join(name);
         std::fs::read(&path).map_err(|source| RecordError::Io { path, source })
     };
-    let milestones = match text(milestones::NAME) {
-        Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
-        found => found?,
+    let optional = |name: &str| match text(name) {
+        Err(RecordError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
     };
-    parse(&text(runs::NAME)?, &text(curves::NAME)?, &text(provenance::NAME)?, &milestones)
+    let (milestones, outcomes) = (optional(milestones::NAME)?.unwrap_or_default(), optional(outcomes::NAME)?);
+    parse(&text(runs::NAME)?, &text(curves::NAME)?, &text(provenance::NAME)?, &milestones, outcomes.as_deref())
 }
 
-/// Reads the contents of `runs.csv`, `curves.csv`, `provenance.json` and `milestones.csv` back; the last is empty where there is
-/// none.
+/// Reads the contents of `runs.csv`, `curves.csv`, `provenance.json`, `milestones.csv` (empty where there is none) and, where there is one,
+/// `outcomes.csv` back.
 ///
 /// # Errors
 /// As [`read`].
-pub fn parse(runs_csv: &[u8], curves_csv: &[u8], provenance_json: &[u8], milestones_csv: &[u8]) -> Result<Records, RecordError> {
+pub fn parse(
+    runs_csv: &[u8],
+    curves_csv: &[u8],
+    provenance_json: &[u8],
+    milestones_csv: &[u8],
+    outcomes_csv: Option<&[u8]>,
+) -> Result<Records, RecordError> {
     let provenance::File { provenance, configs, axes, points, statements } = provenance::parse(provenance_json)?;
     let mut curves = curves::parse(curves_csv)?;
     let mut runs = runs::parse(runs_csv, configs)?;
@@ -205,10 +222,14 @@ pub fn parse(runs_csv: &[u8], curves_csv: &[u8], provenance_json: &[u8], milesto
         run.curve = curves.remove(&run.run_id).unwrap_or_default();
     }
     milestones::read_into(milestones_csv, &mut runs)?;
-    match curves.into_keys().next() {
-        Some(run_id) => Err(RecordError::UnknownRun { file: curves::NAME, run_id }),
-        None => Ok(Records { provenance, runs, axes, points, statements }),
+    if let Some(run_id) = curves.into_keys().next() {
+        return Err(RecordError::UnknownRun { file: curves::NAME, run_id });
     }
+    let outcomes = outcomes_csv.map(outcomes::parse).transpose()?.unwrap_or_default();
+    if let Some(run_id) = outcomes.0.keys().find(|run_id| !runs.iter().any(|run| run.run_id == **run_id)) {
+        return Err(RecordError::UnknownRun { file: outcomes::NAME, run_id: run_id.clone() });
+    }
+    Ok(Records { provenance, runs, axes, points, statements, outcomes })
 }
 
 #[cfg(test)]

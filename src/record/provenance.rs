@@ -47,7 +47,7 @@ struct Version {
 }
 
 pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, RecordError> {
-    let Records { provenance, runs, axes, points, statements } = records;
+    let Records { provenance, runs, axes, points, statements, outcomes: _ } = records;
     let first = configs.first().cloned().unwrap_or(Value::Null);
     let entry = |(run, config): (&RunRecord, &Value)| RunEntry { run_id: run.run_id.clone(), differs: patch::diff(&first, config) };
     let entries = runs.iter().zip(configs).map(entry).collect();

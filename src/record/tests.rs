@@ -1,12 +1,13 @@
 //! Round trips of whole results folders, and records that other rooms' tests build on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::*;
 use crate::run::{
     Activation, Augmentation, CurvePoint, DataConfig, DataSource, DecayScale, EvalConfig, EvalSet, EvalSource, EvalTask,
     ImageEncoderConfig, Keep, LossConfig, Milestone, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig,
-    RunConfig, RunStatus, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+    RunConfig, RunStatus, SetOutcomes, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
 };
 
 /// A small config.
@@ -179,7 +180,17 @@ fn varied() -> Records {
             point(&[("data.train.size", "128")], &["d4", "not-there"]),
         ],
         statements: serde_json::json!({"tables": [{"name": "t"}], "claims": []}),
+        outcomes: outcomes(),
     }
+}
+
+/// One run's outcomes on two metrics, one of them the mean over two sets.
+fn outcomes() -> Outcomes {
+    let set = |set: &str, hits: &[u8], of| SetOutcomes { set: set.to_owned(), hits: hits.to_vec(), of };
+    let mean: Arc<[SetOutcomes]> = Arc::new([set("e1", &[1, 0, 0, 1, 1], 5), set("e2", &[0, 1], 2)]);
+    let one: Arc<[SetOutcomes]> = Arc::new([set("e1", &[2, 0, 3, 1, 0], 15)]);
+    let metrics = BTreeMap::from([("retrieval/x,y.acc1".to_owned(), one), ("zeroshot/scenes.acc1".to_owned(), mean)]);
+    Outcomes(BTreeMap::from([("b2".to_owned(), metrics)]))
 }
 
 fn texts(records: &Records) -> BTreeMap<&'static str, String> {
@@ -187,7 +198,9 @@ fn texts(records: &Records) -> BTreeMap<&'static str, String> {
 }
 
 fn parse_texts(texts: &BTreeMap<&'static str, String>) -> Result<Records, RecordError> {
-    parse(texts["runs.csv"].as_bytes(), texts["curves.csv"].as_bytes(), texts["provenance.json"].as_bytes(), b"")
+    let text = |name| texts.get(name).map(String::as_bytes);
+    let needed = |name| text(name).unwrap_or_default();
+    parse(needed("runs.csv"), needed("curves.csv"), needed("provenance.json"), b"", text("outcomes.csv"))
 }
 
 #[test]
@@ -201,7 +214,7 @@ fn records_read_back_are_the_records_written() {
 
 #[test]
 fn records_of_no_runs_read_back_too() {
-    let records = Records { runs: Vec::new(), points: Vec::new(), ..varied() };
+    let records = Records { runs: Vec::new(), points: Vec::new(), outcomes: Outcomes::default(), ..varied() };
     assert_eq!(parse_texts(&texts(&records)).unwrap(), records);
 }
 
@@ -253,6 +266,7 @@ fn runs_share_what_they_have_in_common() {
     let mut many = one.clone();
     many.runs = (0..50_u64).map(|seed| run(&format!("r{seed}"), 64, seed, 1.0)).collect();
     many.points.clear();
+    many.outcomes = Outcomes::default();
     let size = texts(&many)["provenance.json"].len();
     assert!(size < 50 * 200, "{size} bytes for 50 runs that differ in their seed");
 }
@@ -270,6 +284,10 @@ fn broken_folders_are_refused_with_the_place() {
     assert_eq!(broken("runs.csv", "\nb2,", "\nx9,"), "runs.csv: run x9 is not in the other files of the folder");
     assert_eq!(broken("curves.csv", "\na1,1,", "\na1,one,"), "curves.csv:2: `step` is `one`, not a number");
     assert_eq!(broken("curves.csv", "\na1,1,", "\nx9,1,"), "curves.csv: run x9 is not in the other files of the folder");
+    assert_eq!(broken("outcomes.csv", "\nb2,", "\nx9,"), "outcomes.csv: run x9 is not in the other files of the folder");
+    // Counts 2 0 3 1 0 of two bits: 8, d, 0.
+    let cut = "outcomes.csv:2: `hits` is `8d0`, expected counts of 7 items in hexadecimal digits";
+    assert_eq!(broken("outcomes.csv", ",5,15,2,", ",7,15,2,"), cut);
     assert_eq!(broken("provenance.json", "\"format\": 1", "\"format\": 99"), "provenance.json: format version 99, expected 1");
     assert!(broken("runs.csv", "run_id,", "id,").starts_with("runs.csv:1: columns"));
     let mut twice = varied();
@@ -317,8 +335,14 @@ fn metrics_at_milestones_have_a_file_of_their_own_and_come_back() {
     let plain = run("b", 8, 1, 20.0);
     let points = vec![point(&[("data.train.size", "8")], &["a", "b"])];
     let axes = vec!["data.train.size".to_owned()];
-    let mut records =
-        Records { provenance: provenance(), runs: vec![measured, plain], axes, points, statements: serde_json::json!({}) };
+    let mut records = Records {
+        provenance: provenance(),
+        runs: vec![measured, plain],
+        axes,
+        points,
+        statements: serde_json::json!({}),
+        outcomes: Outcomes::default(),
+    };
     let written = files(&records).unwrap();
     let text = |name: &str| {
         let file = written.iter().find(|file| file.name == name).unwrap();
@@ -334,7 +358,7 @@ fn metrics_at_milestones_have_a_file_of_their_own_and_come_back() {
     assert!(runs_csv.lines().nth(2).unwrap().ends_with(",20,,"), "{runs_csv}");
 
     let [runs, curves, provenance] = NAMES.map(text);
-    let parsed = |milestones: &str| parse(runs.as_bytes(), curves.as_bytes(), provenance.as_bytes(), milestones.as_bytes());
+    let parsed = |milestones: &str| parse(runs.as_bytes(), curves.as_bytes(), provenance.as_bytes(), milestones.as_bytes(), None);
     assert_eq!(parsed(expected).unwrap(), records);
     for (wrong, why) in [
         (String::new(), "no metrics at the milestones of run a"),

@@ -1,4 +1,4 @@
-//! Plain types that every stage shares: what one run is ([`RunConfig`]), what it left behind ([`RunRecord`]), what is
+//! Plain types that every stage shares: what one run is ([`RunConfig`]), what it left behind ([`RunRecord`], [`Outcomes`]), what is
 //! happening now ([`Event`]).
 //!
 //! Invariant: data only. No I/O, no defaults that depend on the machine, no behaviour beyond small questions a value can
@@ -10,6 +10,7 @@ mod encoder;
 mod evaluation;
 mod event;
 mod milestone;
+mod outcome;
 mod quality;
 mod record;
 mod source;
@@ -24,6 +25,7 @@ pub use encoder::{ConvNextConfig, ImageEncoderConfig, MixerConfig, Pooling, ResN
 pub use evaluation::{EvalConfig, EvalSet, EvalSource, EvalTask, matched_classes};
 pub use event::{Event, JobKind};
 pub use milestone::{END, Milestone, add_best, best_metric, best_step_metric, end_metric, is_at_milestone};
+pub use outcome::{Outcomes, SetOutcomes};
 pub use quality::{Basic, Clustering, FeatureRule, Keep, NegClipLoss, Norm, ScoreFile};
 pub use record::{CurvePoint, GMACS_AS_STATED, RunRecord, RunStatus};
 pub use source::Source;

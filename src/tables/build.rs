@@ -57,6 +57,8 @@ pub struct Cell {
     pub metric: String,
     /// Seed and value of every run that has one, in plan order.
     pub values: Vec<(u64, f64)>,
+    /// Ids of the runs of `values`.
+    pub run_ids: Vec<String>,
     /// Runs of the point that have no value.
     pub missing: usize,
 }
@@ -195,15 +197,12 @@ fn order_of<'a, T: Ord + 'a>(items: impl Iterator<Item = &'a T>) -> Vec<&'a T> {
 }
 
 fn cell(group: &Group<'_>, metric: &str, input: &TableInput<'_>) -> Cell {
-    let values: Vec<(u64, f64)> = group
-        .point
-        .run_ids
-        .iter()
-        .filter_map(|run_id| input.records.get(run_id))
-        .filter_map(|record| value_of(record, metric).map(|value| (record.config.seed, value)))
-        .collect();
+    let records = group.point.run_ids.iter().filter_map(|run_id| input.records.get(run_id));
+    let found = records.filter_map(|record| Some((record, value_of(record, metric)?)));
+    let (values, run_ids): (Vec<(u64, f64)>, Vec<String>) =
+        found.map(|(record, value)| ((record.config.seed, value), record.run_id.clone())).unzip();
     let missing = group.point.run_ids.len() - values.len();
-    Cell { row: group.row.clone(), column: group.column.clone(), metric: metric.to_owned(), values, missing }
+    Cell { row: group.row.clone(), column: group.column.clone(), metric: metric.to_owned(), values, run_ids, missing }
 }
 
 /// Counts that every record holds and that a table may show like metrics.

@@ -172,7 +172,7 @@ fn a_cell_with_a_run_that_did_not_finish_is_missing_and_tables_can_be_named_toge
     let spec =
         claim("{id: c, says: s, cells: {table: [t, u]}, test: {greater: {left: {cell: {table: t}}, right: {cell: {table: u}}}}}");
     let tables = [table(&[("a", "1", &[9.0, 9.1, 9.2])]), other];
-    assert_eq!(judge(&[spec], &RunTables(&tables))[0].verdict, VerdictKind::Supported);
+    assert_eq!(judge(&[spec], &RunTables::new(&tables))[0].verdict, VerdictKind::Supported);
 }
 
 #[test]

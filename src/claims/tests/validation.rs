@@ -97,3 +97,41 @@ fn ties_are_allowed_on_readings_alone() {
     let on_files = "{id: c, says: s, cells: {where: {}}, ties: allowed, test: {rises: {along: n}}}";
     assert_eq!(validate(&claim(on_files), None), []);
 }
+
+#[test]
+fn margins_and_levels_that_test_nothing_are_found() {
+    let one = |test: &str| problems(&format!("cells: {{table: fig1}}, each: {{model: all}}, test: {{{test}}}"));
+    let sides = "left: {cell: {size: 1k}}, right: {cell: {size: 2k}}";
+    for (test, expected) in [
+        (format!("equal: {{{sides}, within: 0}}"), "test.equal.within: is not a number of points above zero"),
+        (format!("greater: {{{sides}, by: -1}}"), "test.greater.by: is not a number of points of zero or more"),
+        ("trend: {along: size, over: [1k]}".into(), "test.trend: compares along 1 value of `size`, expected 2 or more"),
+        (
+            "best: {along: size, is: interior, among: {at_least: 2k}}".into(),
+            "test.best: compares along 2 values of `size`, expected 3 or more",
+        ),
+        (
+            "greater: {left: {mean: {over: {}, of: {cell: {size: 1k}}}}, right: 1}".into(),
+            "test.greater.left.mean.over: names no column to average over",
+        ),
+        (
+            "greater: {left: {mean: {over: {sise: all}, of: {cell: {size: 1k}}}}, right: 1}".into(),
+            "test.greater.left.mean.over.sise: unknown column `sise`, expected one of `metric`, `model`, `size`, `table`",
+        ),
+    ] {
+        assert_eq!(one(&test), [expected], "{test}");
+    }
+    assert_eq!(one("best: {along: size, is: interior}"), Vec::<String>::new());
+    assert_eq!(one("greater: {left: {mean: {over: {size: all}}}, right: 1}"), Vec::<String>::new());
+}
+
+#[test]
+fn claims_that_so_few_seeds_never_decide_are_told_before_anything_runs() {
+    let stated = |id: &str, rest: &str| {
+        claim(&format!("{{id: {id}, says: s, cells: {{table: fig1}}, {rest}test: {{rises: {{along: size}}}}}}"))
+    };
+    let claims = [stated("a", ""), stated("b", "confidence: none, "), stated("c", "")];
+    let said = "2 seeds of a point will decide nothing of claims a, c: state `seeds: 3` or more, or `confidence: none`";
+    assert_eq!(too_few_seeds(&claims, 2).as_deref(), Some(said));
+    assert_eq!((too_few_seeds(&claims, 3), too_few_seeds(&claims[1..2], 1)), (None, None));
+}

@@ -127,7 +127,7 @@ fn on_experiment(global: &Global, args: &Check, file: &Path) -> Result<Checked, 
     }
     let points = loaded.points();
     let spec = loaded.spec();
-    let found = findings(&spec.tables, &spec.claims, &TableInput::new(&points, &records.runs))?;
+    let found = findings(&spec.tables, &spec.claims, &TableInput::new(&points, &records.runs), &records.outcomes)?;
     let tables: Vec<TableData> = found.tables.iter().map(TableData::from).collect();
     let set = &args.set;
     let fresh = Fresh { tables: &tables, records: &records, loaded: &loaded, global: &global, file, set };

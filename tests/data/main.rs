@@ -25,16 +25,16 @@ use scaledown::data::{
 };
 use scaledown::run::{Augmentation, DataSource, EvalSource, TokenizerConfig};
 
-/// What a program prints; two minutes are the most that it may take.
+/// What a program prints; ten minutes are the most that it may take.
 fn output_in_time(command: &mut Command) -> Output {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let process = rustix::process::Pid::from_child(&child);
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || done.send(child.wait_with_output()));
-    ended.recv_timeout(Duration::from_secs(120)).map_or_else(
+    ended.recv_timeout(Duration::from_secs(600)).map_or_else(
         |_| {
             let killed = rustix::process::kill_process(process, rustix::process::Signal::KILL);
-            panic!("the program still runs after two minutes ({killed:?})")
+            panic!("the program still runs after ten minutes ({killed:?})")
         },
         Result::unwrap,
     )

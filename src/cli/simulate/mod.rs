@@ -129,7 +129,7 @@ fn csv(header: &[&str], rows: &[Vec<String>]) -> Vec<u8> {
     writer.into_inner().expect("writing to memory does not fail")
 }
 
-/// Every case at every number of seeds: shares of verdicts, which of them are wrong and how often, and what the notes give.
+/// Every case at every number of seeds: shares of verdicts, which of them are wrong and how often, and what the earlier simulation gave.
 fn verdicts(args: &BenchClaims, out: &mut dyn Write) -> Result<Vec<u8>, Error> {
     let header = [
         "test",

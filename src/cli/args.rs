@@ -286,7 +286,8 @@ pub struct Check {
     #[arg(long, value_name = "DIR", conflicts_with = "values")]
     pub against: Option<PathBuf>,
     /// How far a cell may move, in its own unit (`3`) or as a share of the committed value (`1%`), or cells of one metric
-    /// (`zeroshot/scenes.acc1=2`); `loss=1%` compares the last loss of every run too; may be repeated [default: 1]
+    /// (`zeroshot/scenes.acc1=2`); `loss=1%` the losses of every run at all of its steps; may be repeated
+    /// [default: 1, and on the same device and precision `loss=0.001%` for the first 200 steps]
     #[arg(long, value_name = "[METRIC=]AMOUNT", requires = "against", allow_negative_numbers = true)]
     pub tolerance: Vec<String>,
     /// Run the experiment anew into a scratch folder, and check what comes of it

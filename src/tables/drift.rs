@@ -121,6 +121,17 @@ pub enum DriftKind {
         /// How far it might have moved.
         allowed: Allowance,
     },
+    /// The loss of a run left that of the committed run at this step, the first one that did.
+    Loss {
+        /// Steps done.
+        step: u64,
+        /// Now; `None` where there is no such step, or no finite loss.
+        ours: Option<f64>,
+        /// As committed.
+        committed: Option<f64>,
+        /// How far it might have moved.
+        allowed: Allowance,
+    },
     /// Another number of runs has, or lacks, a value.
     Seeds {
         /// Runs with and without a value now.
@@ -147,6 +158,7 @@ impl DriftKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Mean { .. } => "mean",
+            Self::Loss { .. } => "loss",
             Self::Seeds { .. } => "seeds",
             Self::Missing => "missing",
             Self::Extra => "extra",
@@ -171,6 +183,13 @@ impl fmt::Display for Drift {
                 write!(f, ": {}, committed {} ({sign}{difference}, tolerance {allowed})", rounded(*ours, 2), rounded(*committed, 2))
             }
             DriftKind::Mean { ours, committed, .. } => write!(f, ": {}, committed {}", value(ours), value(committed)),
+            DriftKind::Loss { step, ours: Some(ours), committed: Some(committed), allowed } => {
+                let share = (ours - committed).abs() / committed.abs() * 100.0;
+                write!(f, ": loss {ours:.7} at step {step}, committed {committed:.7} ({share:.1e}% away, tolerance {allowed})")
+            }
+            DriftKind::Loss { step, ours, committed, .. } => {
+                write!(f, ": loss at step {step}: {}, committed {}", value(ours), value(committed))
+            }
             DriftKind::Seeds { ours, committed } => write!(f, ": {} seeds, committed {}", seeds(*ours), seeds(*committed)),
             DriftKind::Missing => write!(f, ": committed, but not there now"),
             DriftKind::Extra => write!(f, ": there now, but not committed"),

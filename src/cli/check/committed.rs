@@ -7,10 +7,16 @@ use crate::cli::args::Global;
 use crate::cli::experiment::Loaded;
 use crate::error::Error;
 use crate::record::{self, Records};
-use crate::tables::{Drift, DriftKind, Drifts, TableData, TableSpec, Tolerance, drift};
+use crate::run::CurvePoint;
+use crate::tables::{Allowance, Drift, DriftKind, Drifts, TableData, TableSpec, Tolerance, drift};
 
-/// The metric that stands for the last loss of a run.
+/// The metric that stands for the losses of a run.
 const LOSS: &str = "loss";
+/// How far the losses of a run may lie from those of the committed one unless stated: another order of sums moves them by less than a
+/// tenth of it, a learning rate that is off by 1 % by more than ten times as much.
+const LOSS_TOLERANCE: Allowance = Allowance::Relative(1e-5);
+/// Steps over which that holds; later, rounding has grown into another path of the same training.
+const LOSS_STEPS: u64 = 200;
 
 /// A committed results folder.
 pub(super) struct Committed {
@@ -26,6 +32,8 @@ pub(super) struct Against {
     pub folder: PathBuf,
     pub tolerance: Tolerance,
     pub drifts: Drifts,
+    /// Runs whose losses were compared.
+    pub losses: usize,
     /// How the committed runs are not those of the file.
     pub runs: Option<String>,
 }
@@ -91,6 +99,7 @@ impl Committed {
         let Fresh { tables: ours, records, loaded, global, file, set } = *fresh;
         let Self { folder, tables, records: committed, tolerance } = self;
         let mut drifts = drift(ours, &tables, &tolerance);
+        let mut losses = 0;
         let runs = match &committed {
             None => Some("it holds no runs.csv and provenance.json: nothing says of which runs it is".to_owned()),
             Some(committed) => {
@@ -101,13 +110,18 @@ impl Committed {
                     false => Some(Loaded::placed(&Global { quiet: true, ..global.clone() }, file, set, placed(committed))?),
                 };
                 let theirs = theirs.as_ref().unwrap_or(loaded);
-                if tolerance.metrics.contains_key(LOSS) {
-                    compare_losses((loaded, records), (theirs, committed), &tolerance, &mut drifts);
+                let limit = match tolerance.metrics.get(LOSS) {
+                    Some(stated) => Some((*stated, u64::MAX)),
+                    // On another device or in another arithmetic runs have other losses.
+                    None => (placed(records) == placed(committed)).then_some((LOSS_TOLERANCE, LOSS_STEPS)),
+                };
+                if let Some(limit) = limit {
+                    losses = compare_losses((loaded, records), (theirs, committed), limit, &mut drifts);
                 }
                 records::difference(theirs, committed)
             }
         };
-        Ok(Against { folder, tolerance, drifts, runs })
+        Ok(Against { folder, tolerance, drifts, losses, runs })
     }
 }
 
@@ -151,30 +165,36 @@ fn tables(folder: &Path) -> Result<Vec<TableData>, Error> {
     paths.iter().map(parse).collect()
 }
 
-/// The last loss of every run that both sides have, in plan order.
+/// The losses of every run that both sides have, in plan order: the first step whose loss moved by more than is allowed, up to a last
+/// step. Says how many runs were compared.
 fn compare_losses(
     (ours, our_records): (&Loaded, &Records),
     (theirs, their_records): (&Loaded, &Records),
-    tolerance: &Tolerance,
+    (allowed, last_step): (Allowance, u64),
     drifts: &mut Drifts,
-) {
-    let last = |records: &Records, run_id: &str| {
-        let run = records.runs.iter().find(|run| run.run_id == run_id)?;
-        Some(run.curve.last().map(|point| point.loss).filter(|loss| loss.is_finite()))
-    };
+) -> usize {
+    fn curve<'a>(records: &'a Records, run_id: &str) -> Option<&'a [CurvePoint]> {
+        records.runs.iter().find(|run| run.run_id == run_id).map(|run| run.curve.as_slice())
+    }
+    let mut compared = 0;
     for (our_run, their_run) in ours.plan.runs().iter().zip(theirs.plan.runs()) {
-        let (Some(ours), Some(committed)) = (last(our_records, &our_run.run_id), last(their_records, &their_run.run_id)) else {
+        let (Some(ours), Some(committed)) = (curve(our_records, &our_run.run_id), curve(their_records, &their_run.run_id)) else {
             continue;
         };
-        drifts.compared += 1;
-        let allowed = tolerance.of(LOSS);
-        let has_moved = match (ours, committed) {
-            (Some(a), Some(b)) => !allowed.allows(a, b),
-            (a, b) => a.is_some() != b.is_some(),
-        };
-        if has_moved {
-            let cell = vec![("run_id".to_owned(), our_run.run_id.clone()), ("metric".to_owned(), LOSS.to_owned())];
-            drifts.found.push(Drift { table: "curves".to_owned(), cell, kind: DriftKind::Mean { ours, committed, allowed } });
+        compared += 1;
+        let moved = committed.iter().filter(|point| point.step <= last_step).find_map(|point| {
+            let finite = |point: &CurvePoint| Some(point.loss).filter(|loss| loss.is_finite());
+            let (now, then) = (ours.iter().find(|found| found.step == point.step).and_then(finite), finite(point));
+            let has_moved = match (now, then) {
+                (Some(now), Some(then)) => !allowed.allows(now, then),
+                (now, then) => now.is_some() != then.is_some(),
+            };
+            has_moved.then_some(DriftKind::Loss { step: point.step, ours: now, committed: then, allowed })
+        });
+        if let Some(kind) = moved {
+            let cell = vec![("run_id".to_owned(), our_run.run_id.clone())];
+            drifts.found.push(Drift { table: "curves".to_owned(), cell, kind });
         }
     }
+    compared
 }

@@ -28,30 +28,35 @@ fn for_people(global: &Global, checked: &Checked, out: &mut dyn Write) -> Result
         1 => format!("1 claim, {unexpected} not as expected"),
         count => format!("{count} claims, {unexpected} not as expected"),
     };
-    let Some(Against { folder, tolerance, drifts, runs }) = against else { return Ok(writeln!(out, "{judged}")?) };
+    let Some(Against { folder, tolerance, drifts, losses, runs }) = against else { return Ok(writeln!(out, "{judged}")?) };
     if let Some(line) = runs {
         writeln!(out, "drift: runs of {}: {line}", folder.display())?;
     }
     for line in &drifts.found {
         writeln!(out, "drift: {line}")?;
     }
-    let (drifted, compared) = (drifts.found.len(), drifts.compared);
-    writeln!(out, "{judged}; {drifted} cells drifted of {compared} compared (tolerance {tolerance})")?;
+    let moved = drifts.found.iter().filter(|drift| matches!(drift.kind, DriftKind::Loss { .. })).count();
+    let (drifted, compared) = (drifts.found.len() - moved, drifts.compared);
+    let of_losses = if *losses > 0 { format!("; losses of {moved} runs moved of {losses} compared") } else { String::new() };
+    writeln!(out, "{judged}; {drifted} cells drifted of {compared} compared (tolerance {tolerance}){of_losses}")?;
     Ok(())
 }
 
-/// `claims`, and where there is something to compare with: `against`, `tolerance`, `cells` (compared, within, drifted), `runs`
-/// (how the committed ones are others, or null) and `drift`, every difference with the numbers on both sides.
+/// `claims`, and where there is something to compare with: `against`, `tolerance`, `cells` (compared, within, drifted), `losses`
+/// (runs whose losses were compared, and moved), `runs` (how the committed ones are others, or null) and `drift`, every difference with the numbers on both sides.
 fn document(checked: &Checked) -> Value {
     let Checked { verdicts, against, ran: _ } = checked;
     let mut document = json!({ "claims": to_value(verdicts) });
     let fields = document.as_object_mut().expect("an object was just made");
-    if let Some(Against { folder, tolerance, drifts, runs }) = against {
+    if let Some(Against { folder, tolerance, drifts, losses, runs }) = against {
         let metrics: Map<String, Value> =
             tolerance.metrics.iter().map(|(name, by)| (name.clone(), by.to_string().into())).collect();
         let moved =
             drifts.found.iter().filter(|drift| matches!(drift.kind, DriftKind::Mean { .. } | DriftKind::Seeds { .. })).count();
-        let cells = json!({ "compared": drifts.compared, "within": drifts.compared - moved, "drifted": drifts.found.len() });
+        let of_losses = drifts.found.iter().filter(|drift| matches!(drift.kind, DriftKind::Loss { .. })).count();
+        let drifted = drifts.found.len() - of_losses;
+        let cells = json!({ "compared": drifts.compared, "within": drifts.compared - moved, "drifted": drifted });
+        fields.insert("losses".into(), json!({ "compared": losses, "moved": of_losses }));
         fields.insert("against".into(), folder.display().to_string().into());
         fields.insert("tolerance".into(), json!({ "default": tolerance.default.to_string(), "metrics": metrics }));
         fields.insert("cells".into(), cells);
@@ -68,6 +73,9 @@ fn drift_value(drift: &Drift) -> Value {
     let labels: Map<String, Value> = cell.iter().map(|(column, label)| (column.clone(), label.clone().into())).collect();
     let mut value = json!({ "table": table, "cell": labels, "kind": kind.name() });
     let more = match kind {
+        DriftKind::Loss { step, ours, committed, allowed } => {
+            json!({ "step": step, "ours": ours, "committed": committed, "tolerance": allowed.to_string() })
+        }
         DriftKind::Mean { ours, committed, allowed } => json!({
             "ours": ours, "committed": committed, "difference": ours.zip(*committed).map(|(a, b)| a - b), "tolerance": allowed.to_string(),
         }),

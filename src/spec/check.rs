@@ -359,7 +359,8 @@ impl Checker<'_> {
             format!("{belongs}; keep the axis to such names by a `when`, or write two members of a `union`")
         } else if is_from_axis {
             let tag_path = KeyPath::Key(&here.path, tag);
-            format!("{belongs}; write the axis as `{path}: {{values: [..], when: {{{tag_path}: {}}}}}`", owners.join(" or "))
+            let when = if let [one] = owners.as_slice() { (*one).to_owned() } else { format!("[{}]", owners.join(", ")) };
+            format!("{belongs}; write the axis as `{path}: {{values: [..], when: {{{tag_path}: {}}}}}`", when)
         } else if is_from_base {
             format!("{belongs}; to drop what the base states, write `{}: null`", entry.key)
         } else {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 pub use scaledown_ops::Activation;
 
 use super::quality::{Basic, FeatureRule, Keep, ScoreFile};
+use super::ssl::SslConfig;
 use super::{EvalConfig, EvalSource, ImageEncoderConfig, Milestone};
 
 /// Everything that decides the bytes of one run. Two equal configs are one run.
@@ -457,29 +458,6 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
 fn is_zero(share: &f64) -> bool {
     *share == 0.0
-}
-
-impl SslConfig {
-    /// The smallest share of the area that its views are cropped to.
-    ///
-    /// **Source** SLIP's `main.py`.
-    pub const MIN_AREA: f64 = 0.08;
-}
-
-/// The self-supervised half of SLIP (Mu et al. 2021): NT-Xent on two augmented views.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SslConfig {
-    /// Weight of its loss beside the contrastive one.
-    pub weight: f64,
-    /// Temperature of NT-Xent.
-    pub temperature: f64,
-    /// Hidden width of the projection MLP.
-    pub hidden: usize,
-    /// Output width of the projection MLP.
-    pub out: usize,
-    /// Samples that its batch norms are taken over, one after another in the batch; divides every chunk.
-    pub bn_group: usize,
 }
 
 /// Augmentation of training images.

@@ -14,11 +14,12 @@ mod outcome;
 mod quality;
 mod record;
 mod source;
+mod ssl;
 mod words;
 
 pub use config::{
     Activation, Augmentation, DataConfig, DataSource, DecayScale, DeviceKind, FilterConfig, Framing, LossConfig, ModelConfig,
-    OptimizerConfig, Precision, QualityBy, QualityConfig, RunConfig, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig,
+    OptimizerConfig, Precision, QualityBy, QualityConfig, RunConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig,
     TrainConfig, kept_patches, whole_patches,
 };
 pub use encoder::{ConvNextConfig, ImageEncoderConfig, MixerConfig, Pooling, ResNetConfig, ResNetNorm, SwinConfig, VitConfig};
@@ -29,4 +30,5 @@ pub use outcome::{Outcomes, SetOutcomes};
 pub use quality::{Basic, Clustering, FeatureRule, Keep, NegClipLoss, Norm, ScoreFile};
 pub use record::{CurvePoint, GMACS_AS_STATED, RunRecord, RunStatus};
 pub use source::Source;
+pub use ssl::SslConfig;
 pub use words::counted;

@@ -10,7 +10,8 @@
 use super::super::ops::WeightLayout;
 use super::super::ops::batch_norm::op::{BatchNorm, BatchNormShape};
 use super::super::ops::contrastive::NtXentLoss;
-use super::super::ops::linear::{LinearShape, op::LinearMap};
+use super::super::ops::linear::LinearShape;
+use super::super::ops::linear_map::LinearMap;
 use super::super::program::{Init, ProgramBuilder, SlotIdx, Tower};
 use super::vit::inverse_root;
 use crate::run::SslConfig;

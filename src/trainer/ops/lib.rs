@@ -5,7 +5,7 @@
 //! and callers are parallel over samples. The exceptions are [`contrastive`] and [`batch_norm::op`], which hand independent slabs to
 //! the caller's [`ParallelFor`]. The ops that a program calls ([`patch_embed`], [`token_embed`], [`transformer`], [`token_pool`],
 //! [`project`], [`mixer_block`], [`swin_block`], [`patch_merge`], [`conv_stem`], [`downsample`], [`convnext_block`], [`map_pool`],
-//! [`pixels`], [`conv::op`], [`batch_norm::op`], [`group_norm::op`], [`pool2d::op`], [`linear::op`]) are made of the others; they read
+//! [`pixels`], [`conv::op`], [`batch_norm::op`], [`group_norm::op`], [`pool2d::op`], [`linear_map`]) are made of the others; they read
 //! parameters by index ([`params`]), work on chunks of samples ([`op`]) and are recorded for a GPU ([`recorder`]).
 //!
 //! A crate of its own, so that debug builds optimise it and nothing else: tests train models. Seen from the program it is
@@ -38,6 +38,7 @@ pub mod kernels;
 pub mod launch;
 pub mod layer_norm;
 pub mod linear;
+pub mod linear_map;
 pub mod loss;
 pub mod map_pool;
 pub mod mixer_block;

@@ -174,7 +174,9 @@ fn eight_chunks_give_the_gradient_of_one() {
             let what = format!("{encoder}, {keys}");
             let ((loss, whole, state), (chunked_loss, chunked, chunked_state)) = (of_chunks(1), of_chunks(8));
             assert!((loss - chunked_loss).abs() <= 1e-6 * loss, "{what}: {loss} {chunked_loss}");
-            assert_gradients_near(&what, &program, &chunked, &widen(&whole), 1e-5);
+            // Behind the batch norms of SLIP's head what is summed over three views nearly cancels: rounding is a larger share of it.
+            let tolerance = if train.strategy.ssl.is_some() { 3e-5 } else { 1e-5 };
+            assert_gradients_near(&what, &program, &chunked, &widen(&whole), tolerance);
             assert_near(&format!("{what}, statistics"), &chunked_state, &widen(&state), 1e-6);
             assert!(largest(&widen(&whole)) > 1e-4, "{what}");
             seen += 1;

@@ -238,7 +238,7 @@ fn load(encoder: &str, side: usize, train: &str) -> Result<SslConfig, String> {
 fn what_is_not_stated_of_the_head_follows_the_model_and_the_batch() {
     let sizes = |encoder, side, train| load(encoder, side, train).map(|ssl| (ssl.hidden, ssl.out, ssl.bn_group)).unwrap();
     assert_eq!(sizes("vit-5m", 32, "strategy: slip"), (4 * 64, 128, 96));
-    assert_eq!(sizes("resnet-5m", 32, "strategy: slip, accumulate: 3"), (4 * 512, 128, 32));
+    assert_eq!(sizes("resnet-5m", 32, "strategy: slip, accumulate: 3"), (4 * 256, 128, 32));
     assert_eq!(sizes("vit-5m", 64, "strategy: slip"), (4096, 256, 96));
     let stated = "strategy: { name: slip, ssl_hidden: 40, ssl_out: 20, ssl_bn_group: 8 }";
     assert_eq!(sizes("vit-5m", 64, stated), (40, 20, 8));

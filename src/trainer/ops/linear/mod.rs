@@ -2,10 +2,6 @@
 //!
 //! **Shapes** x `[rows, inputs]`, y `[rows, outputs]`, W as its [`WeightLayout`] says, b `[outputs]`.
 //! Backward: dx = dy Wᵀ, dW = xᵀ dy (in the weight's own layout), db = column sums of dy.
-//!
-//! [`op`] is the layer alone as an op of a program.
-
-pub mod op;
 
 use super::product::{Dims, Mat, Start, Target, cpu};
 use super::{Scratch, WeightLayout, elementwise};

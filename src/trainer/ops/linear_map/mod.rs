@@ -39,9 +39,9 @@ impl Op for LinearMap {
 
 #[cfg(test)]
 mod tests {
-    use super::super::LinearShape;
     use super::*;
     use crate::WeightLayout;
+    use crate::linear::LinearShape;
     use crate::params::{Init, ParamList};
     use crate::testing::op::{Given, check};
 

@@ -1,7 +1,7 @@
 //! The CPU's rows: one product of the chunk each way, one for the weight.
 
-use super::super::{backward_input, backward_weight, forward};
 use super::LinearMap;
+use crate::linear::{backward_input, backward_weight, forward};
 use crate::op::{Backward, Forward, GradLane, Params, Rows, Workspace};
 use crate::{Accumulation, elementwise};
 

@@ -118,8 +118,12 @@ fn shown_outcomes(tables: &[TableSpec], runs: &[RunRecord], plan: &Plan, store: 
             if spec.at.is_some() {
                 continue;
             }
+            let prefix = format!("{}/{}", spec.task.name(), spec.name);
+            if !shown.iter().any(|metric| metric.starts_with(&prefix)) {
+                continue;
+            }
             let sets = outcomes::read(&store.output_dir(&job.key), |key| store.output_dir(key))?;
-            let metrics = outcomes::metrics(&format!("{}/{}", spec.task.name(), spec.name), &sets);
+            let metrics = outcomes::metrics(&prefix, &sets);
             // What does not give the recorded value again was counted in another way.
             let is_of_value =
                 |metric: &str, value: f64| record.metrics.get(metric).is_some_and(|recorded| (recorded - value).abs() < 1e-6);

@@ -67,9 +67,9 @@ pub fn sync(store: &Store, plan: &Plan, report: usize, results: &Path) -> Result
         return Ok(Published::Written);
     }
     let found = |name: &str| files.iter().find(|(known, _)| known == name).map(|(_, bytes)| bytes.as_slice());
-    let [runs, curves, provenance, milestones] =
-        [record::NAMES[0], record::NAMES[1], record::NAMES[2], record::MILESTONES].map(|name| found(name).unwrap_or_default());
-    let records = record::parse(runs, curves, provenance, milestones, found(record::OUTCOMES))
+    let bytes = |name: &str| found(name).unwrap_or_default();
+    let [runs, curves, provenance] = record::NAMES.map(bytes);
+    let records = record::parse(runs, curves, provenance, bytes(record::MILESTONES), found(record::OUTCOMES))
         .map_err(|error| JobError::failed(format!("the report in the store does not read: {error}")))?;
     publish(results, &records, &files)
 }

@@ -98,6 +98,14 @@ pub struct Drifts {
     pub found: Vec<Drift>,
 }
 
+impl Drifts {
+    /// Runs whose losses left those of the committed ones.
+    #[must_use]
+    pub fn losses(&self) -> usize {
+        self.found.iter().filter(|drift| matches!(drift.kind, DriftKind::Loss { .. })).count()
+    }
+}
+
 /// One difference between a table and its committed form.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drift {
@@ -233,11 +241,7 @@ fn compare_cells(ours: &TableData, committed: &TableData, tolerance: &Tolerance,
         };
         drifts.compared += 1;
         let allowed = tolerance.of(labels.last().map_or("", String::as_str));
-        let moved = match (cell.mean, mean) {
-            (Some(a), Some(b)) => !allowed.allows(a, *b),
-            (a, b) => a.is_some() != b.is_some(),
-        };
-        if moved {
+        if allowed.is_left(cell.mean, *mean) {
             report(labels, DriftKind::Mean { ours: cell.mean, committed: *mean, allowed });
         } else if (cell.n, cell.missing) != (*n, *missing) {
             report(labels, DriftKind::Seeds { ours: (cell.n, cell.missing), committed: (*n, *missing) });

@@ -27,6 +27,15 @@ impl Allowance {
         // The difference of two decimals is not a decimal: 11 - 10 at a tolerance of 1 must not drift by its last bits.
         (ours - committed).abs() <= limit + 1e-12 * committed.abs().max(ours.abs())
     }
+
+    /// Whether a value is too far from a committed one, or there on one side only.
+    #[must_use]
+    pub fn is_left(self, ours: Option<f64>, committed: Option<f64>) -> bool {
+        match (ours, committed) {
+            (Some(ours), Some(committed)) => !self.allows(ours, committed),
+            (ours, committed) => ours.is_some() != committed.is_some(),
+        }
+    }
 }
 
 impl fmt::Display for Allowance {

@@ -144,15 +144,12 @@ pub fn train(
     if let Some(checkpoint) = &resumed {
         step.set_state(&checkpoint.state)?;
     }
-    let losses = build_with(setup.model, &Recipe::of(setup.train, masked)).losses;
-    let terms = losses.iter().map(|term| term.name).collect();
     let mut training = Training {
         setup,
         options,
         step,
         feed: Feed::new(batches),
         curve: resumed.map_or_else(Vec::new, |checkpoint| checkpoint.curve),
-        terms,
         looked: Instant::now(),
         loss: f64::NAN,
     };
@@ -208,8 +205,6 @@ struct Training<'a> {
     step: Box<dyn Step>,
     feed: Feed<'a>,
     curve: Vec<CurvePoint>,
-    /// Names of the terms of the loss.
-    terms: Vec<&'static str>,
     /// When the last step was looked at, and the loss found then.
     looked: Instant,
     loss: f64,
@@ -265,7 +260,7 @@ impl Training<'_> {
 
     /// Goes on with the program that sees whole images, from the same parameters and optimiser state.
     fn unmask(self, done: u64) -> Result<Self, TrainerError> {
-        let Self { setup, options, mut step, mut feed, curve, terms, looked, loss } = self;
+        let Self { setup, options, mut step, mut feed, curve, looked, loss } = self;
         let masked = masked_at(setup, done);
         let (parameters, state, optimizer) = (step.parameters()?, step.state()?, step.optimizer_state()?);
         // Its memory is given back before the next one asks for as much.
@@ -273,7 +268,7 @@ impl Training<'_> {
         let mut step = prepare(setup, options, masked, parameters, Some(&optimizer))?;
         step.set_state(&state)?;
         feed.serve(setup, masked, options.threads, step.as_mut())?;
-        Ok(Self { setup, options, step, feed, curve, terms, looked, loss })
+        Ok(Self { setup, options, step, feed, curve, looked, loss })
     }
 
     fn advance(&mut self, done: u64) -> Result<(), TrainerError> {
@@ -293,8 +288,9 @@ impl Training<'_> {
             let (samples_seen, lr) = (step * train.effective_batch(), learning_rate(train, done));
             let terms = self.step.loss_terms();
             // Of one loss there is nothing to tell apart.
-            let named = |terms: Vec<f64>| self.terms.iter().map(|name| (*name).to_owned()).zip(terms).collect();
-            let terms = if terms.len() > 1 { named(terms) } else { BTreeMap::new() };
+            let named = terms.len() > 1;
+            let terms: BTreeMap<String, f64> =
+                terms.into_iter().filter(|_| named).map(|(name, loss)| (name.to_owned(), loss)).collect();
             self.curve.push(CurvePoint { step, samples_seen, loss, terms, lr, logit_scale, grad_norm });
         }
         Ok(unfit)

@@ -185,11 +185,7 @@ fn compare_losses(
         let moved = committed.iter().filter(|point| point.step <= last_step).find_map(|point| {
             let finite = |point: &CurvePoint| Some(point.loss).filter(|loss| loss.is_finite());
             let (now, then) = (ours.iter().find(|found| found.step == point.step).and_then(finite), finite(point));
-            let has_moved = match (now, then) {
-                (Some(now), Some(then)) => !allowed.allows(now, then),
-                (now, then) => now.is_some() != then.is_some(),
-            };
-            has_moved.then_some(DriftKind::Loss { step: point.step, ours: now, committed: then, allowed })
+            allowed.is_left(now, then).then_some(DriftKind::Loss { step: point.step, ours: now, committed: then, allowed })
         });
         if let Some(kind) = moved {
             let cell = vec![("run_id".to_owned(), our_run.run_id.clone())];

@@ -35,7 +35,7 @@ fn for_people(global: &Global, checked: &Checked, out: &mut dyn Write) -> Result
     for line in &drifts.found {
         writeln!(out, "drift: {line}")?;
     }
-    let moved = drifts.found.iter().filter(|drift| matches!(drift.kind, DriftKind::Loss { .. })).count();
+    let moved = drifts.losses();
     let (drifted, compared) = (drifts.found.len() - moved, drifts.compared);
     let of_losses = if *losses > 0 { format!("; losses of {moved} runs moved of {losses} compared") } else { String::new() };
     writeln!(out, "{judged}; {drifted} cells drifted of {compared} compared (tolerance {tolerance}){of_losses}")?;
@@ -43,7 +43,8 @@ fn for_people(global: &Global, checked: &Checked, out: &mut dyn Write) -> Result
 }
 
 /// `claims`, and where there is something to compare with: `against`, `tolerance`, `cells` (compared, within, drifted), `losses`
-/// (runs whose losses were compared, and moved), `runs` (how the committed ones are others, or null) and `drift`, every difference with the numbers on both sides.
+/// (runs whose losses were compared, and moved), `runs` (how the committed ones are others, or null) and `drift`, every difference
+/// with the numbers on both sides.
 fn document(checked: &Checked) -> Value {
     let Checked { verdicts, against, ran: _ } = checked;
     let mut document = json!({ "claims": to_value(verdicts) });
@@ -53,7 +54,7 @@ fn document(checked: &Checked) -> Value {
             tolerance.metrics.iter().map(|(name, by)| (name.clone(), by.to_string().into())).collect();
         let moved =
             drifts.found.iter().filter(|drift| matches!(drift.kind, DriftKind::Mean { .. } | DriftKind::Seeds { .. })).count();
-        let of_losses = drifts.found.iter().filter(|drift| matches!(drift.kind, DriftKind::Loss { .. })).count();
+        let of_losses = drifts.losses();
         let drifted = drifts.found.len() - of_losses;
         let cells = json!({ "compared": drifts.compared, "within": drifts.compared - moved, "drifted": drifted });
         fields.insert("losses".into(), json!({ "compared": losses, "moved": of_losses }));

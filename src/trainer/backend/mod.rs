@@ -215,9 +215,9 @@ pub trait Step {
     /// # Errors
     /// If no gradient is at hand.
     fn update(&mut self, step: u64, lr: f64) -> Result<UpdateReport, TrainerError>;
-    /// The values of the program's losses in the last [`Step::gradient`] or [`Step::advance`], without their weights, in the program's
-    /// order; empty where the backend tells none apart.
-    fn loss_terms(&self) -> Vec<f64> {
+    /// The program's losses by name in the last [`Step::gradient`] or [`Step::advance`], without their weights, in the program's order;
+    /// empty where the backend tells none apart.
+    fn loss_terms(&self) -> Vec<(&'static str, f64)> {
         Vec::new()
     }
     /// Starts a whole step, gradient and update; what it found is read with [`Step::found`].

@@ -179,8 +179,8 @@ impl Step for CpuStep {
         Ok(self.core().gradient.clone())
     }
 
-    fn loss_terms(&self) -> Vec<f64> {
-        self.terms.clone()
+    fn loss_terms(&self) -> Vec<(&'static str, f64)> {
+        self.program.losses.iter().map(|term| term.name).zip(self.terms.iter().copied()).collect()
     }
 
     fn update(&mut self, step: u64, lr: f64) -> Result<UpdateReport, TrainerError> {

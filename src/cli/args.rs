@@ -186,6 +186,17 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = RunFile::Model)]
         what: RunFile,
     },
+    /// Write a run's image features of its evaluation sets and train splits, for scikit-learn and others
+    Features {
+        /// Run id, or its beginning
+        #[arg(value_name = "RUN")]
+        run: String,
+        #[command(flatten)]
+        experiment: Experiment,
+        /// Folder to write to
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
     /// Print the tables of an experiment from its records, or rebuild a results folder
     Table(Table),
     /// Judge claims: exit 5 where a verdict is not the expected one or a table drifted
@@ -219,6 +230,9 @@ pub struct PlanOptions {
     /// How to print it
     #[arg(long, value_enum, default_value_t = PlanFormat::Human)]
     pub format: PlanFormat,
+    /// Price the training to do on devices that sustain so many TFLOP/s, at six operations a forward multiply-accumulate
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub tflops: Option<f64>,
     /// Print the whole configuration of every run as YAML instead, or of the runs whose id begins with RUN
     #[arg(
         long,
@@ -488,6 +502,14 @@ pub enum BenchActivation {
     GeluTanh,
     /// x sigmoid(1.702 x).
     QuickGelu,
+}
+
+/// A number above zero.
+fn positive(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+        _ => Err("expected a number above zero, such as `35`".into()),
+    }
 }
 
 /// `90s`, `20m`, `2h`, `1h30m`.

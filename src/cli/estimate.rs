@@ -16,7 +16,7 @@ use crate::trainer::program::Tower;
 
 /// An estimate.
 pub(super) struct Estimate {
-    /// Seconds of training on all cores; `None` where it cannot be told.
+    /// Seconds of training on all cores, or on one device of the stated speed; `None` where it cannot be told.
     pub seconds: Option<f64>,
     /// What it is taken from.
     pub source: String,
@@ -32,13 +32,21 @@ const MAX_CALIBRATED: usize = 100_000_000;
 /// Forward multiply-accumulates of a pair that a calibration may do: a batch of them is a second or two.
 const MAX_CALIBRATED_MACS: u64 = 2_500_000_000;
 
-/// Estimates the training that is to do: from the speed of this plan's finished trainings, else from a short calibration.
-pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64]) -> Estimate {
+/// Floating-point operations of a step for each multiply-accumulate of its forward pass: two, and twice as many backward.
+const OPERATIONS: f64 = 6.0;
+
+/// Estimates the training that is to do: at a stated speed in TFLOP/s, from the speed of this plan's finished trainings, else
+/// from a short calibration.
+pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64], tflops: Option<f64>) -> Estimate {
     let runs = loaded.plan.runs().iter().zip(gmacs);
     let unfinished = runs.filter(|(run, _)| !finished.contains(&loaded.plan.job(run.train).key));
     let to_do: f64 = unfinished.map(|(run, gmacs)| gmacs - checkpointed(loaded, store, run.train)).sum();
     if to_do == 0.0 {
         return Estimate { seconds: Some(0.0), source: "every training is finished".into() };
+    }
+    if let Some(tflops) = tflops {
+        let source = format!("at {tflops} TFLOP/s sustained, {OPERATIONS} operations a forward multiply-accumulate");
+        return Estimate { seconds: Some(to_do * OPERATIONS * 1e-3 / tflops), source };
     }
     if let Some((rate, count)) = recorded(loaded, store, finished) {
         return Estimate {

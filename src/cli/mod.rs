@@ -11,6 +11,7 @@ mod doctor;
 mod estimate;
 mod experiment;
 mod explain;
+mod features;
 mod files;
 mod finish;
 mod gpu_check;
@@ -65,6 +66,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Error> {
         Command::Status { experiment, format } => status::run(global, experiment, *format, out)?,
         Command::Explain { run, experiment } => explain::run(global, experiment, run, out)?,
         Command::Path { run, experiment, what } => path::run(global, experiment, run, *what, out)?,
+        Command::Features { run, experiment, to } => features::run(global, experiment, run, to, out)?,
         Command::Table(args) => table::run(global, args, out)?,
         Command::Check(args) => return check::run(global, args, out),
         Command::Data(args) => return data::run(global, args, out),

@@ -20,7 +20,7 @@ use crate::trainer::cost::planned_bytes;
 use crate::trainer::model::{Recipe, build_with};
 
 pub(super) fn run(global: &Global, args: &PlanOptions, out: &mut dyn Write) -> Result<(), Error> {
-    let PlanOptions { experiment, format, resolved } = args;
+    let PlanOptions { experiment, format, tflops, resolved } = args;
     if let Some(run) = resolved {
         return self::resolved(global, experiment, run, out);
     }
@@ -36,8 +36,8 @@ pub(super) fn run(global: &Global, args: &PlanOptions, out: &mut dyn Write) -> R
             let setting = |run: u32| setting(&loaded.expansion, &owners, run as usize);
             write!(out, "{}", plan::dot(&loaded.plan, &|key| finished.contains(key), &setting))?;
         }
-        PlanFormat::Json => writeln!(out, "{:#}", json(&loaded, &store, &finished))?,
-        PlanFormat::Human => human(&loaded, &store, &finished, out)?,
+        PlanFormat::Json => writeln!(out, "{:#}", json(&loaded, &store, &finished, *tflops))?,
+        PlanFormat::Human => human(&loaded, &store, &finished, *tflops, out)?,
     }
     Ok(())
 }
@@ -95,10 +95,10 @@ pub(super) fn headline(loaded: &Loaded, finished: &HashSet<Key>) -> String {
     )
 }
 
-fn json(loaded: &Loaded, store: &Store, finished: &HashSet<Key>) -> serde_json::Value {
+fn json(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, tflops: Option<f64>) -> serde_json::Value {
     let mut value = plan::json(&loaded.plan, &|key| finished.contains(key));
     let gmacs = loaded.gmacs();
-    let estimate = estimate::estimate(loaded, store, finished, &gmacs);
+    let estimate = estimate::estimate(loaded, store, finished, &gmacs, tflops);
     value["experiment"] = loaded.spec().experiment.clone().into();
     value["points"] = loaded.expansion.num_points().into();
     value["gmacs"] = gmacs.iter().sum::<f64>().into();
@@ -115,7 +115,7 @@ fn json(loaded: &Loaded, store: &Store, finished: &HashSet<Key>) -> serde_json::
     value
 }
 
-fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn Write) -> Result<(), Error> {
+fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, tflops: Option<f64>, out: &mut dyn Write) -> Result<(), Error> {
     let (spec, plan) = (loaded.spec(), &loaded.plan);
     let gmacs = loaded.gmacs();
     writeln!(out, "experiment  {}", spec.experiment)?;
@@ -154,8 +154,11 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, out: &mut dyn 
     packs(loaded, out)?;
     milestones(loaded, out)?;
     fitted(loaded, out)?;
-    let estimate = estimate::estimate(loaded, store, finished, &gmacs);
+    let estimate = estimate::estimate(loaded, store, finished, &gmacs, tflops);
     match estimate.seconds {
+        Some(seconds) if tflops.is_some() => {
+            writeln!(out, "time        about {:.1} device-hours ({})", seconds / 3600.0, estimate.source)?;
+        }
         Some(seconds) => {
             let time = duration(std::time::Duration::from_secs_f64(seconds.min(3e15)));
             writeln!(out, "time        about {time} of training to do ({})", estimate.source)?;

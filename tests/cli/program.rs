@@ -217,6 +217,12 @@ fn mistakes_have_their_own_exit_codes_and_leave_stdout_empty() -> Outcome {
     let declared = SMALL.replace("{ dataset: scenes, size: 200 }", "{ dataset: declared, samples: 3.4B }");
     let place = Place::new(&declared)?;
     assert_eq!(place.scaledown(&["plan", "small.yaml"])?.status.code(), Some(0), "declared data can be planned");
+    let priced = place.scaledown(&["plan", "small.yaml", "--tflops", "0.5", "--format", "json"])?;
+    let priced: serde_json::Value = serde_json::from_slice(&priced.stdout)?;
+    let (seconds, gmacs) = (priced["estimate"]["seconds"].as_f64(), priced["gmacs"].as_f64());
+    let operations = gmacs.ok_or("no GMACs")? * 6e9;
+    assert!((seconds.ok_or("no estimate")? / (operations / 0.5e12) - 1.0).abs() < 1e-9, "{seconds:?} for {gmacs:?} GMACs");
+    assert_eq!(place.scaledown(&["plan", "small.yaml", "--tflops", "0"])?.status.code(), Some(2));
     let run = place.scaledown(&["run", "small.yaml"])?;
     assert_eq!(run.status.code(), Some(2), "but not trained on: {}", text(&run.stderr));
     assert!(!place.path().join("results").exists());

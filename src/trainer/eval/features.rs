@@ -24,6 +24,12 @@ impl ImageFeatures {
         &self.projected
     }
 
+    /// Features before the projection [N, C], with C.
+    #[must_use]
+    pub fn pooled(&self) -> (&[f32], usize) {
+        (&self.pooled, self.width)
+    }
+
     /// Bytes that they occupy.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -35,5 +41,5 @@ impl ImageFeatures {
 ///
 /// **Source** Radford et al. 2021, A.3; `big_vision`'s `pre_logits`.
 pub(super) fn probe_features(features: &ImageFeatures) -> (&[f32], usize) {
-    (&features.pooled, features.width)
+    features.pooled()
 }

@@ -31,7 +31,7 @@ fn lambda_is_chosen_as_scikit_learns_hits_on_the_held_out_tenth_say() {
     let recorded = Recorded::read();
     let (scale, rows, labels) = train(&recorded);
     assert_eq!(held_out(labels.len()), recorded.probe.held_out);
-    let (classifier, found) = fit(&rows, recorded.width, labels).expect("there are enough samples");
+    let (classifier, found) = fit(&rows, recorded.width, labels, usize::MAX).expect("there are enough samples");
     assert_eq!(found.tried.len(), recorded.probe.tried.len());
     let mut compared = 0;
     for (tried, expected) in found.tried.iter().zip(&recorded.probe.tried) {
@@ -52,12 +52,25 @@ fn lambda_is_chosen_as_scikit_learns_hits_on_the_held_out_tenth_say() {
 }
 
 #[test]
+fn a_path_that_ends_after_fewer_hits_chooses_as_the_whole_one() {
+    let recorded = Recorded::read();
+    let (_, rows, labels) = train(&recorded);
+    let of = |patience| fit(&rows, recorded.width, labels, patience).expect("there are enough samples");
+    let (whole, (ended, found)) = (of(usize::MAX), of(2));
+    let most = found.tried.iter().map(|tried| tried.hits).max();
+    assert!(found.tried.len() < whole.1.tried.len(), "{} of {}", found.tried.len(), whole.1.tried.len());
+    assert_eq!(found.tried[..], whole.1.tried[..found.tried.len()]);
+    assert!(found.tried[found.tried.len() - 2..].iter().all(|tried| Some(tried.hits) < most));
+    assert_eq!((found.lambda, ended.params), (whole.1.lambda, whole.0.params));
+}
+
+#[test]
 fn a_probe_has_the_same_bytes_on_any_number_of_threads() {
     let recorded = Recorded::read();
     let (_, rows, labels) = train(&recorded);
     let of = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads can be had");
-        let (classifier, fitted) = pool.install(|| fit(&rows, recorded.width, labels)).expect("there are enough samples");
+        let (classifier, fitted) = pool.install(|| fit(&rows, recorded.width, labels, PATIENCE)).expect("there are enough samples");
         (classifier.params.iter().map(|value| value.to_bits()).collect::<Vec<_>>(), fitted)
     };
     let one = of(1);
@@ -84,7 +97,7 @@ fn features_that_never_change_and_splits_of_one_image_are_taken_care_of() {
     let scale = Standard::of(&[0.1, 1.0, 0.1, 3.0, 0.1, 5.0], 2);
     assert_eq!((scale.inverse_std[0], scale.mean[1]), (1.0, 3.0));
     assert!((scale.inverse_std[1] - (8.0_f64 / 3.0).sqrt().recip()).abs() < 1e-12);
-    let (alone, same) = (fit(&[1.0], 1, &[0]), fit(&[1.0, 2.0, 3.0], 1, &[4, 4, 4]));
+    let (alone, same) = (fit(&[1.0], 1, &[0], PATIENCE), fit(&[1.0, 2.0, 3.0], 1, &[4, 4, 4], PATIENCE));
     assert!(alone.expect_err("nothing is left to fit on").to_string().contains("1 image"));
     let (classifier, _) = same.expect("one class alone is always right");
     assert_eq!(classifier.ranks(&[9.0], &[4], &[0, 1, 2, 3, 4]), [0]);

@@ -33,9 +33,16 @@ const MAX_CALIBRATED: usize = 100_000_000;
 const MAX_CALIBRATED_MACS: u64 = 2_500_000_000;
 
 /// Estimates the training that is to do: from the speed of this plan's finished trainings, else from a short calibration.
-pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64]) -> Estimate {
+///
+/// `known` are the jobs that need not be done: `finished` ones, and those of adopted runs.
+pub(super) fn estimate(
+    loaded: &Loaded,
+    store: &Store,
+    (finished, known): (&HashSet<Key>, &HashSet<Key>),
+    gmacs: &[f64],
+) -> Estimate {
     let runs = loaded.plan.runs().iter().zip(gmacs);
-    let unfinished = runs.filter(|(run, _)| !finished.contains(&loaded.plan.job(run.train).key));
+    let unfinished = runs.filter(|(run, _)| !known.contains(&loaded.plan.job(run.train).key));
     let to_do: f64 = unfinished.map(|(run, gmacs)| gmacs - checkpointed(loaded, store, run.train)).sum();
     if to_do == 0.0 {
         return Estimate { seconds: Some(0.0), source: "every training is finished".into() };

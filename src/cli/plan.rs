@@ -163,6 +163,10 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, adopted: &Adop
         writeln!(out, "data        {source}")?;
     }
     writeln!(out, "cost        {} GMACs (forward, both encoders, times samples seen)", amount(gmacs.iter().sum()))?;
+    if !adopted.is_empty() {
+        let left = (0..gmacs.len()).filter(|run| adopted.run(*run).is_none()).map(|run| gmacs[run]).sum();
+        writeln!(out, "            {} GMACs of it in runs that are not adopted", amount(left))?;
+    }
     let largest = (0..loaded.expansion.runs().len()).max_by_key(|run| {
         let parts = loaded.expansion.parts(*run);
         parts.train.effective_batch() * parts.model.image_size as u64

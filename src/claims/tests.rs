@@ -499,13 +499,15 @@ fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
         experiment: "e".to_owned(),
         experiment_digest: String::new(),
         device: crate::run::DeviceKind::Cpu,
+        cpu: None,
         precision: crate::run::Precision::F32,
         command: String::new(),
         data: BTreeMap::new(),
         samples: BTreeMap::new(),
     };
     let statements = serde_json::json!({ "tables": tables, "claims": claims });
-    let records = Records { provenance, runs, axes: Vec::new(), points, statements, outcomes: crate::run::Outcomes::default() };
+    let outcomes = crate::run::Outcomes::default();
+    let records = Records { provenance, runs, axes: Vec::new(), points, statements, outcomes, identities: BTreeMap::new() };
     let Findings { verdicts, files: first, .. } =
         findings(&tables, &claims, &TableInput::new(&records.points, &records.runs), &records.outcomes).unwrap();
     assert_eq!((verdicts[0].verdict, verdicts[0].num_missing), (VerdictKind::NoData, 1), "a run of one cell is not there");

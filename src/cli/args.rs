@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::reuse::{Adoption, Reuse};
+
 /// Which data, which encoder, which training strategy, for the compute I have?
 ///
 /// Expands an experiment file into a graph of jobs, trains and measures its CLIP models, writes tables, and says which of the
@@ -151,11 +153,16 @@ pub struct Execution {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Train and measure what is missing, write tables and verdicts
+    ///
+    /// Runs that stand in the store, or finished in committed records (with the same key of training and evaluations, and as they were
+    /// written), are not trained; at the end it says how many were adopted from records and how many trained.
     Run {
         #[command(flatten)]
         experiment: Experiment,
         #[command(flatten)]
         execution: Execution,
+        #[command(flatten)]
+        reuse: Reuse,
     },
     /// Show runs, jobs and cost without doing anything
     Plan(PlanOptions),
@@ -163,6 +170,8 @@ pub enum Command {
     Status {
         #[command(flatten)]
         experiment: Experiment,
+        #[command(flatten)]
+        adoption: Adoption,
         /// How to print it
         #[arg(long, value_enum, default_value_t = Format::Human)]
         format: Format,
@@ -174,6 +183,8 @@ pub enum Command {
         run: String,
         #[command(flatten)]
         experiment: Experiment,
+        #[command(flatten)]
+        adoption: Adoption,
     },
     /// Print where the model of a trained run lies
     Path {
@@ -227,6 +238,8 @@ pub struct PlanOptions {
     /// Which experiment.
     #[command(flatten)]
     pub experiment: Experiment,
+    #[command(flatten)]
+    pub adoption: Adoption,
     /// How to print it
     #[arg(long, value_enum, default_value_t = PlanFormat::Human)]
     pub format: PlanFormat,

@@ -37,9 +37,17 @@ const OPERATIONS: f64 = 6.0;
 
 /// Estimates the training that is to do: at a stated speed in TFLOP/s, from the speed of this plan's finished trainings, else
 /// from a short calibration.
-pub(super) fn estimate(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64], tflops: Option<f64>) -> Estimate {
+///
+/// `known` are the jobs that need not be done: `finished` ones, and those of adopted runs.
+pub(super) fn estimate(
+    loaded: &Loaded,
+    store: &Store,
+    (finished, known): (&HashSet<Key>, &HashSet<Key>),
+    gmacs: &[f64],
+    tflops: Option<f64>,
+) -> Estimate {
     let runs = loaded.plan.runs().iter().zip(gmacs);
-    let unfinished = runs.filter(|(run, _)| !finished.contains(&loaded.plan.job(run.train).key));
+    let unfinished = runs.filter(|(run, _)| !known.contains(&loaded.plan.job(run.train).key));
     let to_do: f64 = unfinished.map(|(run, gmacs)| gmacs - checkpointed(loaded, store, run.train)).sum();
     if to_do == 0.0 {
         return Estimate { seconds: Some(0.0), source: "every training is finished".into() };

@@ -8,7 +8,8 @@ use super::files::{DiskFiles, SizesOnly, Surveys};
 use crate::data;
 use crate::error::Error;
 use crate::grid::{self, Digests, Expansion, expand};
-use crate::jobs::{ReportInputs, Statements};
+use crate::jobs::{Adopted, ReportInputs, Statements};
+use crate::machine;
 use crate::plan::{self, JobSpec, Plan, PlanRun, PlannedRun, ReportInput};
 use crate::record::{self, PointView, Provenance};
 use crate::run::{DataSource, DeviceKind, EvalConfig, EvalSource, Precision, RunConfig, Source};
@@ -18,6 +19,7 @@ use crate::trainer::TrainerError;
 use crate::trainer::backend::cuda;
 use crate::trainer::checkpoint::Checkpoint;
 use crate::trainer::cost::gmacs_per_sample;
+use crate::trainer::ops::instructions;
 use crate::trainer::strategy::check_support;
 
 /// An experiment, expanded and planned.
@@ -28,6 +30,7 @@ pub(super) struct Loaded {
     pub fingerprints: BTreeMap<String, String>,
     /// What its sources turned out to be.
     pub surveys: Surveys,
+    digests: Digests,
     file: PathBuf,
     set: Vec<String>,
 }
@@ -117,7 +120,22 @@ impl Loaded {
         let runs = (0..expansion.runs().len())
             .map(|run| PlannedRun { run_id: expansion.runs()[run].id.to_string(), config: expansion.config(run) });
         let plan = plan::build(runs, Some(&report), |source| Ok(digests.get(source).unwrap_or_default().to_owned()))?;
-        Ok(Self { expansion, plan, fingerprints, surveys, file: file.to_owned(), set: set.to_vec() })
+        Ok(Self { expansion, plan, fingerprints, surveys, digests, file: file.to_owned(), set: set.to_vec() })
+    }
+
+    /// The runs that are not adopted, as a plan of their own without a report.
+    pub fn rest(&self, adopted: &Adopted) -> Result<Plan, Error> {
+        self.plan_of(&|run| adopted.run(run).is_none())
+    }
+
+    /// Some of the runs, by their positions, as a plan of their own without a report.
+    pub fn plan_of(&self, is_in: &dyn Fn(usize) -> bool) -> Result<Plan, Error> {
+        let runs = (0..self.expansion.runs().len()).filter(|run| is_in(*run)).map(|run| self.planned(run));
+        Ok(plan::build(runs, None, |source| Ok(self.digests.get(source).unwrap_or_default().to_owned()))?)
+    }
+
+    fn planned(&self, run: usize) -> PlannedRun {
+        PlannedRun { run_id: self.expansion.runs()[run].id.to_string(), config: self.expansion.config(run) }
     }
 
     pub fn spec(&self) -> &ValidSpec {
@@ -190,6 +208,7 @@ impl Loaded {
             experiment: spec.experiment.clone(),
             experiment_digest: digest.finalize().to_hex().to_string(),
             device: spec.resolved.device,
+            cpu: processor(spec.resolved.device),
             precision: spec.resolved.precision,
             command: format!("scaledown run {}{set}", self.file.display()),
             data: self.fingerprints.clone(),
@@ -269,6 +288,12 @@ impl Loaded {
         };
         (0..self.expansion.runs().len()).map(&mut cost).collect()
     }
+}
+
+/// The processor that computes runs and the widest instructions that it uses; `None` where a GPU computes them.
+fn processor(device: DeviceKind) -> Option<String> {
+    let model = machine::cpu_model().filter(|_| device == DeviceKind::Cpu)?;
+    Some(format!("{}, {}", model.trim(), instructions()))
 }
 
 /// What this program cannot train, as a mistake of the file.

@@ -2,8 +2,10 @@
 
 use std::io::Write;
 
+use super::adoption;
 use super::args::{Experiment, Global};
 use super::experiment::Loaded;
+use super::reuse::Adoption;
 use crate::error::Error;
 use crate::plan::{FieldDiff, JobSpec, explain};
 use crate::store::{JobRecord, Store};
@@ -11,7 +13,13 @@ use crate::store::{JobRecord, Store};
 /// Finished jobs of a kind that are compared at most.
 const COMPARED: usize = 5000;
 
-pub(super) fn run(global: &Global, experiment: &Experiment, run: &str, out: &mut dyn Write) -> Result<(), Error> {
+pub(super) fn run(
+    global: &Global,
+    experiment: &Experiment,
+    adoption: &Adoption,
+    run: &str,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
     let loaded = Loaded::new(global, experiment)?;
     let planned = loaded.find_run(run)?;
     let store = Store::open(&global.store)?;
@@ -22,6 +30,14 @@ pub(super) fn run(global: &Global, experiment: &Experiment, run: &str, out: &mut
         for (path, label) in loaded.expansion.labels(*point as usize) {
             writeln!(out, "  {path} = {label}")?;
         }
+    }
+    if let Some(known) = adoption::find(global, &loaded, &finished, adoption)?.run(index) {
+        writeln!(out, "{}, adopted from {}: will not run", known.record.status.name(), adoption::source(known))?;
+        writeln!(
+            out,
+            "its model is in no store; `--no-adopt` trains it, `run --verify N` trains N of the adopted runs and compares"
+        )?;
+        return Ok(());
     }
     // What it stands on first: a new data set is why everything after it runs.
     let mut jobs: Vec<usize> = loaded.plan.ancestors(planned.train);

@@ -3,6 +3,7 @@
 //! Input: arguments. Output: data on stdout, everything else on stderr, an exit code. This is where rooms are joined: a file is
 //! loaded, expanded, planned, executed and reported here and nowhere else. With `progress`, the only room that prints.
 
+mod adoption;
 mod args;
 mod bench;
 mod check;
@@ -16,8 +17,10 @@ mod files;
 mod finish;
 mod gpu_check;
 mod inspect;
+mod losses;
 mod path;
 mod plan;
+mod reuse;
 mod run;
 mod score;
 mod simulate;
@@ -61,10 +64,10 @@ fn dispatch(cli: &Cli) -> Result<u8, Error> {
     let out: &mut dyn Write = &mut stdout;
     let global = &cli.global;
     match &cli.command {
-        Command::Run { experiment, execution } => return run::run(global, experiment, execution, out),
+        Command::Run { experiment, execution, reuse } => return run::run(global, experiment, execution, reuse, out),
         Command::Plan(args) => plan::run(global, args, out)?,
-        Command::Status { experiment, format } => status::run(global, experiment, *format, out)?,
-        Command::Explain { run, experiment } => explain::run(global, experiment, run, out)?,
+        Command::Status { experiment, adoption, format } => status::run(global, experiment, adoption, *format, out)?,
+        Command::Explain { run, experiment, adoption } => explain::run(global, experiment, adoption, run, out)?,
         Command::Path { run, experiment, what } => path::run(global, experiment, run, *what, out)?,
         Command::Features { run, experiment, to } => features::run(global, experiment, run, to, out)?,
         Command::Table(args) => table::run(global, args, out)?,

@@ -14,8 +14,14 @@ pub(super) fn run(global: &Global, experiment: &Experiment, run: &str, what: Run
     let planned = loaded.find_run(run)?;
     let key = loaded.plan.job(planned.train).key;
     let Some(record) = store.record(&key)? else {
-        let hint = format!("`scaledown run {}` trains it; `scaledown status` says where it stands", experiment.file.display());
-        return Err(Error::Usage { message: format!("run {} is not trained yet", planned.run_id), hint: Some(hint) });
+        let hint = format!(
+            "`scaledown run {}` trains it (with `--no-adopt` where committed records hold it); `scaledown status` says where it stands",
+            experiment.file.display()
+        );
+        return Err(Error::Usage {
+            message: format!("run {} has no model in {}", planned.run_id, global.store.display()),
+            hint: Some(hint),
+        });
     };
     let folder = store.output_dir(&key);
     let path = match what {

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use super::adoption;
 use super::args::{Experiment, Global, PlanFormat, PlanOptions};
 use super::estimate;
 use super::experiment::{Expanded, Loaded, expanded, placement};
@@ -12,7 +13,8 @@ use super::inspect::known_warnings;
 use crate::claims::too_few_seeds;
 use crate::error::Error;
 use crate::grid::Expansion;
-use crate::plan::{self, JobSpec, Key};
+use crate::jobs::Adopted;
+use crate::plan::{self, JobSpec, Key, Plan};
 use crate::progress::duration;
 use crate::run::{Augmentation, DecayScale, LossConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig, counted};
 use crate::store::Store;
@@ -20,24 +22,29 @@ use crate::trainer::cost::planned_bytes;
 use crate::trainer::model::{Recipe, build_with};
 
 pub(super) fn run(global: &Global, args: &PlanOptions, out: &mut dyn Write) -> Result<(), Error> {
-    let PlanOptions { experiment, format, tflops, resolved } = args;
+    let PlanOptions { experiment, adoption, format, tflops, resolved } = args;
     if let Some(run) = resolved {
         return self::resolved(global, experiment, run, out);
     }
     let loaded = Loaded::new(global, experiment)?;
     let store = Store::open(&global.store)?;
     let finished = store.finished()?;
+    let adopted = adoption::find(global, &loaded, &finished, adoption)?;
     super::warn(global, &known_warnings(&loaded, &store)?);
     let num_seeds = loaded.points().iter().map(|point| point.run_ids.len()).min().unwrap_or(0);
     super::warn(global, &Vec::from_iter(too_few_seeds(&loaded.spec().claims, num_seeds)));
     match format {
         PlanFormat::Dot => {
             let owners = loaded.expansion.owners();
-            let setting = |run: u32| setting(&loaded.expansion, &owners, run as usize);
-            write!(out, "{}", plan::dot(&loaded.plan, &|key| finished.contains(key), &setting))?;
+            let setting = |run: u32| {
+                let mark = if adopted.run(run as usize).is_some() { " (adopted)" } else { "" };
+                format!("{}{mark}", setting(&loaded.expansion, &owners, run as usize))
+            };
+            let known = known(&loaded, &finished, &adopted);
+            write!(out, "{}", plan::dot(&loaded.plan, &|key| known.contains(key), &setting))?;
         }
-        PlanFormat::Json => writeln!(out, "{:#}", json(&loaded, &store, &finished, *tflops))?,
-        PlanFormat::Human => human(&loaded, &store, &finished, *tflops, out)?,
+        PlanFormat::Json => writeln!(out, "{:#}", json(&loaded, &store, &finished, &adopted, *tflops)?)?,
+        PlanFormat::Human => human(&loaded, &store, &finished, &adopted, *tflops, out)?,
     }
     Ok(())
 }
@@ -79,31 +86,48 @@ fn setting(expansion: &Expansion, owners: &[Vec<u32>], run: usize) -> String {
     labels.chain([format!("seed={}", expansion.parts(run).seed)]).collect::<Vec<_>>().join(" ")
 }
 
-/// One line that says how much there is to do.
-pub(super) fn headline(loaded: &Loaded, finished: &HashSet<Key>) -> String {
+/// One line that says how much there is to do: the jobs are those of `plan`, which adopted runs are not in.
+pub(super) fn headline(loaded: &Loaded, plan: &Plan, finished: &HashSet<Key>, adopted: &Adopted) -> String {
     let spec = loaded.spec();
-    let plan = &loaded.plan;
     let cached = plan.cached(|key| finished.contains(key));
+    let gmacs = loaded.gmacs();
+    let cost: f64 = (0..gmacs.len()).filter(|run| adopted.run(*run).is_none()).map(|run| gmacs[run]).sum();
+    let taken = if adopted.is_empty() { String::new() } else { format!(" ({} adopted)", adopted.len()) };
     format!(
-        "{}: {}, {}, {} ({} shared, {cached} finished), {} GMACs",
+        "{}: {}, {}{taken}, {} ({} shared, {cached} finished), {} GMACs",
         spec.experiment,
         counted(loaded.expansion.num_points(), "point"),
         counted(loaded.expansion.runs().len(), "run"),
         counted(plan.len(), "job"),
         plan.shared(),
-        amount(loaded.gmacs().iter().sum()),
+        amount(cost),
     )
 }
 
-fn json(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, tflops: Option<f64>) -> serde_json::Value {
+/// Keys of jobs that need not be done: finished ones, and those of adopted runs.
+fn known(loaded: &Loaded, finished: &HashSet<Key>, adopted: &Adopted) -> HashSet<Key> {
+    finished.iter().copied().chain(adopted.job_keys(&loaded.plan)).collect()
+}
+
+fn json(
+    loaded: &Loaded,
+    store: &Store,
+    finished: &HashSet<Key>,
+    adopted: &Adopted,
+    tflops: Option<f64>,
+) -> Result<serde_json::Value, Error> {
     let mut value = plan::json(&loaded.plan, &|key| finished.contains(key));
     let gmacs = loaded.gmacs();
-    let estimate = estimate::estimate(loaded, store, finished, &gmacs, tflops);
+    let estimate = estimate::estimate(loaded, store, (finished, &known(loaded, finished, adopted)), &gmacs, tflops);
+    value["counts"]["adopted_runs"] = adopted.len().into();
+    value["counts"]["to_do"] = loaded.rest(adopted)?.todo(|key| finished.contains(key)).len().into();
     value["experiment"] = loaded.spec().experiment.clone().into();
     value["points"] = loaded.expansion.num_points().into();
     value["gmacs"] = gmacs.iter().sum::<f64>().into();
     if let Some(runs) = value["runs"].as_array_mut() {
-        for (run, planned) in runs.iter_mut().zip(loaded.plan.runs()) {
+        for (idx, (run, planned)) in runs.iter_mut().zip(loaded.plan.runs()).enumerate() {
+            run["adopted"] =
+                adopted.run(idx).map(|known| serde_json::json!({ "folder": known.folder, "origin": known.origin })).into();
             let is_finished = finished.contains(&loaded.plan.job(planned.train).key);
             let steps = if is_finished { None } else { Some(loaded.steps_done(store, planned.train)) };
             run["checkpoint_step"] = steps.filter(|steps| *steps > 0).into();
@@ -112,10 +136,17 @@ fn json(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, tflops: Option<
     value["milestone_bytes"] = kept(loaded).bytes.into();
     value["data"] = sources(loaded).into_iter().map(|source| serde_json::json!(source)).collect();
     value["estimate"] = serde_json::json!({ "seconds": estimate.seconds, "source": estimate.source });
-    value
+    Ok(value)
 }
 
-fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, tflops: Option<f64>, out: &mut dyn Write) -> Result<(), Error> {
+fn human(
+    loaded: &Loaded,
+    store: &Store,
+    finished: &HashSet<Key>,
+    adopted: &Adopted,
+    tflops: Option<f64>,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
     let (spec, plan) = (loaded.spec(), &loaded.plan);
     let gmacs = loaded.gmacs();
     writeln!(out, "experiment  {}", spec.experiment)?;
@@ -132,12 +163,23 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, tflops: Option
         out,
         "            {} shared by several runs, {cached} finished, {} to do",
         plan.shared(),
-        plan.todo(|key| finished.contains(key)).len()
+        match adopted.is_empty() {
+            true => plan.todo(|key| finished.contains(key)).len(),
+            false => loaded.rest(adopted)?.todo(|key| finished.contains(key)).len(),
+        }
     )?;
+    if !adopted.is_empty() {
+        let runs = counted(adopted.len(), "run");
+        writeln!(out, "adopted     {runs} finished in committed records ({}); not trained", adoption::folders(adopted))?;
+    }
     for source in sources(loaded) {
         writeln!(out, "data        {source}")?;
     }
     writeln!(out, "cost        {} GMACs (forward, both encoders, times samples seen)", amount(gmacs.iter().sum()))?;
+    if !adopted.is_empty() {
+        let left = (0..gmacs.len()).filter(|run| adopted.run(*run).is_none()).map(|run| gmacs[run]).sum();
+        writeln!(out, "            {} GMACs of it in runs that are not adopted", amount(left))?;
+    }
     let largest = (0..loaded.expansion.runs().len()).max_by_key(|run| {
         let parts = loaded.expansion.parts(*run);
         parts.train.effective_batch() * parts.model.image_size as u64
@@ -154,7 +196,7 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, tflops: Option
     packs(loaded, out)?;
     milestones(loaded, out)?;
     fitted(loaded, out)?;
-    let estimate = estimate::estimate(loaded, store, finished, &gmacs, tflops);
+    let estimate = estimate::estimate(loaded, store, (finished, &known(loaded, finished, adopted)), &gmacs, tflops);
     match estimate.seconds {
         Some(seconds) if tflops.is_some() => {
             writeln!(out, "time        about {:.1} device-hours ({})", seconds / 3600.0, estimate.source)?;
@@ -166,7 +208,7 @@ fn human(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, tflops: Option
         None => writeln!(out, "time        {}", estimate.source)?,
     }
     writeln!(out)?;
-    list(loaded, store, finished, &gmacs, out)
+    list(loaded, store, (finished, adopted), &gmacs, out)
 }
 
 /// How the runs learn once every default is filled in: optimiser, schedule, decay and loss of each training that differs in them.
@@ -382,7 +424,13 @@ fn axes(loaded: &Loaded) -> String {
 }
 
 /// The runs, one a line, as many as a screen takes.
-fn list(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64], out: &mut dyn Write) -> Result<(), Error> {
+fn list(
+    loaded: &Loaded,
+    store: &Store,
+    (finished, adopted): (&HashSet<Key>, &Adopted),
+    gmacs: &[f64],
+    out: &mut dyn Write,
+) -> Result<(), Error> {
     const SHOWN: usize = 40;
     let owners = loaded.expansion.owners();
     for (run, points) in owners.iter().enumerate().take(SHOWN) {
@@ -390,6 +438,7 @@ fn list(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, gmacs: &[f64], 
         let train = loaded.plan.runs()[run].train;
         let state = match finished.contains(&loaded.plan.job(train).key) {
             true => "finished".to_owned(),
+            false if adopted.run(run).is_some() => "adopted".to_owned(),
             false => match loaded.steps_done(store, train) {
                 0 => "to do".to_owned(),
                 step => format!("at step {step} of {}", loaded.expansion.parts(run).train.steps),

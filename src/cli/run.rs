@@ -5,20 +5,28 @@ use std::io::Write;
 use std::num::NonZero;
 use std::path::Path;
 
+use super::adoption::{self, Verified};
 use super::args::{Execution, Experiment, Global};
 use super::experiment::Loaded;
+use super::reuse::Reuse;
 use crate::error::{Error, exit};
-use crate::executor::{Options, Outcome, Shutdown, Stage, execute, signals};
-use crate::jobs::{FeatureCache, LocalWorker, Published, ReportInputs, publish_partial, sync};
+use crate::executor::{JobState, Options, Outcome, Shutdown, Stage, execute, signals};
+use crate::jobs::{Adopted, FeatureCache, LocalWorker, Published, ReportInputs, publish_partial, sync};
 use crate::plan::Plan;
 use crate::record::{self, Timing};
-use crate::run::counted;
+use crate::run::{JobKind, counted};
 use crate::store::{Store, Timings, try_folder, write_atomic};
 
 /// Runs of a finished experiment whose tables are printed again by `run`; `table` prints those of any.
 const SHOWN_AGAIN: usize = 1000;
 
-pub(super) fn run(global: &Global, experiment: &Experiment, execution: &Execution, out: &mut dyn Write) -> Result<u8, Error> {
+pub(super) fn run(
+    global: &Global,
+    experiment: &Experiment,
+    execution: &Execution,
+    reuse: &Reuse,
+    out: &mut dyn Write,
+) -> Result<u8, Error> {
     let loaded = Loaded::new(global, experiment)?;
     loaded.check_support()?;
     let store = Store::open(&global.store)?;
@@ -26,42 +34,74 @@ pub(super) fn run(global: &Global, experiment: &Experiment, execution: &Executio
     let results = loaded.results(global);
     if let Some(report) = loaded.plan.report().filter(|report| finished.contains(&loaded.plan.job(*report).key)) {
         let published = sync(&store, &loaded.plan, report, &results)?;
-        if !global.quiet {
-            let runs = loaded.expansion.runs().len();
-            let verb = if runs == 1 { "is" } else { "are" };
-            eprintln_line(&format!("nothing to do: {} {verb} finished", counted(runs, "run")));
-        }
+        say(global, &nothing_to_do(&loaded, &Adopted::default()));
         // Reading thousands of records to print them again would be all that there is to do.
         if loaded.expansion.runs().len() > SHOWN_AGAIN && !execution.check {
             return say_where(global, &results, out).map(|()| exit::OK);
         }
         return conclude(global, &results, &published, execution.check, out);
     }
-    // Hours of work are not begun where nothing of it could be kept.
-    store.try_writing()?;
-    try_folder(&results)?;
-    let inputs = loaded.report_inputs(global);
-    if !global.quiet {
-        eprintln_line(&super::plan::headline(&loaded, &finished));
-    }
+    let adopted = adoption::find(global, &loaded, &finished, &reuse.adoption)?;
     let shutdown = Shutdown::new();
     signals::install(&shutdown)?;
-    let outcome = do_jobs(global, &loaded, execution, &store, &shutdown)?;
-    let code = match settle(&loaded.plan, &store, &inputs, &outcome) {
+    let do_jobs = |plan: &Plan, store: &Store| do_jobs(global, &loaded, (plan, store), execution, &shutdown);
+    if let Verified::Failed(code) = adoption::verify(global, &loaded, &adopted, &reuse.verify, &do_jobs)? {
+        return Ok(code);
+    }
+    // What is adopted is in no graph: what only it would need is not done, and a report on it is no finished job.
+    let rest = if adopted.is_empty() { None } else { Some(loaded.rest(&adopted)?) };
+    let plan = rest.as_ref().unwrap_or(&loaded.plan);
+    try_folder(&results)?;
+    let inputs = loaded.report_inputs(global);
+    if plan.todo(|key| finished.contains(key)).is_empty() {
+        let published = publish_partial(&inputs, &loaded.plan, &store, &HashMap::new(), &adopted)?;
+        say(global, &nothing_to_do(&loaded, &adopted));
+        return conclude(global, &results, &published, execution.check, out);
+    }
+    // Hours of work are not begun where nothing of it could be kept.
+    store.try_writing()?;
+    say(global, &super::plan::headline(&loaded, plan, &finished, &adopted));
+    let outcome = do_jobs(plan, &store)?;
+    let code = match settle(&loaded.plan, plan, &store, &inputs, &outcome, &adopted) {
         Ok(published) => {
             if published == Published::Written {
                 write_timings(&loaded.plan, &store, &results)?;
             }
+            say(global, &done(plan, &outcome, &adopted));
             conclude(global, &results, &published, execution.check, out)?
         }
         // The machine's fault is said once, and what stands in the results folder stands there still.
         Err(Error::Job(_)) if outcome.environment.is_some() => exit::ENVIRONMENT,
         Err(error) => return Err(error),
     };
-    Ok(exit_code(&loaded.plan, &outcome, code))
+    Ok(exit_code(plan, &outcome, code))
 }
 
-fn do_jobs(global: &Global, loaded: &Loaded, execution: &Execution, store: &Store, shutdown: &Shutdown) -> Result<Outcome, Error> {
+fn nothing_to_do(loaded: &Loaded, adopted: &Adopted) -> String {
+    let runs = loaded.expansion.runs().len();
+    let verb = if runs == 1 { "is" } else { "are" };
+    let said = format!("nothing to do: {} {verb} finished", counted(runs, "run"));
+    if adopted.is_empty() { said } else { format!("{said}, {} adopted ({}), 0 trained", adopted.len(), adoption::folders(adopted)) }
+}
+
+/// How many runs were taken from records and how many trained now; scorers are no runs of the experiment.
+fn done(plan: &Plan, outcome: &Outcome, adopted: &Adopted) -> String {
+    let is_trained = |job: usize| outcome.states[job] == JobState::Finished;
+    let trained = plan.runs().iter().filter(|run| is_trained(run.train)).count();
+    let is_train = |job: &usize| plan.job(*job).spec.kind() == JobKind::Train;
+    let scorers = (0..plan.len()).filter(is_train).filter(|job| is_trained(*job)).count() - trained;
+    let beside = if scorers > 0 { format!(" and {}", counted(scorers, "scorer")) } else { String::new() };
+    let from = if adopted.is_empty() { String::new() } else { format!(" ({})", adoption::folders(adopted)) };
+    format!("{} adopted{from}, {trained} trained{beside}", adopted.len())
+}
+
+fn do_jobs(
+    global: &Global,
+    loaded: &Loaded,
+    (plan, store): (&Plan, &Store),
+    execution: &Execution,
+    shutdown: &Shutdown,
+) -> Result<Outcome, Error> {
     let Execution { jobs, threads, retries, time_limit, max_failures, check: _ } = execution;
     let shared = NonZero::new(super::cores() / jobs.get()).unwrap_or(NonZero::<usize>::MIN);
     let options = Options {
@@ -78,25 +118,35 @@ fn do_jobs(global: &Global, loaded: &Loaded, execution: &Execution, store: &Stor
         features: FeatureCache::default(),
     };
     let progress = super::progress(global);
-    let outcome = execute(&loaded.plan, store, &worker, &options, &|event| progress.handle(&event), shutdown);
+    let outcome = execute(plan, store, &worker, &options, &|event| progress.handle(&event), shutdown);
     progress.finish();
     Ok(outcome?)
 }
 
-/// Brings what there is into the results folder: the report, or where there is none, what is known of each run.
-fn settle(plan: &Plan, store: &Store, inputs: &ReportInputs, outcome: &Outcome) -> Result<Published, Error> {
-    if let Some(report) = plan.report().filter(|report| store.is_finished(&plan.job(*report).key)) {
+/// Brings what there is into the results folder: the report, or where there is none, what is known of each run. `done` is the plan that was
+/// executed, of `plan` what is not adopted.
+fn settle(
+    plan: &Plan,
+    done: &Plan,
+    store: &Store,
+    inputs: &ReportInputs,
+    outcome: &Outcome,
+    adopted: &Adopted,
+) -> Result<Published, Error> {
+    let is_whole = adopted.is_empty();
+    if let Some(report) = plan.report().filter(|report| is_whole && store.is_finished(&plan.job(*report).key)) {
         return Ok(sync(store, plan, report, &inputs.results)?);
     }
-    let is_report = |job: usize| plan.report() == Some(job);
+    let is_report = |job: usize| done.report() == Some(job);
     let failures = outcome.failed.iter().filter(|failure| !is_report(failure.job));
     let mut missing: HashMap<usize, String> = failures.map(|failure| (failure.job, failure.reason.clone())).collect();
     for (job, by) in &outcome.blocked {
         let why = missing.get(by).cloned().unwrap_or_default();
-        let kind = plan.job(*by).spec.kind().name();
-        missing.insert(*job, format!("needs {kind} {}, which failed: {why}", plan.label(*by)));
+        let kind = done.job(*by).spec.kind().name();
+        missing.insert(*job, format!("needs {kind} {}, which failed: {why}", done.label(*by)));
     }
-    Ok(publish_partial(inputs, plan, store, &missing)?)
+    let missing = missing.into_iter().filter_map(|(job, why)| Some((plan.index_of(&done.job(job).key)?, why))).collect();
+    Ok(publish_partial(inputs, plan, store, &missing, adopted)?)
 }
 
 /// `timings.csv`: the only file of a results folder with clocks.
@@ -159,6 +209,12 @@ fn exit_code(plan: &Plan, outcome: &Outcome, code: u8) -> u8 {
         }
     }
     if outcome.failed.is_empty() { code } else { exit::FAILED }
+}
+
+fn say(global: &Global, line: &str) {
+    if !global.quiet {
+        eprintln_line(line);
+    }
 }
 
 fn eprintln_line(line: &str) {

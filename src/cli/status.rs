@@ -1,28 +1,38 @@
-//! `status`: where the runs of an experiment stand, and where their files lie. Reads the store only.
+//! `status`: where the runs of an experiment stand, and where their files lie. Reads the store and committed records.
 
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
+use super::adoption;
 use super::args::{Experiment, Format, Global};
 use super::experiment::Loaded;
+use super::reuse::Adoption;
 use crate::error::Error;
-use crate::jobs::MODEL_FILE;
+use crate::jobs::{Adopted, MODEL_FILE};
 use crate::plan::{Key, PlanRun};
 use crate::run::counted;
 use crate::store::{FailureRecord, LeaseInfo, Store};
 
-pub(super) fn run(global: &Global, experiment: &Experiment, format: Format, out: &mut dyn Write) -> Result<(), Error> {
+pub(super) fn run(
+    global: &Global,
+    experiment: &Experiment,
+    adoption: &Adoption,
+    format: Format,
+    out: &mut dyn Write,
+) -> Result<(), Error> {
     let loaded = Loaded::new(global, experiment)?;
     let store = Store::open(&global.store)?;
     let overview = store.overview()?;
+    let finished = store.finished()?;
     let standing = Standing {
         loaded: &loaded,
         store: &store,
-        finished: store.finished()?,
+        adopted: adoption::find(global, &loaded, &finished, adoption)?,
+        finished,
         leases: overview.leases.into_iter().map(|lease| (lease.key, lease)).collect(),
         failures: overview.failures.into_iter().map(|failure| (failure.key, failure)).collect(),
     };
-    let rows: Vec<Row> = loaded.plan.runs().iter().map(|run| standing.row(run)).collect();
+    let rows: Vec<Row> = loaded.plan.runs().iter().enumerate().map(|(idx, run)| standing.row(idx, run)).collect();
     match format {
         Format::Json => {
             let runs: Vec<_> = rows.iter().map(Row::to_json).collect();
@@ -38,6 +48,7 @@ struct Standing<'a> {
     loaded: &'a Loaded,
     store: &'a Store,
     finished: HashSet<Key>,
+    adopted: Adopted,
     leases: HashMap<Key, LeaseInfo>,
     failures: HashMap<Key, FailureRecord>,
 }
@@ -46,6 +57,7 @@ struct Standing<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Finished,
+    Adopted,
     Running,
     Failed,
     ToDo,
@@ -71,9 +83,11 @@ fn human(rows: &[Row], out: &mut dyn Write) -> Result<(), Error> {
         writeln!(out, "{run_id}  {text}")?;
     }
     let count = |wanted: State| rows.iter().filter(|row| row.state == wanted).count();
-    let [done, running, failed, left] = [State::Finished, State::Running, State::Failed, State::ToDo].map(count);
+    let [done, adopted, running, failed, left] =
+        [State::Finished, State::Adopted, State::Running, State::Failed, State::ToDo].map(count);
     let runs = counted(rows.len(), "run");
-    writeln!(out, "{runs}: {done} finished, {running} running, {failed} failed, {left} to do")?;
+    let taken = if adopted > 0 { format!("{adopted} adopted, ") } else { String::new() };
+    writeln!(out, "{runs}: {done} finished, {taken}{running} running, {failed} failed, {left} to do")?;
     if done > 0 {
         writeln!(out, "`scaledown path RUN FILE` prints where the model of a run lies")?;
     }
@@ -81,13 +95,15 @@ fn human(rows: &[Row], out: &mut dyn Write) -> Result<(), Error> {
 }
 
 impl Standing<'_> {
-    fn row(&self, run: &PlanRun) -> Row {
+    fn row(&self, idx: usize, run: &PlanRun) -> Row {
         let plan = &self.loaded.plan;
         let own: Vec<usize> = std::iter::once(run.train).chain(run.evaluates.iter().copied()).collect();
         let is_done = |job: &usize| self.finished.contains(&plan.job(*job).key);
         let done = own.iter().filter(|job| is_done(job)).count();
         let (state, text) = if done == own.len() {
             (State::Finished, "finished".to_owned())
+        } else if let Some(known) = self.adopted.run(idx) {
+            (State::Adopted, format!("{}, adopted from {}", known.record.status.name(), adoption::source(known)))
         } else if let Some(running) = own.iter().find_map(|job| self.running(*job)) {
             (State::Running, running)
         } else if let Some(failed) = self.failed(&own) {

@@ -3,6 +3,7 @@
 //! Owns [`LocalWorker`], the executor's worker that does real jobs on this machine. Invariant: what a job writes is a function
 //! of its spec and its parents' outputs. Must not know terminals or experiment files.
 
+mod adopt;
 mod dataset;
 mod evaluate;
 mod features;
@@ -14,10 +15,11 @@ mod subset;
 mod tokenizer;
 mod train;
 
+pub use adopt::{Adopted, AdoptedRun, results_folders};
 pub use dataset::PackedSummary;
 pub use features::FeatureCache;
 pub use files::{CURVE as CURVE_FILE, MODEL as MODEL_FILE};
-pub use report::{ReportInputs, Statements, rebuild};
+pub use report::{ReportInputs, Statements, rebuild, run_records};
 pub use results::{Published, publish, publish_partial, sync};
 pub use tokenizer::TokenizerSummary;
 

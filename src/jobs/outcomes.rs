@@ -131,6 +131,16 @@ pub(super) fn metrics(prefix: &str, sets: &[StoredSet]) -> BTreeMap<String, (Vec
     found
 }
 
+/// Whether a metric's name is that of one which counts hits of items: see [`hits`].
+pub(super) fn counts_hits(metric: &str) -> bool {
+    let name = metric.rsplit('.').next().unwrap_or(metric);
+    let is_of_classes = ["acc1", "acc5", "lp_acc1", "lp_acc5"].contains(&name);
+    let is_of_shots = name.strip_prefix("fewshot").is_some_and(|rest| rest.ends_with("_acc1"));
+    let is_recall =
+        ["text", "image"].iter().any(|way| name.strip_prefix(way).is_some_and(|rest| rest.starts_with("_retrieval_recall@")));
+    is_of_classes || is_of_shots || is_recall
+}
+
 /// Hits by metric: top 1 and top 5 of classes, top 1 over repetitions of few-shot, recall at 1, 5 and 10 both ways. Metrics that
 /// weigh items by their class are none of them.
 fn hits(set: &StoredSet) -> BTreeMap<String, Hits> {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::adopt::{Adopted, named_by_key};
 use super::{PackedSummary, files, outcomes, write};
 use crate::claims::{ClaimSpec, Findings, findings};
 use crate::data::SkipKind;
@@ -67,7 +68,7 @@ pub fn rebuild(records: &Records) -> Result<Findings, String> {
 pub(super) fn run(inputs: Option<&ReportInputs>, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
     let inputs = inputs.ok_or_else(|| JobError::failed("this worker was given no report to write"))?;
     let missing: HashMap<usize, String> = ctx.missing().iter().cloned().collect();
-    let records = assemble(inputs, ctx.plan(), ctx.store(), &missing)?;
+    let records = assemble(inputs, ctx.plan(), ctx.store(), &missing, &Adopted::default())?;
     let files = all_files(&records).map_err(JobError::failed)?;
     for (name, bytes) in &files {
         let path = ctx.out().join(name);
@@ -90,27 +91,65 @@ pub(super) fn all_files(records: &Records) -> Result<Vec<(String, Vec<u8>)>, Str
     Ok(files)
 }
 
-/// The records of every run of the plan; a run without a finished training is a row with its reason.
+/// The records of every run of the plan: adopted ones as they stand in records, the others from the store; a run without a finished
+/// training is a row with its reason.
 pub(super) fn assemble(
     inputs: &ReportInputs,
     plan: &Plan,
     store: &Store,
     missing: &HashMap<usize, String>,
+    adopted: &Adopted,
 ) -> Result<Records, JobError> {
-    let runs = plan.runs().iter().zip(&inputs.configs);
-    let runs = runs.map(|(run, config)| run_record(run, config, plan, store, missing)).collect::<Result<Vec<_>, _>>()?;
-    let outcomes = shown_outcomes(&inputs.statements.tables, &runs, plan, store)?;
+    let record = |(idx, (run, config)): (usize, (&PlanRun, &RunConfig))| match adopted.run(idx) {
+        // Paths stand in configs as this file writes them.
+        Some(known) => Ok(RunRecord { run_id: run.run_id.clone(), config: config.clone(), ..known.record.clone() }),
+        None => run_record(run, config, plan, store, missing),
+    };
+    let runs = plan.runs().iter().zip(&inputs.configs).enumerate().map(record).collect::<Result<Vec<_>, _>>()?;
+    let outcomes = shown_outcomes(&inputs.statements.tables, &runs, plan, store, adopted)?;
     let statements = serde_json::to_value(&inputs.statements).expect("statements are plain structs with text keys");
     let ReportInputs { provenance, axes, points, .. } = inputs.clone();
-    let provenance = Provenance { samples: samples(&inputs.labels, plan, store)?, ..provenance };
-    Ok(Records { provenance, runs, axes, points, statements, outcomes })
+    let mut provenance = Provenance { samples: samples(&inputs.labels, plan, store, adopted)?, ..provenance };
+    let identities = adopted.identities(plan, &runs, &mut provenance);
+    Ok(Records { provenance, runs, axes, points, statements, outcomes, identities })
+}
+
+/// The records of every run of a plan as the store holds them; `missing` says why jobs have no record.
+///
+/// # Errors
+/// If the store cannot be read.
+pub fn run_records(
+    plan: &Plan,
+    configs: &[RunConfig],
+    store: &Store,
+    missing: &HashMap<usize, String>,
+) -> Result<Vec<RunRecord>, JobError> {
+    plan.runs().iter().zip(configs).map(|(run, config)| run_record(run, config, plan, store, missing)).collect()
 }
 
 /// What the items came to behind every metric that a table shows.
-fn shown_outcomes(tables: &[TableSpec], runs: &[RunRecord], plan: &Plan, store: &Store) -> Result<Outcomes, JobError> {
+fn shown_outcomes(
+    tables: &[TableSpec],
+    runs: &[RunRecord],
+    plan: &Plan,
+    store: &Store,
+    adopted: &Adopted,
+) -> Result<Outcomes, JobError> {
     let shown: BTreeSet<&str> = tables.iter().flat_map(|table| table.values.iter().map(String::as_str)).collect();
     let mut found = Outcomes::default();
-    for (run, record) in plan.runs().iter().zip(runs) {
+    for (idx, (run, record)) in plan.runs().iter().zip(runs).enumerate() {
+        if let Some(known) = adopted.run(idx) {
+            let metrics: BTreeMap<_, _> = known
+                .outcomes
+                .iter()
+                .filter(|(metric, _)| shown.contains(metric.as_str()))
+                .map(|(m, o)| (m.clone(), o.clone()))
+                .collect();
+            if !metrics.is_empty() {
+                found.0.insert(record.run_id.clone(), metrics);
+            }
+            continue;
+        }
         for evaluate in &run.evaluates {
             let job = plan.job(*evaluate);
             let JobSpec::Evaluate(spec) = &job.spec else { continue };
@@ -137,28 +176,36 @@ fn shown_outcomes(tables: &[TableSpec], runs: &[RunRecord], plan: &Plan, store: 
     Ok(found)
 }
 
-/// What of every packed set was there and was good; sets of one label are told apart by their keys.
-fn samples(labels: &[String], plan: &Plan, store: &Store) -> Result<BTreeMap<String, SampleCounts>, JobError> {
-    let mut samples = BTreeMap::new();
-    for (index, job) in plan.jobs().enumerate() {
-        let is_pack = matches!(job.spec, JobSpec::Dataset(_) | JobSpec::EvalSet(_));
-        let Some(record) = store.record(&job.key)?.filter(|_| is_pack) else { continue };
-        // A worker that packs nothing (a test's) leaves another summary.
-        let Ok(summary) = PackedSummary::deserialize(&record.summary) else { continue };
-        let PackedSummary { samples: packed, skipped, skipped_by_kind, shards, oddities: _, bytes: _ } = summary;
-        let name = |kind: SkipKind| serde_json::to_value(kind).ok().and_then(|name| name.as_str().map(str::to_owned));
-        let counts = SampleCounts {
-            packed,
-            skipped,
-            skipped_by_kind: skipped_by_kind.into_iter().filter_map(|(kind, count)| Some((name(kind)?, count))).collect(),
-            shards_listed: shards.map(|shards| shards.listed),
-            shards_missing: shards.map(|shards| shards.missing),
-        };
+/// What of every packed set was there and was good; sets of one label are told apart by their keys. What adopted runs alone read is not
+/// packed: their records say what of it was there.
+fn samples(labels: &[String], plan: &Plan, store: &Store, adopted: &Adopted) -> Result<BTreeMap<String, SampleCounts>, JobError> {
+    let mut samples: BTreeMap<String, SampleCounts> = BTreeMap::new();
+    let is_pack = |spec: &JobSpec| matches!(spec, JobSpec::Dataset(_) | JobSpec::EvalSet(_));
+    for (index, job) in plan.jobs().enumerate().filter(|(_, job)| is_pack(&job.spec)) {
         let label = format!("{} {}", job.spec.tag(), labels[index]);
-        let name = if samples.contains_key(&label) { format!("{label} ({})", job.key.short()) } else { label };
+        let counts = match store.record(&job.key)? {
+            Some(record) => packed_counts(&record.summary),
+            None => adopted.samples(&label, &job.key).cloned(),
+        };
+        let Some(counts) = counts else { continue };
+        let name = if samples.contains_key(&label) { named_by_key(&label, &job.key) } else { label };
         samples.insert(name, counts);
     }
     Ok(samples)
+}
+
+/// The counts of a summary; `None` of a worker that packs nothing (a test's), which leaves another summary.
+fn packed_counts(summary: &serde_json::Value) -> Option<SampleCounts> {
+    let PackedSummary { samples: packed, skipped, skipped_by_kind, shards, oddities: _, bytes: _ } =
+        PackedSummary::deserialize(summary).ok()?;
+    let name = |kind: SkipKind| serde_json::to_value(kind).ok().and_then(|name| name.as_str().map(str::to_owned));
+    Some(SampleCounts {
+        packed,
+        skipped,
+        skipped_by_kind: skipped_by_kind.into_iter().filter_map(|(kind, count)| Some((name(kind)?, count))).collect(),
+        shards_listed: shards.map(|shards| shards.listed),
+        shards_missing: shards.map(|shards| shards.missing),
+    })
 }
 
 fn run_record(

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
+use super::adopt::Adopted;
 use super::report::{ReportInputs, all_files, assemble};
 use crate::executor::JobError;
 use crate::plan::Plan;
@@ -29,7 +30,8 @@ pub enum Published {
 /// Files of a results folder that are the program's whatever the experiment states, but for the clocks.
 const FILES: [&str; 6] = ["runs.csv", "curves.csv", "provenance.json", record::MILESTONES, record::OUTCOMES, "claims.csv"];
 
-/// Publishes what there is of an experiment that did not come to its report: `missing` says why jobs have no record.
+/// Publishes what there is of an experiment that did not come to its report, or whose runs are partly taken from records: `missing` says why
+/// jobs have no record.
 ///
 /// # Errors
 /// If the store cannot be read or the results folder not written.
@@ -38,8 +40,9 @@ pub fn publish_partial(
     plan: &Plan,
     store: &Store,
     missing: &HashMap<usize, String>,
+    adopted: &Adopted,
 ) -> Result<Published, JobError> {
-    let records = assemble(inputs, plan, store, missing)?;
+    let records = assemble(inputs, plan, store, missing, adopted)?;
     publish(&inputs.results, &records, &all_files(&records).map_err(JobError::failed)?)
 }
 
@@ -146,7 +149,15 @@ mod tests {
         let points = vec![point(&[("data.train.size", "8")], &ids)];
         let statements = serde_json::json!({ "tables": [{ "name": "t", "rows": ["data.train.size"], "values": ["zeroshot/scenes.acc1"] }], "claims": [] });
         let outcomes = crate::run::Outcomes::default();
-        Records { provenance: provenance(), runs, axes: vec!["data.train.size".to_owned()], points, statements, outcomes }
+        Records {
+            provenance: provenance(),
+            runs,
+            axes: vec!["data.train.size".to_owned()],
+            points,
+            statements,
+            outcomes,
+            identities: BTreeMap::new(),
+        }
     }
 
     fn waiting(run_id: &str) -> RunRecord {

@@ -123,6 +123,13 @@ impl Plan {
         &self.runs
     }
 
+    /// The key of a run as a whole: of its training and all its evaluations.
+    #[must_use]
+    pub fn run_key(&self, run: &PlanRun) -> Key {
+        let jobs = std::iter::once(&run.train).chain(&run.evaluates);
+        Key::of(&jobs.flat_map(|job| *self.job(*job).key.bytes()).collect::<Vec<u8>>())
+    }
+
     /// Index of the report job.
     #[must_use]
     pub fn report(&self) -> Option<usize> {

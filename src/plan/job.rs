@@ -302,7 +302,7 @@ impl EvaluateSpec {
 }
 impl ReportSpec {
     /// Version of the code that writes results.
-    pub const VERSION: u32 = 3;
+    pub const VERSION: u32 = 4;
 }
 
 impl JobSpec {

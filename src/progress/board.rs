@@ -59,7 +59,7 @@ impl Board {
                     running.advance(*done, *total, now);
                 }
             }
-            Event::Finished { job, .. } | Event::Adopted { job } => self.end(*job, |board| &mut board.done),
+            Event::Finished { job, .. } | Event::Elsewhere { job } => self.end(*job, |board| &mut board.done),
             Event::Failed { job, retrying: false, .. } => self.end(*job, |board| &mut board.failed),
             Event::Interrupted { job } => self.end(*job, |board| &mut board.interrupted),
             Event::Blocked { .. } => self.blocked += 1,

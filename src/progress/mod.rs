@@ -152,7 +152,7 @@ fn notice(event: &Event, label: &str, verbosity: Verbosity, has_color: bool) -> 
         Event::Started { attempt, .. } if is_verbose && *attempt == 1 => format!("started: {label}"),
         Event::Started { attempt, .. } if is_verbose => format!("started: {label} (attempt {attempt})"),
         Event::Finished { wall_s, .. } if is_verbose => format!("finished: {label} in {wall_s:.2} s"),
-        Event::Adopted { job } if is_verbose => format!("finished elsewhere: job {job}"),
+        Event::Elsewhere { job } if is_verbose => format!("finished elsewhere: job {job}"),
         Event::Blocked { job, by } if is_verbose => format!("blocked: job {job} needs job {by}, which failed"),
         _ => return None,
     })

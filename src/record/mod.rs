@@ -14,10 +14,11 @@ mod outcomes;
 mod patch;
 mod provenance;
 mod runs;
+mod seal;
 mod text;
 mod timings;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -72,6 +73,9 @@ pub struct Provenance {
     pub experiment_digest: String,
     /// Kind of device that computed the runs.
     pub device: DeviceKind,
+    /// Processor of the machine that wrote them and the widest instructions that it used, where runs were computed on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
     /// Arithmetic of its products; f32 where nothing is said.
     #[serde(default = "full_precision", skip_serializing_if = "is_full_precision")]
     pub precision: Precision,
@@ -82,6 +86,40 @@ pub struct Provenance {
     /// Packed set to what of it was there and was good.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub samples: BTreeMap<String, SampleCounts>,
+}
+
+impl Provenance {
+    /// Which program trained the runs that have no mark of their own, and where.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        let Self { experiment, version, commit, cpu, .. } = self.clone();
+        Origin { experiment, version, commit, cpu }
+    }
+}
+
+/// Which program trained a run, where, and for which experiment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The experiment into whose results the run was first written.
+    pub experiment: String,
+    /// Version of the program.
+    pub version: String,
+    /// Commit that it was built from, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Processor, and the widest instructions used, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<String>,
+}
+
+/// By what the record of a run is taken as that of a planned run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Digest of the keys of its training and its evaluations.
+    pub key: String,
+    /// Where it was trained, if it was taken over from committed records and not trained by the program that wrote these.
+    pub adopted: Option<Origin>,
 }
 
 /// What of a data set was there, and what of that was good.
@@ -127,6 +165,17 @@ pub struct Records {
     pub statements: serde_json::Value,
     /// What the items behind the metrics of its tables came to, where that is known.
     pub outcomes: Outcomes,
+    /// By run id, of the runs that came to an end; of none in records of programs that wrote no keys.
+    pub identities: BTreeMap<String, Identity>,
+}
+
+/// Records, with those of their runs that are not as they were written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sealed {
+    /// The records.
+    pub records: Records,
+    /// Ids of runs with an identity whose numbers, curve, outcomes or origin were changed since.
+    pub altered: BTreeSet<String>,
 }
 
 /// One file of a results folder.
@@ -191,6 +240,37 @@ pub fn timings_file(timings: &[Timing]) -> Result<RecordFile, RecordError> {
 /// # Errors
 /// Where a file is missing, of another format version, or does not fit the others.
 pub fn read(folder: &Path) -> Result<Records, RecordError> {
+    read_with_seals(folder).map(|(records, _)| records)
+}
+
+/// Reads a results folder back, and tells which of its runs are not as they were written.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_sealed(folder: &Path) -> Result<Sealed, RecordError> {
+    let (records, seals) = read_with_seals(folder)?;
+    let is_altered = |run: &&RunRecord| {
+        records.identities.contains_key(&run.run_id) && seal::of(&records, run).as_ref() != seals.get(&run.run_id)
+    };
+    let altered = records.runs.iter().filter(is_altered).map(|run| run.run_id.clone()).collect();
+    Ok(Sealed { records, altered })
+}
+
+/// Run ids and keys that a `provenance.json` states, without its configs; the key is `None` where the program that wrote it wrote none.
+///
+/// # Errors
+/// Where it does not read, or is of another format version.
+pub fn keys(provenance_json: &[u8]) -> Result<Vec<(String, Option<String>)>, RecordError> {
+    provenance::keys(provenance_json)
+}
+
+/// Digest of what a run came to: equal for equal numbers and curves, whoever trained it.
+#[must_use]
+pub fn content_digest(run: &RunRecord) -> String {
+    seal::of_content(run)
+}
+
+fn read_with_seals(folder: &Path) -> Result<(Records, Seals), RecordError> {
     let text = |name: &str| {
         let path = folder.join(name);
         std::fs::read(&path).map_err(|source| RecordError::Io { path, source })
@@ -200,7 +280,7 @@ pub fn read(folder: &Path) -> Result<Records, RecordError> {
         found => found.map(Some),
     };
     let (milestones, outcomes) = (optional(milestones::NAME)?.unwrap_or_default(), optional(outcomes::NAME)?);
-    parse(&text(runs::NAME)?, &text(curves::NAME)?, &text(provenance::NAME)?, &milestones, outcomes.as_deref())
+    parse_with_seals(&text(runs::NAME)?, &text(curves::NAME)?, &text(provenance::NAME)?, &milestones, outcomes.as_deref())
 }
 
 /// Reads the contents of `runs.csv`, `curves.csv`, `provenance.json`, `milestones.csv` (empty where there is none) and, where there is one,
@@ -215,7 +295,20 @@ pub fn parse(
     milestones_csv: &[u8],
     outcomes_csv: Option<&[u8]>,
 ) -> Result<Records, RecordError> {
-    let provenance::File { provenance, configs, axes, points, statements } = provenance::parse(provenance_json)?;
+    parse_with_seals(runs_csv, curves_csv, provenance_json, milestones_csv, outcomes_csv).map(|(records, _)| records)
+}
+
+/// Seals by run id.
+type Seals = BTreeMap<String, String>;
+
+fn parse_with_seals(
+    runs_csv: &[u8],
+    curves_csv: &[u8],
+    provenance_json: &[u8],
+    milestones_csv: &[u8],
+    outcomes_csv: Option<&[u8]>,
+) -> Result<(Records, Seals), RecordError> {
+    let provenance::File { provenance, configs, identities, seals, axes, points, statements } = provenance::parse(provenance_json)?;
     let mut curves = curves::parse(curves_csv)?;
     let mut runs = runs::parse(runs_csv, configs)?;
     for run in &mut runs {
@@ -226,10 +319,11 @@ pub fn parse(
         return Err(RecordError::UnknownRun { file: curves::NAME, run_id });
     }
     let outcomes = outcomes_csv.map(outcomes::parse).transpose()?.unwrap_or_default();
-    if let Some(run_id) = outcomes.0.keys().find(|run_id| !runs.iter().any(|run| run.run_id == **run_id)) {
+    let ids: BTreeSet<&str> = runs.iter().map(|run| run.run_id.as_str()).collect();
+    if let Some(run_id) = outcomes.0.keys().find(|run_id| !ids.contains(run_id.as_str())) {
         return Err(RecordError::UnknownRun { file: outcomes::NAME, run_id: run_id.clone() });
     }
-    Ok(Records { provenance, runs, axes, points, statements, outcomes })
+    Ok((Records { provenance, runs, axes, points, statements, outcomes, identities }, seals))
 }
 
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! `provenance.json`: where results come from, the resolved config of every run, and which runs make which point.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{FORMAT, PointView, Provenance, RecordError, Records, patch};
+use super::{FORMAT, Identity, Origin, PointView, Provenance, RecordError, Records, patch, seal};
 use crate::run::{RunConfig, RunRecord};
 
 pub(super) const NAME: &str = "provenance.json";
@@ -12,6 +14,9 @@ pub(super) const NAME: &str = "provenance.json";
 pub(super) struct File {
     pub provenance: Provenance,
     pub configs: Vec<(String, RunConfig)>,
+    pub identities: BTreeMap<String, Identity>,
+    /// By run id.
+    pub seals: BTreeMap<String, String>,
     pub axes: Vec<String>,
     pub points: Vec<PointView>,
     pub statements: Value,
@@ -38,7 +43,29 @@ struct Layout {
 #[serde(deny_unknown_fields)]
 struct RunEntry {
     run_id: String,
+    /// Digest of the keys of its jobs, where it came to an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    /// Digest of what its rows in the other files say, and of where it was trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seal: Option<String>,
+    /// Where it was trained, if not by the program that wrote these records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    adopted: Option<Origin>,
     differs: Value,
+}
+
+/// What [`keys`] reads of the file.
+#[derive(Deserialize)]
+struct Keys {
+    runs: Vec<KeyEntry>,
+}
+
+#[derive(Deserialize)]
+struct KeyEntry {
+    run_id: String,
+    #[serde(default)]
+    key: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -47,9 +74,18 @@ struct Version {
 }
 
 pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, RecordError> {
-    let Records { provenance, runs, axes, points, statements, outcomes: _ } = records;
+    let Records { provenance, runs, axes, points, statements, outcomes: _, identities } = records;
     let first = configs.first().cloned().unwrap_or(Value::Null);
-    let entry = |(run, config): (&RunRecord, &Value)| RunEntry { run_id: run.run_id.clone(), differs: patch::diff(&first, config) };
+    let entry = |(run, config): (&RunRecord, &Value)| {
+        let identity = identities.get(&run.run_id);
+        RunEntry {
+            run_id: run.run_id.clone(),
+            key: identity.map(|identity| identity.key.clone()),
+            seal: seal::of(records, run),
+            adopted: identity.and_then(|identity| identity.adopted.clone()),
+            differs: patch::diff(&first, config),
+        }
+    };
     let entries = runs.iter().zip(configs).map(entry).collect();
     let layout = Layout {
         format: FORMAT,
@@ -66,14 +102,25 @@ pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, Rec
 }
 
 pub(super) fn parse(text: &[u8]) -> Result<File, RecordError> {
-    let Version { format } = serde_json::from_slice(text)?;
-    if format != FORMAT {
-        return Err(RecordError::Format { found: format, expected: FORMAT });
-    }
+    check_format(text)?;
     let Layout { format: _, provenance, statements, config, runs, axes, points } = serde_json::from_slice(text)?;
-    let configs = runs
-        .into_iter()
-        .map(|RunEntry { run_id, differs }| Ok((run_id, serde_json::from_value(patch::apply(&config, &differs))?)))
-        .collect::<Result<_, RecordError>>()?;
-    Ok(File { provenance, configs, axes, points, statements })
+    let (mut configs, mut identities, mut seals) = (Vec::with_capacity(runs.len()), BTreeMap::new(), BTreeMap::new());
+    for RunEntry { run_id, key, seal, adopted, differs } in runs {
+        identities.extend(key.map(|key| (run_id.clone(), Identity { key, adopted })));
+        seals.extend(seal.map(|seal| (run_id.clone(), seal)));
+        configs.push((run_id, serde_json::from_value(patch::apply(&config, &differs))?));
+    }
+    Ok(File { provenance, configs, identities, seals, axes, points, statements })
+}
+
+/// Run ids and keys alone.
+pub(super) fn keys(text: &[u8]) -> Result<Vec<(String, Option<String>)>, RecordError> {
+    check_format(text)?;
+    let Keys { runs } = serde_json::from_slice(text)?;
+    Ok(runs.into_iter().map(|KeyEntry { run_id, key }| (run_id, key)).collect())
+}
+
+fn check_format(text: &[u8]) -> Result<(), RecordError> {
+    let Version { format } = serde_json::from_slice(text)?;
+    if format == FORMAT { Ok(()) } else { Err(RecordError::Format { found: format, expected: FORMAT }) }
 }

@@ -103,6 +103,7 @@ pub(crate) fn provenance() -> Provenance {
         experiment: "small/data".to_owned(),
         experiment_digest: "00ff".to_owned(),
         device: DeviceKind::Cpu,
+        cpu: Some("a processor, avx2".to_owned()),
         precision: Precision::F32,
         command: "scaledown run experiments/small/data.yaml".to_owned(),
         data: BTreeMap::from([("scenes".to_owned(), "11ee".to_owned())]),
@@ -181,7 +182,16 @@ fn varied() -> Records {
         ],
         statements: serde_json::json!({"tables": [{"name": "t"}], "claims": []}),
         outcomes: outcomes(),
+        identities: identities(),
     }
+}
+
+/// One run that was trained here and one that was taken over.
+fn identities() -> BTreeMap<String, Identity> {
+    let origin =
+        Origin { experiment: "other".to_owned(), version: "0.0.9".to_owned(), commit: None, cpu: Some("another".to_owned()) };
+    let of = |key: &str, adopted| Identity { key: key.repeat(64), adopted };
+    BTreeMap::from([("a1".to_owned(), of("a", None)), ("b2".to_owned(), of("b", Some(origin)))])
 }
 
 /// One run's outcomes on two metrics, one of them the mean over two sets.
@@ -214,7 +224,8 @@ fn records_read_back_are_the_records_written() {
 
 #[test]
 fn records_of_no_runs_read_back_too() {
-    let records = Records { runs: Vec::new(), points: Vec::new(), outcomes: Outcomes::default(), ..varied() };
+    let records =
+        Records { runs: Vec::new(), points: Vec::new(), outcomes: Outcomes::default(), identities: BTreeMap::new(), ..varied() };
     assert_eq!(parse_texts(&texts(&records)).unwrap(), records);
 }
 
@@ -342,6 +353,7 @@ fn metrics_at_milestones_have_a_file_of_their_own_and_come_back() {
         points,
         statements: serde_json::json!({}),
         outcomes: Outcomes::default(),
+        identities: BTreeMap::new(),
     };
     let written = files(&records).unwrap();
     let text = |name: &str| {
@@ -373,4 +385,40 @@ fn metrics_at_milestones_have_a_file_of_their_own_and_come_back() {
     records.runs[0].config.train.milestones.clear();
     records.runs[0].metrics.retain(|name, _| name == "zeroshot/scenes.acc1");
     assert!(files(&records).unwrap().iter().all(|file| file.name != MILESTONES), "nothing has milestones");
+}
+
+/// A folder with the files of records, each changed by `edit`.
+fn folder_of(records: &Records, edit: &dyn Fn(&str, String) -> String) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in texts(records) {
+        std::fs::write(folder.path().join(name), edit(name, text)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn a_run_that_was_edited_is_known_by_its_seal_and_the_others_are_as_they_were() {
+    let mut records = varied();
+    records.runs[0].metrics.insert("zeroshot/scenes.nan".to_owned(), f64::NAN);
+    records.runs[1].curve[1].loss = f64::INFINITY;
+    let altered = |edit: &dyn Fn(&str, String) -> String| {
+        let folder = folder_of(&records, edit);
+        let Sealed { altered, records: read } = read_sealed(folder.path()).unwrap();
+        assert!(read.identities.keys().eq(records.identities.keys()));
+        altered.into_iter().collect::<Vec<_>>()
+    };
+    let replaced = |file: &'static str, from: &'static str, to: &'static str| {
+        move |name: &str, text: String| {
+            assert!(name != file || text.contains(from), "{from} is not in {text}");
+            if name == file { text.replacen(from, to, 1) } else { text }
+        }
+    };
+    assert_eq!(altered(&|_, text| text), [""; 0]);
+    assert_eq!(altered(&|_, text| text.replace('\n', "\r\n")), [""; 0], "another ending of lines is no edit");
+    assert_eq!(altered(&replaced("runs.csv", ",33.333333333333336", ",33.4")), ["b2"]);
+    assert_eq!(altered(&replaced("curves.csv", "a1,2,64,3.3,", "a1,2,64,3.4,")), ["a1"]);
+    assert_eq!(altered(&replaced("outcomes.csv", "b2,", "a1,")), ["a1", "b2"]);
+    assert_eq!(altered(&replaced("provenance.json", "0.0.9", "0.0.8")), ["b2"]);
+    assert_eq!(altered(&replaced("provenance.json", "abc123", "abc124")), ["a1"]);
+    assert_eq!(altered(&replaced("provenance.json", "\"seal\": \"", "\"seal\": \"0")), ["a1"]);
 }

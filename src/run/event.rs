@@ -89,7 +89,7 @@ pub enum Event {
         wall_s: f64,
     },
     /// Another program finished the job meanwhile.
-    Adopted {
+    Elsewhere {
         /// Its index.
         job: usize,
     },

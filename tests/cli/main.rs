@@ -1,5 +1,6 @@
 //! The real program, as a user calls it.
 
+mod adopt;
 mod check;
 mod milestones;
 mod place;

@@ -71,7 +71,7 @@ fn a_sweep_trains_measures_and_judges_and_the_second_time_has_nothing_to_do() ->
     assert!(text(&again.stderr).contains("nothing to do"), "{}", text(&again.stderr));
     assert_eq!(written, place.results()?);
     // Another store and one thread: the same bytes.
-    let other = place.scaledown(&["run", "small.yaml", "--store", "other", "--threads", "1", "-q"])?;
+    let other = place.scaledown(&["run", "small.yaml", "--no-adopt", "--store", "other", "--threads", "1", "-q"])?;
     assert_eq!((other.status.code(), text(&other.stderr)), (Some(0), String::new()));
     assert_eq!(text(&other.stdout), "", "quiet is quiet");
     assert_eq!(written, place.results()?);
@@ -477,14 +477,15 @@ fn good_results_are_not_replaced_by_less_and_bad_places_are_found_before_any_wor
     let good = place.results()?;
     std::fs::write(place.path().join("file"), "x")?;
     for (store, results) in [("file/below", "results"), ("/proc/nowhere", "results"), (".scaledown2", "file")] {
-        let run = place.scaledown(&["run", "small.yaml", "--device", "cpu", "--store", store, "--results", results])?;
+        let args = ["run", "small.yaml", "--device", "cpu", "--no-adopt", "--store", store, "--results", results];
+        let run = place.scaledown(&args)?;
         assert_eq!(run.status.code(), Some(6), "{store} {results}: {}", text(&run.stderr));
         assert!(text(&run.stderr).contains("hint: "), "{}", text(&run.stderr));
         assert_eq!(good, place.results()?);
     }
     // Every run fails at once: another store, and no time.
-    let args = ["run", "small.yaml", "--device", "cpu", "--store", "other", "--time-limit", "0.000001s", "--max-failures", "1"];
-    let run = place.scaledown(&args)?;
+    let args = ["run", "small.yaml", "--device", "cpu", "--no-adopt", "--store", "other", "--time-limit", "0.000001s"];
+    let run = place.scaledown(&[&args[..], &["--max-failures", "1"]].concat())?;
     assert_eq!(run.status.code(), Some(4), "{}", text(&run.stderr));
     assert!(text(&run.stderr).contains("results/small is left as it is"), "{}", text(&run.stderr));
     assert_eq!(good, place.results()?);

@@ -1,6 +1,7 @@
 //! What is read, from which seeds, with which words of its format.
 
 use crate::shard;
+use std::collections::HashSet;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -8,7 +9,8 @@ use image::{ImageFormat, Rgb, RgbImage};
 use scaledown::claims::{ClaimsFile, Values, judge};
 use scaledown::data::{Frame, count, fingerprint, fingerprint_eval, pack_eval, pack_training, survey, survey_eval};
 use scaledown::grid::{Digests, expand};
-use scaledown::jobs::{publish, rebuild};
+use scaledown::jobs::{Adopted, publish, rebuild, results_folders};
+use scaledown::plan::PlannedRun;
 use scaledown::record;
 use scaledown::run::{DataSource, EvalSource, EvalTask};
 use scaledown::spec::{LoadOptions, load, load_claims};
@@ -280,13 +282,31 @@ pub fn models() -> Room {
     }
 }
 
-/// Results folders: read, rebuilt and published.
+/// Results folders: read, rebuilt, published, and looked into for runs that are adopted.
 pub fn results() -> Room {
-    let names = ["runs.csv", "curves.csv", "provenance.json"];
-    let files = names.iter().map(|name| ((*name).to_owned(), repository(&format!("results/ci/{name}")))).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let options = LoadOptions { env: &|_| None, ..LoadOptions::default() };
+    let expansion = expand(&load(&root.join("experiments/ci.yaml"), &options).unwrap(), &Digests::default());
+    let planned = (0..expansion.runs().len())
+        .map(|run| PlannedRun { run_id: expansion.runs()[run].id.to_string(), config: expansion.config(run) });
+    let plan = scaledown::plan::build(planned, None, |_| Ok(String::new())).unwrap();
+    let folder = root.join("results/ci");
+    let committed = ["runs.csv", "curves.csv", "provenance.json"];
+    let old: Input = committed.iter().map(|name| ((*name).to_owned(), std::fs::read(folder.join(name)).unwrap())).collect();
+    // With keys and seals, whether or not the committed records have them.
+    let mut records = record::read(&folder).unwrap();
+    for run in plan.runs() {
+        let origin = record::Origin { experiment: "e".into(), version: "0".into(), commit: None, cpu: None };
+        let adopted = Some(origin).filter(|_| records.identities.len() % 2 == 1);
+        records.identities.insert(run.run_id.clone(), record::Identity { key: plan.run_key(run).hex(), adopted });
+    }
+    let sealed: Input = record::files(&records).unwrap().into_iter().map(|file| (file.name.to_owned(), file.bytes)).collect();
+    let place = tempfile::tempdir().unwrap();
+    sealed.iter().for_each(|(name, bytes)| std::fs::write(place.path().join(name), bytes).unwrap());
+    assert_eq!(Adopted::find(&plan, &HashSet::new(), place.path(), &[]).len(), plan.runs().len(), "the seed itself is adopted");
     Room {
         name: "results",
-        seeds: vec![files],
+        seeds: vec![old, sealed],
         words: &[
             "\"../../x\"",
             "\"/tmp/x\"",
@@ -300,8 +320,15 @@ pub fn results() -> Room {
             "diverged",
             ",,",
             "\"seed\": ",
+            "\"key\": ",
+            "\"seal\": ",
+            "\"adopted\": {",
         ],
-        read: Box::new(|folder| {
+        read: Box::new(move |folder| {
+            // From its own folder, and from one that is found among others.
+            let own = Adopted::find(&plan, &HashSet::new(), folder, &[]);
+            let _ = (own.warnings(&["zeroshot/scenes.acc1".to_owned()]), own.job_keys(&plan));
+            let _ = Adopted::find(&plan, &HashSet::new(), &folder.join("none"), &results_folders(folder));
             let Ok(records) = record::read(folder) else { return false };
             let Ok(findings) = rebuild(&records) else { return false };
             let files: Vec<(String, Vec<u8>)> = findings.files.into_iter().map(|file| (file.name, file.bytes)).collect();

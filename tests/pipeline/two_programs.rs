@@ -28,7 +28,7 @@ fn two_programs_on_one_store_both_finish_and_no_job_is_done_twice() {
 }
 
 #[test]
-fn a_job_that_another_program_does_is_waited_for_and_adopted() {
+fn a_job_that_another_program_does_is_waited_for_and_taken() {
     let rig = Rig::new(1);
     let other = Store::open(rig.store.path()).unwrap();
     let train = rig.train(0);
@@ -44,9 +44,9 @@ fn a_job_that_another_program_does_is_waited_for_and_adopted() {
         });
         let outcome = rig.run(succeed);
         assert!(outcome.is_complete());
-        assert_eq!(outcome.states[train], JobState::Adopted);
+        assert_eq!(outcome.states[train], JobState::Elsewhere);
     });
-    assert_eq!(rig.count(|event| *event == Event::Adopted { job: train }), 1);
+    assert_eq!(rig.count(|event| *event == Event::Elsewhere { job: train }), 1);
     assert_eq!(rig.count(|event| matches!(event, Event::Warning { message } if message.contains("works on this store too"))), 1);
 }
 
@@ -118,7 +118,7 @@ fn a_job_that_was_taken_over_by_another_program_is_its_result_and_no_failure() {
     });
     let outcome = rig.run(stepping(200, Duration::from_millis(10)));
     assert!(outcome.is_complete(), "{outcome:?}");
-    assert_eq!(outcome.states[rig.train(0)], JobState::Adopted);
+    assert_eq!(outcome.states[rig.train(0)], JobState::Elsewhere);
     assert!(rig.store.overview().unwrap().failures.is_empty());
     let told = |event: &Event| matches!(event, Event::Warning { message } if message.contains("was taken over by process "));
     assert_eq!(rig.count(told), 1, "{:?}", rig.events.lock().unwrap());

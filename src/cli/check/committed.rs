@@ -5,18 +5,11 @@ use std::path::{Path, PathBuf};
 use super::records;
 use crate::cli::args::Global;
 use crate::cli::experiment::Loaded;
+use crate::cli::losses::{LOSS, first_moved, limit};
 use crate::error::Error;
 use crate::record::{self, Records};
 use crate::run::CurvePoint;
-use crate::tables::{Allowance, Drift, DriftKind, Drifts, TableData, TableSpec, Tolerance, drift};
-
-/// The metric that stands for the losses of a run.
-const LOSS: &str = "loss";
-/// How far the losses of a run may lie from those of the committed one unless stated. Another order of sums (4 or 16 lanes for 8)
-/// moved those of `experiments/ci.yaml` by up to half of it in 63 steps, a layer norm whose backward is off by 1 % by more within three.
-const LOSS_TOLERANCE: Allowance = Allowance::Relative(1e-5);
-/// Steps over which that holds; later, rounding has grown into another path of the same training.
-const LOSS_STEPS: u64 = 200;
+use crate::tables::{Allowance, Drift, Drifts, TableData, TableSpec, Tolerance, drift};
 
 /// A committed results folder.
 pub(super) struct Committed {
@@ -110,13 +103,9 @@ impl Committed {
                     false => Some(Loaded::placed(&Global { quiet: true, ..global.clone() }, file, set, placed(committed))?),
                 };
                 let theirs = theirs.as_ref().unwrap_or(loaded);
-                let limit = match tolerance.metrics.get(LOSS) {
-                    Some(stated) => Some((*stated, u64::MAX)),
-                    // On another device or in another arithmetic runs have other losses.
-                    None => (placed(records) == placed(committed)).then_some((LOSS_TOLERANCE, LOSS_STEPS)),
-                };
-                if let Some(limit) = limit {
-                    losses = compare_losses((loaded, records), (theirs, committed), limit, &mut drifts);
+                // On another device or in another arithmetic runs have other losses.
+                if tolerance.metrics.contains_key(LOSS) || placed(records) == placed(committed) {
+                    losses = compare_losses((loaded, records), (theirs, committed), limit(&tolerance), &mut drifts);
                 }
                 records::difference(theirs, committed)
             }
@@ -170,7 +159,7 @@ fn tables(folder: &Path) -> Result<Vec<TableData>, Error> {
 fn compare_losses(
     (ours, our_records): (&Loaded, &Records),
     (theirs, their_records): (&Loaded, &Records),
-    (allowed, last_step): (Allowance, u64),
+    limit: (Allowance, u64),
     drifts: &mut Drifts,
 ) -> usize {
     fn curve<'a>(records: &'a Records, run_id: &str) -> Option<&'a [CurvePoint]> {
@@ -182,11 +171,7 @@ fn compare_losses(
             continue;
         };
         compared += 1;
-        let moved = committed.iter().filter(|point| point.step <= last_step).find_map(|point| {
-            let finite = |point: &CurvePoint| Some(point.loss).filter(|loss| loss.is_finite());
-            let (now, then) = (ours.iter().find(|found| found.step == point.step).and_then(finite), finite(point));
-            allowed.is_left(now, then).then_some(DriftKind::Loss { step: point.step, ours: now, committed: then, allowed })
-        });
+        let moved = first_moved(ours, committed, limit);
         if let Some(kind) = moved {
             let cell = vec![("run_id".to_owned(), our_run.run_id.clone())];
             drifts.found.push(Drift { table: "curves".to_owned(), cell, kind });

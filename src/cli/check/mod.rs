@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Check, Experiment, Global};
 use super::experiment::{Loaded, STATED, load_spec};
+use super::reuse::Reuse;
 use crate::claims::{ClaimSpec, Values, Verdict, findings, judge};
 use crate::error::{Error, exit};
 use crate::record;
@@ -139,7 +140,8 @@ fn on_experiment(global: &Global, args: &Check, file: &Path) -> Result<Checked, 
 fn run_anew(global: &Global, args: &Check, file: &Path) -> Result<u8, Error> {
     let (device, precision) = (args.device, args.precision);
     let experiment = Experiment { file: file.to_owned(), set: args.set.clone(), device, precision };
-    let ran = super::run::run(global, &experiment, &args.execution, &mut std::io::sink())?;
+    // What is checked is what this program computes, so nothing is taken from records.
+    let ran = super::run::run(global, &experiment, &args.execution, &Reuse::trained(), &mut std::io::sink())?;
     // A verdict that is not as expected is told by the check itself.
     Ok(if ran == exit::CHECK { exit::OK } else { ran })
 }

@@ -20,7 +20,7 @@ pub(super) enum Settled {
     /// It is done and in the store.
     Finished { wall_s: f64 },
     /// Another program did it.
-    Adopted,
+    Elsewhere,
     /// Another program is at it.
     Held(LeaseInfo),
     /// Another program took it from this one, which was silent for too long; who, where it is still at it.
@@ -69,7 +69,7 @@ impl Execution<'_> {
         let job = self.plan.job(index);
         let dir = match self.store.begin(&job.key, &job.spec) {
             Ok(Begin::Work(dir)) => dir,
-            Ok(Begin::Finished) => return Settled::Adopted,
+            Ok(Begin::Finished) => return Settled::Elsewhere,
             Ok(Begin::HeldBy(info)) => return Settled::Held(info),
             Err(error) => return Fault::from(error).settled(),
         };
@@ -170,7 +170,7 @@ impl Execution<'_> {
         match dir.commit(Completion { status, reason, summary, timings }) {
             Ok(_) => Settled::Finished { wall_s: timings.wall_s },
             // Taken over in the last moment: the other one's outputs are as good.
-            Err(_) if self.store.is_finished(&key) => Settled::Adopted,
+            Err(_) if self.store.is_finished(&key) => Settled::Elsewhere,
             Err(error) => self.give_up(index, attempt, error.into()),
         }
     }

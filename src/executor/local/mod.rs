@@ -66,7 +66,7 @@ pub enum JobState {
     /// Done by this execution.
     Finished,
     /// Done meanwhile by another program.
-    Adopted,
+    Elsewhere,
     /// Failed; why is in [`Outcome::failed`].
     Failed,
     /// A job that it needs failed.
@@ -97,7 +97,7 @@ pub struct Outcome {
     /// Jobs done here.
     pub finished: usize,
     /// Jobs done meanwhile by other programs.
-    pub adopted: usize,
+    pub elsewhere: usize,
     /// Jobs that needed no doing: finished before, or needed by nothing that is to be done.
     pub cached: usize,
     /// Jobs that failed, in the order in which they did.

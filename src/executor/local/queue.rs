@@ -132,9 +132,9 @@ impl<'a> Queue<'a> {
                 events.push(Event::Finished { job, wall_s });
                 self.release_children(job);
             }
-            Settled::Adopted => {
-                self.states[job] = JobState::Adopted;
-                events.push(Event::Adopted { job });
+            Settled::Elsewhere => {
+                self.states[job] = JobState::Elsewhere;
+                events.push(Event::Elsewhere { job });
                 self.release_children(job);
             }
             Settled::Interrupted => {
@@ -186,7 +186,7 @@ impl<'a> Queue<'a> {
         let all = |wanted: JobState| (0..self.states.len()).filter(|&job| self.states[job] == wanted).collect();
         Outcome {
             finished: count(&[JobState::Finished]),
-            adopted: count(&[JobState::Adopted]),
+            elsewhere: count(&[JobState::Elsewhere]),
             cached: count(&[JobState::Cached, JobState::Unneeded]),
             blocked: (0..self.states.len())
                 .filter_map(|job| match self.states[job] {

@@ -1,7 +1,7 @@
 //! The command line: what can be asked and with which options.
 
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -110,7 +110,7 @@ pub enum Arithmetic {
 }
 
 /// An experiment file and how it is changed from outside.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Experiment {
     /// Experiment file
     #[arg(value_name = "EXPERIMENT.yaml")]
@@ -124,6 +124,13 @@ pub struct Experiment {
     /// Arithmetic of products
     #[arg(long, value_enum, default_value_t = Arithmetic::Auto)]
     pub precision: Arithmetic,
+}
+
+impl Experiment {
+    /// Another file, changed in the same way.
+    pub fn of(&self, file: &Path) -> Self {
+        Self { file: file.to_owned(), ..self.clone() }
+    }
 }
 
 /// How jobs are executed; nothing here changes a result.
@@ -159,6 +166,9 @@ pub enum Command {
     Run {
         #[command(flatten)]
         experiment: Experiment,
+        /// Further experiment files, run one after another in the same store
+        #[arg(value_name = "MORE.yaml")]
+        more: Vec<PathBuf>,
         #[command(flatten)]
         execution: Execution,
         #[command(flatten)]
@@ -238,6 +248,9 @@ pub struct PlanOptions {
     /// Which experiment.
     #[command(flatten)]
     pub experiment: Experiment,
+    /// Further experiment files: shows what all of them come to, each run counted once
+    #[arg(value_name = "MORE.yaml")]
+    pub more: Vec<PathBuf>,
     #[command(flatten)]
     pub adoption: Adoption,
     /// How to print it

@@ -1,7 +1,7 @@
 //! `features RUN`: a run's features of the sets that it is measured on, in files that other tools read.
 //!
-//! Writes a safetensors file a set, and `sets.csv`, which says what each file holds. Nothing is trained: model and packs lie in the
-//! store. Must not know how a task measures.
+//! Writes a safetensors file a set, `sets.csv`, which says what each file holds, and of a linear probe how it was fitted. Nothing is
+//! trained: model and packs lie in the store. Must not know how a task measures.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -50,11 +50,11 @@ pub(super) fn run(global: &Global, experiment: &Experiment, run: &str, to: &Path
         unreachable!("a run's training is a training");
     };
     let at_the_end = |index: &usize| match &loaded.plan.job(*index).spec {
-        JobSpec::Evaluate(spec) if spec.at.is_none() => Some(spec),
+        JobSpec::Evaluate(spec) if spec.at.is_none() => Some((loaded.plan.job(*index).key, spec)),
         _ => None,
     };
-    let evaluations: Vec<&EvaluateSpec> = planned.evaluates.iter().filter_map(at_the_end).collect();
-    let Some(first) = evaluations.first() else {
+    let evaluations: Vec<(Key, &EvaluateSpec)> = planned.evaluates.iter().filter_map(at_the_end).collect();
+    let Some((_, first)) = evaluations.first() else {
         return Err(Error::Usage { message: format!("run {} is measured on no set", planned.run_id), hint: None });
     };
     store.check_outputs(&train_key)?;
@@ -66,7 +66,8 @@ pub(super) fn run(global: &Global, experiment: &Experiment, run: &str, to: &Path
     std::fs::create_dir_all(to).map_err(|source| Error::File { operation: "create", path: to.to_owned(), source })?;
     let mut written: BTreeMap<Key, (String, usize)> = BTreeMap::new();
     let mut rows: Vec<Row<'_>> = Vec::new();
-    for spec in evaluations {
+    for (job, spec) in evaluations {
+        copy_probe(&store, &job, spec, to)?;
         let measured = spec.sets.iter().map(|set| (set.set, set.name.as_str(), "measured"));
         for (key, set, role) in measured.chain(spec.fitted_on.map(|key| (key, "train", "fitted on"))) {
             let evaluation = format!("{}/{}", spec.task.name(), spec.name);
@@ -92,6 +93,16 @@ pub(super) fn run(global: &Global, experiment: &Experiment, run: &str, to: &Path
     });
     written_rows.map_err(|error| Error::File { operation: "write", path, source: error.into() })?;
     Ok(writeln!(out, "{} of run {} in {}", counted(written.len(), "set"), planned.run_id, to.display())?)
+}
+
+/// How a linear probe was fitted, where it was: lambda and what was tried.
+fn copy_probe(store: &Store, job: &Key, spec: &EvaluateSpec, to: &Path) -> Result<(), Error> {
+    let from = store.output_dir(job).join(files::PROBE);
+    if !from.is_file() {
+        return Ok(());
+    }
+    let path = to.join(format!("{}-{}.json", spec.task.name(), spec.name));
+    std::fs::copy(from, &path).map(drop).map_err(|source| Error::File { operation: "write", path, source })
 }
 
 /// The features of a pack: `pooled` [N, C], `projected` [N, E], both f32, and `labels` [N] i64 where the pack has classes.

@@ -23,6 +23,7 @@ mod plan;
 mod reuse;
 mod run;
 mod score;
+mod several;
 mod simulate;
 mod status;
 mod table;
@@ -64,7 +65,13 @@ fn dispatch(cli: &Cli) -> Result<u8, Error> {
     let out: &mut dyn Write = &mut stdout;
     let global = &cli.global;
     match &cli.command {
-        Command::Run { experiment, execution, reuse } => return run::run(global, experiment, execution, reuse, out),
+        Command::Run { experiment, more, execution, reuse } if more.is_empty() => {
+            return run::run(global, experiment, execution, reuse, out);
+        }
+        Command::Run { experiment, more, execution, reuse } => {
+            return several::run(global, experiment, more, execution, reuse, out);
+        }
+        Command::Plan(args) if !args.more.is_empty() => several::plan(global, args, out)?,
         Command::Plan(args) => plan::run(global, args, out)?,
         Command::Status { experiment, adoption, format } => status::run(global, experiment, adoption, *format, out)?,
         Command::Explain { run, experiment, adoption } => explain::run(global, experiment, adoption, run, out)?,

@@ -22,7 +22,7 @@ use crate::trainer::cost::planned_bytes;
 use crate::trainer::model::{Recipe, build_with};
 
 pub(super) fn run(global: &Global, args: &PlanOptions, out: &mut dyn Write) -> Result<(), Error> {
-    let PlanOptions { experiment, adoption, format, tflops, resolved } = args;
+    let PlanOptions { experiment, more: _, adoption, format, tflops, resolved } = args;
     if let Some(run) = resolved {
         return self::resolved(global, experiment, run, out);
     }

@@ -6,3 +6,4 @@ mod milestones;
 mod place;
 mod probe;
 mod program;
+mod several;

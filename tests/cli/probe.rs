@@ -104,3 +104,43 @@ fn a_probe_without_a_train_split_is_refused_with_its_line() -> Outcome {
     assert!(said.contains("missing key `train` of `linear-probe/mine`") && said.contains("small.yaml:16:"), "{said}");
     Ok(())
 }
+
+#[test]
+fn features_are_written_once_a_set_with_labels_and_the_lambda_of_probes() -> Outcome {
+    use safetensors::SafeTensors;
+    let place = Place::new(&with_evaluations(ALL, VALUES))?;
+    let plan: serde_json::Value = serde_json::from_slice(&place.scaledown(&["plan", "small.yaml", "--format", "json"])?.stdout)?;
+    let run = plan["runs"][1]["run_id"].as_str().ok_or("a run has an id")?.to_owned();
+    let features = || place.scaledown(&["features", &run, "small.yaml", "--device", "cpu", "--to", "features"]);
+    let early = features()?;
+    assert_eq!(early.status.code(), Some(2));
+    assert!(text(&early.stderr).contains("is not in the store") && text(&early.stderr).contains("hint: `scaledown run small.yaml`"));
+    assert_eq!(place.scaledown(&["run", "small.yaml", "--device", "cpu", "-q"])?.status.code(), Some(0));
+    let written = features()?;
+    assert_eq!(written.status.code(), Some(0), "{}", text(&written.stderr));
+
+    let folder = place.path().join("features");
+    let sets = std::fs::read_to_string(folder.join("sets.csv"))?;
+    let rows: Vec<Vec<&str>> = sets.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    // Zero-shot, retrieval and few-shot are measured on one set, six shifted ones are the probe's, both fit on one split.
+    assert_eq!(rows.len(), 1 + 1 + 7 + 2, "{sets}");
+    let files: std::collections::BTreeSet<&str> = rows.iter().map(|row| row[3]).collect();
+    assert_eq!(files.len(), 1 + 6 + 1, "{sets}");
+    for file in files {
+        let bytes = std::fs::read(folder.join(file))?;
+        let tensors = SafeTensors::deserialize(&bytes)?;
+        let samples = if file.ends_with("-train.safetensors") { 100 } else { 80 };
+        assert_eq!(tensors.tensor("pooled")?.shape(), [samples, 16], "{file}");
+        assert_eq!(tensors.tensor("projected")?.shape(), [samples, 16], "{file}");
+        let labels: Vec<u8> = (0..samples as i64).flat_map(|sample| (sample % 80).to_le_bytes()).collect();
+        assert_eq!(tensors.tensor("labels")?.data(), labels, "classes of scenes take turns: {file}");
+        let projected = tensors.tensor("projected")?;
+        for row in projected.data().chunks_exact(16 * 4) {
+            let square: f32 = row.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes")).powi(2)).sum();
+            assert!((square - 1.0).abs() < 1e-4, "{file}: {square}");
+        }
+    }
+    let fit: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.join("linear-probe-scenes-shifts.json"))?)?;
+    assert!(fit["lambda"].as_f64() > Some(0.0) && fit["samples"] == 100, "{fit}");
+    Ok(())
+}

@@ -23,6 +23,7 @@ mod reuse;
 mod run;
 mod score;
 mod simulate;
+mod stated;
 mod status;
 mod table;
 

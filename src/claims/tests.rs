@@ -507,7 +507,8 @@ fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
     };
     let statements = serde_json::json!({ "tables": tables, "claims": claims });
     let outcomes = crate::run::Outcomes::default();
-    let records = Records { provenance, runs, axes: Vec::new(), points, statements, outcomes, identities: BTreeMap::new() };
+    let records =
+        Records { provenance, runs, axes: Vec::new(), points, statements, outcomes, identities: BTreeMap::new(), stated: None };
     let Findings { verdicts, files: first, .. } =
         findings(&tables, &claims, &TableInput::new(&records.points, &records.runs), &records.outcomes).unwrap();
     assert_eq!((verdicts[0].verdict, verdicts[0].num_missing), (VerdictKind::NoData, 1), "a run of one cell is not there");

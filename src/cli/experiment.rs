@@ -11,7 +11,7 @@ use crate::grid::{self, Digests, Expansion, expand};
 use crate::jobs::{Adopted, ReportInputs, Statements};
 use crate::machine;
 use crate::plan::{self, JobSpec, Plan, PlanRun, PlannedRun, ReportInput};
-use crate::record::{self, PointView, Provenance};
+use crate::record::{self, PointView, Provenance, Stated};
 use crate::run::{DataSource, DeviceKind, EvalConfig, EvalSource, Precision, RunConfig, Source};
 use crate::spec::{self, Files, LoadOptions, ValidSpec, Written};
 use crate::store::Store;
@@ -194,7 +194,7 @@ impl Loaded {
     }
 
     /// What the report job is about.
-    pub fn report_inputs(&self, global: &Global) -> ReportInputs {
+    pub fn report_inputs(&self, global: &Global, stated: &Stated) -> ReportInputs {
         let spec = self.spec();
         let mut digest = blake3::Hasher::new();
         digest.update(statements_digest(&self.expansion).as_bytes());
@@ -220,9 +220,15 @@ impl Loaded {
             points: self.points(),
             configs: self.configs(),
             labels: self.labels(),
-            statements: Statements { tables: spec.tables.clone(), claims: spec.claims.clone() },
+            statements: self.statements(),
+            stated: stated.clone(),
             results: self.results(global),
         }
+    }
+
+    /// What the file asks of the records.
+    pub fn statements(&self) -> Statements {
+        Statements { tables: self.spec().tables.clone(), claims: self.spec().claims.clone() }
     }
 
     /// The config of every run, in plan order, with paths as the user wrote them: the form that stands in records.

@@ -25,6 +25,7 @@ mod run;
 mod score;
 mod several;
 mod simulate;
+mod stated;
 mod status;
 mod table;
 

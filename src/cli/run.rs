@@ -9,6 +9,7 @@ use super::adoption::{self, Verified};
 use super::args::{Execution, Experiment, Global};
 use super::experiment::Loaded;
 use super::reuse::Reuse;
+use super::stated;
 use crate::error::{Error, exit};
 use crate::executor::{JobState, Options, Outcome, Shutdown, Stage, execute, signals};
 use crate::jobs::{Adopted, FeatureCache, LocalWorker, Published, ReportInputs, publish_partial, sync};
@@ -32,7 +33,7 @@ pub(super) fn run(
     let store = Store::open(&global.store)?;
     let finished = store.finished()?;
     let results = loaded.results(global);
-    if let Some(report) = loaded.plan.report().filter(|report| finished.contains(&loaded.plan.job(*report).key)) {
+    if let Some(report) = loaded.plan.report().filter(|report| stated::is_current(&loaded, &store, &finished, *report, &results)) {
         let published = sync(&store, &loaded.plan, report, &results)?;
         say(global, &nothing_to_do(&loaded, &Adopted::default()));
         // Reading thousands of records to print them again would be all that there is to do.
@@ -44,15 +45,19 @@ pub(super) fn run(
     let adopted = adoption::find(global, &loaded, &finished, &reuse.adoption)?;
     let shutdown = Shutdown::new();
     signals::install(&shutdown)?;
-    let do_jobs = |plan: &Plan, store: &Store| do_jobs(global, &loaded, (plan, store), execution, &shutdown);
-    if let Verified::Failed(code) = adoption::verify(global, &loaded, &adopted, &reuse.verify, &do_jobs)? {
+    let do_jobs = |plan: &Plan, store: &Store, report: Option<ReportInputs>| {
+        do_jobs(global, &loaded, (plan, store, report), execution, &shutdown)
+    };
+    let verify = |plan: &Plan, store: &Store| do_jobs(plan, store, None);
+    if let Verified::Failed(code) = adoption::verify(global, &loaded, &adopted, &reuse.verify, &verify)? {
         return Ok(code);
     }
     // What is adopted is in no graph: what only it would need is not done, and a report on it is no finished job.
     let rest = if adopted.is_empty() { None } else { Some(loaded.rest(&adopted)?) };
     let plan = rest.as_ref().unwrap_or(&loaded.plan);
     try_folder(&results)?;
-    let inputs = loaded.report_inputs(global);
+    let stated = stated::first(&loaded, &store, &finished, &adopted, &results);
+    let inputs = loaded.report_inputs(global, &stated);
     if plan.todo(|key| finished.contains(key)).is_empty() {
         let published = publish_partial(&inputs, &loaded.plan, &store, &HashMap::new(), &adopted)?;
         say(global, &nothing_to_do(&loaded, &adopted));
@@ -60,8 +65,9 @@ pub(super) fn run(
     }
     // Hours of work are not begun where nothing of it could be kept.
     store.try_writing()?;
+    stated::note(&loaded, &store, &stated)?;
     say(global, &super::plan::headline(&loaded, plan, &finished, &adopted));
-    let outcome = do_jobs(plan, &store)?;
+    let outcome = do_jobs(plan, &store, Some(inputs.clone()))?;
     let code = match settle(&loaded.plan, plan, &store, &inputs, &outcome, &adopted) {
         Ok(published) => {
             if published == Published::Written {
@@ -98,7 +104,7 @@ fn done(plan: &Plan, outcome: &Outcome, adopted: &Adopted) -> String {
 fn do_jobs(
     global: &Global,
     loaded: &Loaded,
-    (plan, store): (&Plan, &Store),
+    (plan, store, report): (&Plan, &Store, Option<ReportInputs>),
     execution: &Execution,
     shutdown: &Shutdown,
 ) -> Result<Outcome, Error> {
@@ -112,11 +118,7 @@ fn do_jobs(
         max_failures: *max_failures,
         ..Options::default()
     };
-    let worker = LocalWorker {
-        checkpoint_every: loaded.checkpoint_every(),
-        report: Some(loaded.report_inputs(global)),
-        features: FeatureCache::default(),
-    };
+    let worker = LocalWorker { checkpoint_every: loaded.checkpoint_every(), report, features: FeatureCache::default() };
     let progress = super::progress(global);
     let outcome = execute(plan, store, &worker, &options, &|event| progress.handle(&event), shutdown);
     progress.finish();

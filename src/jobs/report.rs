@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::adopt::{Adopted, named_by_key};
 use super::{PackedSummary, files, outcomes, write};
-use crate::claims::{ClaimSpec, Findings, findings};
+use crate::claims::{ClaimSpec, Findings, findings, to_csv};
 use crate::data::SkipKind;
 use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput, TrainSummary};
 use crate::plan::{JobSpec, Plan, PlanRun};
-use crate::record::{self, PointView, Provenance, Records, SampleCounts};
+use crate::record::{self, Marks, PointView, Provenance, Records, SampleCounts, Stated};
 use crate::run::{CurvePoint, GMACS_AS_STATED, Outcomes, RunConfig, RunRecord, RunStatus, add_best};
 use crate::store::{JobStatus, Store};
 use crate::tables::{TableInput, TableSpec, is_file_name};
@@ -36,6 +36,8 @@ pub struct ReportInputs {
     pub labels: Vec<String>,
     /// What is asked of the records.
     pub statements: Statements,
+    /// What was stated when the first run started.
+    pub stated: Stated,
     /// The experiment's results folder.
     pub results: PathBuf,
 }
@@ -62,7 +64,32 @@ pub fn rebuild(records: &Records) -> Result<Findings, String> {
         return Err(format!("provenance.json: the name of table `{}` is not a file name", table.name));
     }
     let input = TableInput::new(&records.points, &records.runs);
-    findings(&tables, &claims, &input, &records.outcomes).map_err(|error| error.to_string())
+    let mut found = findings(&tables, &claims, &input, &records.outcomes).map_err(|error| error.to_string())?;
+    mark(&mut found, records, &records.statements);
+    Ok(found)
+}
+
+/// Says of tables and claims that were stated or edited after runs had finished that they were: in the captions of tables and the notes of
+/// verdicts. `statements` are those that the findings are of.
+pub fn mark(findings: &mut Findings, records: &Records, statements: &serde_json::Value) {
+    let Some(first) = &records.stated else { return };
+    let Marks { claims, tables, all } = first.marks(&Stated::of(statements, records.runs.iter().map(|run| &run.config)));
+    let Findings { tables: built, verdicts, files } = findings;
+    let mut replace = |name: String, bytes: Vec<u8>| {
+        files.iter_mut().filter(|file| file.name == name).for_each(|file| file.bytes.clone_from(&bytes));
+    };
+    for table in built.iter_mut() {
+        if let Some(said) = tables.get(&table.name) {
+            let caption = table.caption.as_ref().map_or(String::new(), |caption| format!("{caption}; "));
+            table.caption = Some(format!("{caption}this table was {said}"));
+            replace(format!("tables/{}.md", table.name), table.to_markdown().into_bytes());
+        }
+    }
+    for verdict in verdicts.iter_mut() {
+        verdict.notes.extend(claims.get(&verdict.id).cloned());
+        verdict.notes.extend(all.iter().cloned());
+    }
+    replace("claims.csv".to_owned(), to_csv(verdicts));
 }
 
 pub(super) fn run(inputs: Option<&ReportInputs>, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
@@ -108,10 +135,10 @@ pub(super) fn assemble(
     let runs = plan.runs().iter().zip(&inputs.configs).enumerate().map(record).collect::<Result<Vec<_>, _>>()?;
     let outcomes = shown_outcomes(&inputs.statements.tables, &runs, plan, store, adopted)?;
     let statements = serde_json::to_value(&inputs.statements).expect("statements are plain structs with text keys");
-    let ReportInputs { provenance, axes, points, .. } = inputs.clone();
+    let ReportInputs { provenance, axes, points, stated, .. } = inputs.clone();
     let mut provenance = Provenance { samples: samples(&inputs.labels, plan, store, adopted)?, ..provenance };
     let identities = adopted.identities(plan, &runs, &mut provenance);
-    Ok(Records { provenance, runs, axes, points, statements, outcomes, identities })
+    Ok(Records { provenance, runs, axes, points, statements, outcomes, identities, stated: Some(stated) })
 }
 
 /// The records of every run of a plan as the store holds them; `missing` says why jobs have no record.

@@ -157,6 +157,7 @@ mod tests {
             statements,
             outcomes,
             identities: BTreeMap::new(),
+            stated: None,
         }
     }
 

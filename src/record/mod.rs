@@ -15,6 +15,7 @@ mod patch;
 mod provenance;
 mod runs;
 mod seal;
+mod stated;
 mod text;
 mod timings;
 
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::run::{DeviceKind, Outcomes, Precision, RunRecord};
 
 pub use error::RecordError;
+pub use stated::{Marks, Stated};
 pub use text::number;
 pub use timings::Timing;
 
@@ -167,6 +169,8 @@ pub struct Records {
     pub outcomes: Outcomes,
     /// By run id, of the runs that came to an end; of none in records of programs that wrote no keys.
     pub identities: BTreeMap<String, Identity>,
+    /// What was stated when the first run started; `None` in records of programs that did not note it.
+    pub stated: Option<Stated>,
 }
 
 /// Records, with those of their runs that are not as they were written.
@@ -264,6 +268,12 @@ pub fn keys(provenance_json: &[u8]) -> Result<Vec<(String, Option<String>)>, Rec
     provenance::keys(provenance_json)
 }
 
+/// What a `provenance.json` says was stated when the first run started; `None` where it does not say, or does not read.
+#[must_use]
+pub fn stated(provenance_json: &[u8]) -> Option<Stated> {
+    provenance::stated(provenance_json)
+}
+
 /// Digest of what a run came to: equal for equal numbers and curves, whoever trained it.
 #[must_use]
 pub fn content_digest(run: &RunRecord) -> String {
@@ -308,7 +318,8 @@ fn parse_with_seals(
     milestones_csv: &[u8],
     outcomes_csv: Option<&[u8]>,
 ) -> Result<(Records, Seals), RecordError> {
-    let provenance::File { provenance, configs, identities, seals, axes, points, statements } = provenance::parse(provenance_json)?;
+    let provenance::File { provenance, configs, identities, seals, axes, points, statements, stated } =
+        provenance::parse(provenance_json)?;
     let mut curves = curves::parse(curves_csv)?;
     let mut runs = runs::parse(runs_csv, configs)?;
     for run in &mut runs {
@@ -323,7 +334,7 @@ fn parse_with_seals(
     if let Some(run_id) = outcomes.0.keys().find(|run_id| !ids.contains(run_id.as_str())) {
         return Err(RecordError::UnknownRun { file: outcomes::NAME, run_id: run_id.clone() });
     }
-    Ok((Records { provenance, runs, axes, points, statements, outcomes, identities }, seals))
+    Ok((Records { provenance, runs, axes, points, statements, outcomes, identities, stated }, seals))
 }
 
 #[cfg(test)]

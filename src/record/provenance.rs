@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{FORMAT, Identity, Origin, PointView, Provenance, RecordError, Records, patch, seal};
+use super::{FORMAT, Identity, Origin, PointView, Provenance, RecordError, Records, Stated, patch, seal};
 use crate::run::{RunConfig, RunRecord};
 
 pub(super) const NAME: &str = "provenance.json";
@@ -20,6 +20,7 @@ pub(super) struct File {
     pub axes: Vec<String>,
     pub points: Vec<PointView>,
     pub statements: Value,
+    pub stated: Option<Stated>,
 }
 
 /// The file as it stands.
@@ -29,6 +30,9 @@ struct Layout {
     format: u32,
     provenance: Provenance,
     statements: Value,
+    /// What was stated when the first run started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stated: Option<Stated>,
     /// Config of the first run.
     config: Value,
     /// Every run and, as a merge patch, where its config differs from the first.
@@ -74,7 +78,7 @@ struct Version {
 }
 
 pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, RecordError> {
-    let Records { provenance, runs, axes, points, statements, outcomes: _, identities } = records;
+    let Records { provenance, runs, axes, points, statements, outcomes: _, identities, stated } = records;
     let first = configs.first().cloned().unwrap_or(Value::Null);
     let entry = |(run, config): (&RunRecord, &Value)| {
         let identity = identities.get(&run.run_id);
@@ -91,6 +95,7 @@ pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, Rec
         format: FORMAT,
         provenance: provenance.clone(),
         statements: statements.clone(),
+        stated: stated.clone(),
         config: first,
         runs: entries,
         axes: axes.clone(),
@@ -103,14 +108,14 @@ pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, Rec
 
 pub(super) fn parse(text: &[u8]) -> Result<File, RecordError> {
     check_format(text)?;
-    let Layout { format: _, provenance, statements, config, runs, axes, points } = serde_json::from_slice(text)?;
+    let Layout { format: _, provenance, statements, stated, config, runs, axes, points } = serde_json::from_slice(text)?;
     let (mut configs, mut identities, mut seals) = (Vec::with_capacity(runs.len()), BTreeMap::new(), BTreeMap::new());
     for RunEntry { run_id, key, seal, adopted, differs } in runs {
         identities.extend(key.map(|key| (run_id.clone(), Identity { key, adopted })));
         seals.extend(seal.map(|seal| (run_id.clone(), seal)));
         configs.push((run_id, serde_json::from_value(patch::apply(&config, &differs))?));
     }
-    Ok(File { provenance, configs, identities, seals, axes, points, statements })
+    Ok(File { provenance, configs, identities, seals, axes, points, statements, stated })
 }
 
 /// Run ids and keys alone.
@@ -118,6 +123,15 @@ pub(super) fn keys(text: &[u8]) -> Result<Vec<(String, Option<String>)>, RecordE
     check_format(text)?;
     let Keys { runs } = serde_json::from_slice(text)?;
     Ok(runs.into_iter().map(|KeyEntry { run_id, key }| (run_id, key)).collect())
+}
+
+/// What was stated first, alone.
+pub(super) fn stated(text: &[u8]) -> Option<Stated> {
+    #[derive(Deserialize)]
+    struct Alone {
+        stated: Option<Stated>,
+    }
+    serde_json::from_slice::<Alone>(text).ok()?.stated
 }
 
 fn check_format(text: &[u8]) -> Result<(), RecordError> {

@@ -20,7 +20,7 @@ const FIXED: [&str; 7] = ["seed", "subset_samples", "samples_seen", "steps", "gm
 const STATUSES: [RunStatus; 4] = [RunStatus::Finished, RunStatus::Diverged, RunStatus::Failed, RunStatus::Interrupted];
 
 pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, RecordError> {
-    let Records { provenance: _, runs, axes, points, statements: _, outcomes: _, identities: _ } = records;
+    let Records { provenance: _, runs, axes, points, statements: _, outcomes: _, identities: _, stated: _ } = records;
     let flat: Vec<_> = configs.iter().map(columns::flatten).collect();
     // Milestones have a file of their own.
     let is_own = |path: &String| !["seed", "train.milestones"].contains(&path.as_str()) && !axes.contains(path);

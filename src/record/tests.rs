@@ -182,6 +182,7 @@ fn varied() -> Records {
         ],
         statements: serde_json::json!({"tables": [{"name": "t"}], "claims": []}),
         outcomes: outcomes(),
+        stated: Some(Stated { finished: 2, ..Stated::of(&serde_json::json!({"claims": [{"id": "c"}]}), [&config(8, 0)]) }),
         identities: identities(),
     }
 }
@@ -354,6 +355,7 @@ fn metrics_at_milestones_have_a_file_of_their_own_and_come_back() {
         statements: serde_json::json!({}),
         outcomes: Outcomes::default(),
         identities: BTreeMap::new(),
+        stated: None,
     };
     let written = files(&records).unwrap();
     let text = |name: &str| {

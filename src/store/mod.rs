@@ -8,6 +8,7 @@
 //!   running/KEY~HOLDER     its lease of a running job: a hard link to that file
 //!   running/KEY~HOLDER~out what that job has written so far
 //!   work/KEY/              checkpoints: they survive a kill, and go when the job is finished
+//!   stated/DIGEST.json     what an experiment of that name stated when its first run started
 //!   failed/KEY.json        why the last attempt failed; no obstacle to another one
 //!   damaged/KEY-N/         a job whose files are no longer those of its record: it is done again; remove it when you like
 //! ```
@@ -228,6 +229,26 @@ impl Store {
         self.prepare()?;
         let text = record::pretty(failure);
         write_atomic(&self.failure_path(&failure.key), text.as_bytes())
+    }
+
+    /// What was noted of an experiment; `None` where nothing was, or it cannot be read.
+    #[must_use]
+    pub fn noted(&self, experiment: &str) -> Option<Vec<u8>> {
+        fs::read(self.note_path(experiment)).ok()
+    }
+
+    /// Notes something of an experiment, in place of what was noted.
+    ///
+    /// # Errors
+    /// The note cannot be written.
+    pub fn note(&self, experiment: &str, text: &[u8]) -> Result<(), StoreError> {
+        self.prepare()?;
+        write_atomic(&self.note_path(experiment), text)
+    }
+
+    /// Experiments have names with slashes: their digests do not.
+    fn note_path(&self, experiment: &str) -> PathBuf {
+        self.root.join("stated").join(format!("{}.json", blake3::hash(experiment.as_bytes()).to_hex()))
     }
 
     fn shard(&self, hex: &str) -> PathBuf {

@@ -323,3 +323,58 @@ fn runs_of_other_experiments_and_of_named_folders_are_adopted() -> Outcome {
     assert!(code == Some(2) && said.contains("--adopt nowhere: there is no results folder"), "{said}");
     Ok(())
 }
+
+/// The notes of a claim in `claims.csv`.
+fn notes(place: &Place, id: &str) -> Result<String, Box<dyn std::error::Error>> {
+    let mut reader = csv::Reader::from_path(place.path().join("results/small/claims.csv"))?;
+    let rows = reader.records().collect::<Result<Vec<_>, _>>()?;
+    Ok(rows.iter().find(|row| &row[0] == id).map(|row| row[8].to_owned()).unwrap_or_default())
+}
+
+#[test]
+fn what_is_stated_or_edited_after_runs_had_finished_is_marked_in_every_output() -> Outcome {
+    let place = Place::with_results(SMALL)?;
+    let before = place.files("results")?;
+    assert!(!notes(&place, "sane")?.contains("after runs"), "{}", notes(&place, "sane")?);
+    let claim = "  - { id: later, says: it is more, cells: { table: zeroshot }, each: { train.lr: all }, \
+                 test: { at_most: { value: { cell: {} }, limit: 99 } }, confidence: none }\n";
+    let edited =
+        SMALL.replace("limit: 100", "limit: 98").replace("[zeroshot/scenes.acc1] }", "[zeroshot/scenes.acc1], caption: new }");
+    place.write("small.yaml", &(edited + claim))?;
+    // On this machine, then in a fresh clone, whose store is empty.
+    for is_lost in [false, true] {
+        if is_lost {
+            place.lose_store()?;
+        }
+        let (code, said) = place.said(&["run", "small.yaml"])?;
+        assert!(code == Some(0) && !said.contains("this table was"), "a caption is no statement: {said}");
+        assert_eq!(said.matches("edited after runs had finished").count(), 1, "{said}");
+        assert_eq!(said.matches("stated after runs had finished").count(), 1, "{said}");
+        assert!(notes(&place, "sane")?.ends_with("edited after runs had finished"), "{}", notes(&place, "sane")?);
+        assert!(notes(&place, "later")?.ends_with("stated after runs had finished"), "{}", notes(&place, "later")?);
+    }
+    for command in [&["check", "small.yaml"][..], &["check", "small.yaml", "--format", "json"]] {
+        let output = text_of(&place.scaledown(command)?.stdout);
+        assert!(output.contains("edited after runs had finished"), "{output}");
+    }
+    // Back to what was stated first: nothing to mark.
+    place.write("small.yaml", SMALL)?;
+    assert_eq!(place.said(&["run", "small.yaml"])?.0, Some(0));
+    assert_eq!(place.files("results")?, before);
+    // Another table, more seeds.
+    place.edit("small.yaml", "seeds: 2", "seeds: 3")?;
+    place.edit("small.yaml", "rows: train.lr, values", "rows: train.lr, where: { train.batch_size: 20 }, values")?;
+    let (code, said) = place.said(&["run", "small.yaml"])?;
+    assert!(code == Some(0) && said.contains("seed 2 added after runs had finished"), "{said}");
+    assert!(said.contains("this table was edited after runs had finished"), "{said}");
+    let table = text_of(&std::fs::read(place.path().join("results/small/tables/zeroshot.md"))?);
+    assert!(table.contains("this table was edited after runs had finished"), "{table}");
+    let after = place.files("results")?;
+    assert_eq!(place.scaledown(&["table", "--from", "results/small"])?.status.code(), Some(0));
+    assert_eq!(place.files("results")?, after, "rebuilt with its marks");
+    // Claims of another experiment over runs that are there.
+    place.write("other.yaml", &SMALL.replace("experiment: small", "experiment: other"))?;
+    let (code, said) = place.said(&["run", "other.yaml"])?;
+    assert!(code == Some(0) && said.contains("stated when 4 of 4 runs had finished"), "{said}");
+    Ok(())
+}

@@ -300,6 +300,8 @@ pub fn results() -> Room {
         let adopted = Some(origin).filter(|_| records.identities.len() % 2 == 1);
         records.identities.insert(run.run_id.clone(), record::Identity { key: plan.run_key(run).hex(), adopted });
     }
+    let first = record::Stated::of(&records.statements, records.runs.iter().map(|run| &run.config));
+    records.stated = Some(record::Stated { finished: 1, ..first });
     let sealed: Input = record::files(&records).unwrap().into_iter().map(|file| (file.name.to_owned(), file.bytes)).collect();
     let place = tempfile::tempdir().unwrap();
     sealed.iter().for_each(|(name, bytes)| std::fs::write(place.path().join(name), bytes).unwrap());

@@ -14,6 +14,7 @@ use super::experiment::{Loaded, STATED, load_spec};
 use super::reuse::Reuse;
 use crate::claims::{ClaimSpec, Values, Verdict, findings, judge};
 use crate::error::{Error, exit};
+use crate::jobs::mark;
 use crate::record;
 use crate::spec::{self, LoadOptions};
 use crate::tables::{TableData, TableInput};
@@ -128,7 +129,9 @@ fn on_experiment(global: &Global, args: &Check, file: &Path) -> Result<Checked, 
     }
     let points = loaded.points();
     let spec = loaded.spec();
-    let found = findings(&spec.tables, &spec.claims, &TableInput::new(&points, &records.runs), &records.outcomes)?;
+    let mut found = findings(&spec.tables, &spec.claims, &TableInput::new(&points, &records.runs), &records.outcomes)?;
+    let statements = serde_json::to_value(loaded.statements()).expect("statements are plain structs with text keys");
+    mark(&mut found, &records, &statements);
     let tables: Vec<TableData> = found.tables.iter().map(TableData::from).collect();
     let set = &args.set;
     let fresh = Fresh { tables: &tables, records: &records, loaded: &loaded, global: &global, file, set };

@@ -18,6 +18,7 @@ mod crossover;
 mod estimate;
 mod findings;
 mod fit;
+pub mod fits;
 mod frame;
 mod items;
 mod judge;
@@ -34,7 +35,7 @@ mod values;
 mod verdict;
 mod wording;
 
-pub use findings::{Artefact, Findings, findings};
+pub use findings::{Artefact, Findings, Statements, findings};
 pub use judge::judge;
 pub use source::{CellRow, CellSource, Measure, RunTables, SeedRun};
 pub use statement::{ClaimSpec, ClaimsFile, Confidence, Operand, Selection, TestSpec, Ties, VerdictKind};

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::args::{Global, Table};
 use super::experiment::{STATED, load_spec};
+use crate::claims::fits::FILE_PREFIX;
 use crate::claims::{Findings, to_text};
 use crate::error::Error;
 use crate::jobs::{publish, rebuild};
@@ -35,8 +36,17 @@ pub(super) fn run(global: &Global, args: &Table, out: &mut dyn Write) -> Result<
             false => writeln!(out, "{}", table.to_markdown())?,
         }
     }
+    for fit in rebuilt.fits.iter().filter(|fit| args.name.as_ref().is_none_or(|name| *name == format!("{FILE_PREFIX}{}", fit.name)))
+    {
+        found = true;
+        match args.csv {
+            true => out.write_all(&fit.to_csv())?,
+            false => writeln!(out, "{}", fit.to_markdown())?,
+        }
+    }
     if let (Some(name), false) = (&args.name, found) {
-        let known: Vec<&str> = rebuilt.tables.iter().map(|table| table.name.as_str()).collect();
+        let fits = rebuilt.fits.iter().map(|fit| format!("{FILE_PREFIX}{}", fit.name));
+        let known: Vec<String> = rebuilt.tables.iter().map(|table| table.name.clone()).chain(fits).collect();
         return Err(Error::Usage {
             message: format!("no table `{name}` in {}", folder.display()),
             hint: Some(format!("its tables are {}", known.join(", "))),
@@ -76,6 +86,9 @@ pub(super) fn print_folder(folder: &Path, out: &mut dyn Write) -> Result<Shown, 
     let rebuilt = rebuilt(folder)?;
     for table in &rebuilt.tables {
         writeln!(out, "{}", table.to_markdown())?;
+    }
+    for fit in &rebuilt.fits {
+        writeln!(out, "{}", fit.to_markdown())?;
     }
     if !rebuilt.verdicts.is_empty() {
         writeln!(out, "{}", to_text(&rebuilt.verdicts, false))?;

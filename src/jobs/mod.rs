@@ -17,7 +17,7 @@ mod train;
 pub use dataset::PackedSummary;
 pub use features::FeatureCache;
 pub use files::{CURVE as CURVE_FILE, MODEL as MODEL_FILE};
-pub use report::{ReportInputs, Statements, rebuild};
+pub use report::{ReportInputs, fit_normals, rebuild};
 pub use results::{Published, publish, publish_partial, sync};
 pub use tokenizer::TokenizerSummary;
 

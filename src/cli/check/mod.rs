@@ -10,9 +10,10 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::args::{Check, Experiment, Global};
-use super::experiment::{Loaded, STATED, load_spec};
+use super::experiment::{Loaded, STATED, load_spec, statements};
 use crate::claims::{ClaimSpec, Values, Verdict, findings, judge};
 use crate::error::{Error, exit};
+use crate::jobs::fit_normals;
 use crate::record;
 use crate::spec::{self, LoadOptions};
 use crate::tables::{TableData, TableInput};
@@ -127,7 +128,7 @@ fn on_experiment(global: &Global, args: &Check, file: &Path) -> Result<Checked, 
     }
     let points = loaded.points();
     let spec = loaded.spec();
-    let found = findings(&spec.tables, &spec.claims, &TableInput::new(&points, &records.runs), &records.outcomes)?;
+    let found = findings(&statements(spec), &TableInput::new(&points, &records.runs), &records.outcomes, &fit_normals)?;
     let tables: Vec<TableData> = found.tables.iter().map(TableData::from).collect();
     let set = &args.set;
     let fresh = Fresh { tables: &tables, records: &records, loaded: &loaded, global: &global, file, set };

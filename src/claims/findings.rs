@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::fits::{Fit, Normals, ScalingSpec, fit};
-use super::{ClaimSpec, RunTables, Verdict, judge, to_csv};
+use super::fits::{FILE_PREFIX, FRONTIER_PREFIX, Fit, Normals, ScalingSpec, fit, frontier_of};
+use super::{ClaimSpec, Frontier, RunTables, Verdict, judge, to_csv};
 use crate::run::Outcomes;
 use crate::tables::{Table, TableInput, TableSpec, TablesError, build};
 
@@ -38,9 +38,11 @@ pub struct Findings {
     pub tables: Vec<Table>,
     /// The fits in the order stated.
     pub fits: Vec<Fit>,
+    /// The frontiers of those that ask for one.
+    pub frontiers: Vec<Frontier>,
     /// The verdicts in the order of the claims.
     pub verdicts: Vec<Verdict>,
-    /// `tables/*.csv`, `tables/*.md` (those of fits begin with `fit-`) and `claims.csv`.
+    /// `tables/*.csv`, `tables/*.md` (those of fits begin with `fit-` and `frontier-`) and `claims.csv`.
     pub files: Vec<Artefact>,
 }
 
@@ -56,8 +58,10 @@ pub fn findings(
 ) -> Result<Findings, TablesError> {
     let Statements { tables, claims, fits } = statements;
     let tables = tables.iter().map(|spec| build(spec, input)).collect::<Result<Vec<_>, _>>()?;
-    let fitted = |spec: &ScalingSpec| Ok(fit(spec, &build(&spec.table(), input)?, outcomes, normals));
-    let fits = fits.iter().map(fitted).collect::<Result<Vec<_>, TablesError>>()?;
+    let of_fits = fits.iter().map(|spec| build(&spec.table(), input)).collect::<Result<Vec<_>, _>>()?;
+    let fits_and_cells = || fits.iter().zip(&of_fits);
+    let frontiers: Vec<Frontier> = fits_and_cells().filter_map(|(spec, cells)| frontier_of(spec, cells, outcomes)).collect();
+    let fits: Vec<Fit> = fits_and_cells().map(|(spec, cells)| fit(spec, cells, outcomes, normals)).collect();
     let verdicts = judge(claims, &RunTables::new(&tables).with(outcomes));
     let mut files = Vec::new();
     for table in &tables {
@@ -65,9 +69,15 @@ pub fn findings(
         files.push(Artefact { name: format!("tables/{}.md", table.name), bytes: table.to_markdown().into_bytes() });
     }
     for fit in &fits {
-        files.push(Artefact { name: format!("tables/fit-{}.csv", fit.name), bytes: fit.to_csv() });
-        files.push(Artefact { name: format!("tables/fit-{}.md", fit.name), bytes: fit.to_markdown().into_bytes() });
+        let name = format!("tables/{FILE_PREFIX}{}", fit.name);
+        files.push(Artefact { name: format!("{name}.csv"), bytes: fit.to_csv() });
+        files.push(Artefact { name: format!("{name}.md"), bytes: fit.to_markdown().into_bytes() });
+    }
+    for frontier in &frontiers {
+        let name = format!("tables/{FRONTIER_PREFIX}{}", frontier.name);
+        files.push(Artefact { name: format!("{name}.csv"), bytes: frontier.to_csv() });
+        files.push(Artefact { name: format!("{name}.md"), bytes: frontier.to_markdown().into_bytes() });
     }
     files.push(Artefact { name: "claims.csv".to_owned(), bytes: to_csv(&verdicts) });
-    Ok(Findings { tables, fits, verdicts, files })
+    Ok(Findings { tables, fits, frontiers, verdicts, files })
 }

@@ -12,6 +12,7 @@
 //! not finish is missing. A verdict is supported where every comparison is true; how the others come about stands in
 //! [`VerdictKind`]. What is false of runs is so after Holm's correction over the claim.
 
+mod advice;
 mod compare;
 mod contrast;
 mod crossover;
@@ -20,6 +21,7 @@ mod findings;
 mod fit;
 pub mod fits;
 mod frame;
+mod frontier;
 mod items;
 mod judge;
 mod operand;
@@ -33,15 +35,19 @@ mod stats;
 mod validate;
 mod values;
 mod verdict;
+mod versus;
 mod wording;
 
+pub use advice::{Advice, AdviceError, Basis, Budget, Pick, Rival, advise};
 pub use findings::{Artefact, Findings, Statements, findings};
+pub use frontier::{Frontier, Step, frontier};
 pub use judge::judge;
 pub use source::{CellRow, CellSource, Measure, RunTables, SeedRun};
 pub use statement::{ClaimSpec, ClaimsFile, Confidence, Operand, Selection, TestSpec, Ties, VerdictKind};
 pub use validate::{too_few_seeds, validate};
 pub use values::{Idle, Values, ValuesError};
 pub use verdict::{Answer, Comparison, Meets, Verdict, to_csv, to_json, to_text, to_value};
+pub use versus::{Costed, Versus, costed};
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

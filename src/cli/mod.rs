@@ -3,6 +3,7 @@
 //! Input: arguments. Output: data on stdout, everything else on stderr, an exit code. This is where rooms are joined: a file is
 //! loaded, expanded, planned, executed and reported here and nowhere else. With `progress`, the only room that prints.
 
+mod advise;
 mod args;
 mod bench;
 mod check;
@@ -66,6 +67,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Error> {
         Command::Explain { run, experiment } => explain::run(global, experiment, run, out)?,
         Command::Path { run, experiment, what } => path::run(global, experiment, run, *what, out)?,
         Command::Table(args) => table::run(global, args, out)?,
+        Command::Advise(args) => advise::run(global, args, out)?,
         Command::Check(args) => return check::run(global, args, out),
         Command::Data(args) => return data::run(global, args, out),
         Command::Bench(Bench::Step(args)) => bench::step(args, out)?,

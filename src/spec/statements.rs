@@ -18,7 +18,7 @@ use super::schema::Document;
 use super::source::{Sources, Span};
 use super::tree::Node;
 use super::valid::Points;
-use crate::claims::fits::{self, FILE_PREFIX, ScalingSpec};
+use crate::claims::fits::{self, FILE_PREFIX, FRONTIER_PREFIX, ScalingSpec};
 use crate::claims::{self, ClaimSpec};
 use crate::record::PointView;
 use crate::run::counted;
@@ -116,8 +116,8 @@ fn check_tables(
             let placed: Vec<bool> = views.examples.iter().map(|view| places.of(&views.views[*view]).is_some()).collect();
             shown.extend(views.combinations.iter().zip(&runs).filter(|(c, _)| placed[**c]).map(|(_, run)| *run));
         }
-        if table.name.starts_with(FILE_PREFIX) {
-            let message = format!("`{}` begins with `{FILE_PREFIX}`, as the files of fits do", table.name);
+        if fits::is_of_fit(&table.name) {
+            let message = format!("`{}` begins as the files of fits do, with `{FILE_PREFIX}` or `{FRONTIER_PREFIX}`", table.name);
             report(Code::Table, &format!("table `{}`", table.name), node, Problem::new("name", message), diagnostics);
         }
         for problem in problems {

@@ -1,7 +1,1 @@
-//! The real program, as a user calls it.
 
-mod check;
-mod milestones;
-mod place;
-mod probe;
-mod program;

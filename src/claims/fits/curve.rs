@@ -324,7 +324,7 @@ fn pivots(matrix: &mut Matrix, n: usize) -> Option<f64> {
             let inner: f64 = (0..j).map(|k| matrix[i][k] * matrix[j][k]).sum();
             let rest = matrix[i][j] - inner;
             if i == j {
-                if !(rest > 0.0) {
+                if rest.is_nan() || rest <= 0.0 {
                     return None;
                 }
                 least = least.min(rest);

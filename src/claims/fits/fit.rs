@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use super::super::frontier::{Frontier, frontier};
 use super::super::source::{CellRow, Measure, RunTables};
+use super::super::versus::Costed;
 use super::curve::{Curve, Fitted, MAX_TERMS, Point, least_squares, refit};
 use super::refusal::Refusal;
 use super::spec::{LARGEST, ScalingSpec};
@@ -116,39 +118,55 @@ pub struct CurveCell {
     pub is_held_out: bool,
 }
 
+/// The cells of a statement by curve.
+#[derive(Debug, Clone, PartialEq, Default)]
+struct Cells {
+    /// Labels of the curves on the axes of `by`, in plan order.
+    order: Vec<Vec<String>>,
+    /// The cells of each and how many have no value.
+    curves: BTreeMap<Vec<String>, (Vec<CurveCell>, usize)>,
+}
+
+impl Cells {
+    fn new(spec: &ScalingSpec, table: &Table, outcomes: &Outcomes) -> Self {
+        let rows: Vec<CellRow> = RunTables::new(std::slice::from_ref(table)).with(outcomes).rows_of_all().collect();
+        let (by, along): (Vec<String>, Vec<String>) = (spec.by().cloned().collect(), spec.along());
+        let label = |row: &CellRow, path: &String| row.labels.get(path).cloned().unwrap_or_default();
+        let place = |row: &CellRow| by.iter().chain(&along).map(|path| label(row, path)).collect::<Vec<_>>();
+        let metric = |row: &CellRow| row.labels.get("metric").cloned().unwrap_or_default();
+        let counts: BTreeMap<(Vec<String>, String), f64> =
+            rows.iter().filter_map(|row| Some(((place(row), metric(row)), row.measure.as_ref().ok()?.mean()))).collect();
+        let mut cells = Self::default();
+        for row in rows.iter().filter(|row| metric(row) == spec.of) {
+            let labels: Vec<String> = by.iter().map(|path| label(row, path)).collect();
+            if !cells.curves.contains_key(&labels) {
+                cells.order.push(labels.clone());
+            }
+            let amount_of = |name: &String| match COUNTS.contains(&name.as_str()) {
+                true => counts.get(&(place(row), name.clone())).copied(),
+                false => amount(&label(row, name)),
+            };
+            let at: Option<Vec<f64>> = spec.against.iter().map(amount_of).collect();
+            let (found, missing) = cells.curves.entry(labels).or_default();
+            match (&row.measure, at) {
+                (Ok(measure), Some(at)) => {
+                    let labels = along.iter().map(|path| label(row, path)).collect();
+                    found.push(CurveCell { labels, at, measure: measure.clone(), is_held_out: false });
+                }
+                _ => *missing += 1,
+            }
+        }
+        for (labels, (found, _)) in &mut cells.curves {
+            hold_out(spec, (&by, labels), &along, found);
+        }
+        cells
+    }
+}
+
 /// Fits every curve of a statement.
 #[must_use]
 pub fn fit(spec: &ScalingSpec, table: &Table, outcomes: &Outcomes, normals: Normals<'_>) -> Fit {
-    let tables = std::slice::from_ref(table);
-    let rows: Vec<CellRow> = RunTables::new(tables).with(outcomes).rows_of_all().collect();
-    let (by, along): (Vec<String>, Vec<String>) = (spec.by().cloned().collect(), spec.along());
-    let label = |row: &CellRow, path: &String| row.labels.get(path).cloned().unwrap_or_default();
-    let is_of = |row: &&CellRow, metric: &str| row.labels.get("metric").is_some_and(|found| found == metric);
-    let mut order: Vec<Vec<String>> = Vec::new();
-    let mut curves: BTreeMap<Vec<String>, (Vec<CurveCell>, usize)> = BTreeMap::new();
-    for row in rows.iter().filter(|row| is_of(row, &spec.of)) {
-        let labels: Vec<String> = by.iter().map(|path| label(row, path)).collect();
-        let place: Vec<String> = along.iter().map(|path| label(row, path)).collect();
-        if !curves.contains_key(&labels) {
-            order.push(labels.clone());
-        }
-        let count = |metric: &str| {
-            let same = |other: &&CellRow| by.iter().chain(&along).all(|path| label(other, path) == label(row, path));
-            rows.iter().filter(|other| is_of(other, metric)).find(same)?.measure.as_ref().ok().map(Measure::mean)
-        };
-        let amount_of = |name: &String| if COUNTS.contains(&name.as_str()) { count(name) } else { amount(&label(row, name)) };
-        let at: Option<Vec<f64>> = spec.against.iter().map(amount_of).collect();
-        let (cells, missing) = curves.entry(labels).or_default();
-        match (&row.measure, at) {
-            (Ok(measure), Some(at)) => {
-                cells.push(CurveCell { labels: place, at, measure: measure.clone(), is_held_out: false });
-            }
-            _ => *missing += 1,
-        }
-    }
-    for (labels, (cells, _)) in &mut curves {
-        hold_out(spec, (&by, labels), &along, cells);
-    }
+    let Cells { order, curves } = Cells::new(spec, table, outcomes);
     let shape = Shape { against: spec.against.0.clone(), is_loss: spec.of == LOSS };
     let of = |labels: Vec<String>| {
         let (cells, missing) = &curves[&labels];
@@ -160,9 +178,36 @@ pub fn fit(spec: &ScalingSpec, table: &Table, outcomes: &Outcomes, normals: Norm
         of: spec.of.clone(),
         against: spec.against.0.clone(),
         curves: order.into_iter().map(of).collect(),
-        by,
-        along,
+        by: spec.by().cloned().collect(),
+        along: spec.along(),
     }
+}
+
+/// The frontier of all cells of a statement, held-out ones too, where it asks for one.
+#[must_use]
+pub fn frontier_of(spec: &ScalingSpec, table: &Table, outcomes: &Outcomes) -> Option<Frontier> {
+    let against = spec.against.0.first().filter(|_| spec.frontier)?;
+    let Cells { order, curves } = Cells::new(spec, table, outcomes);
+    let axes: Vec<String> = spec.by().cloned().chain(spec.along()).collect();
+    let cells: Vec<Costed> = order
+        .iter()
+        .flat_map(|labels| curves[labels].0.iter().map(move |cell| (labels, cell)))
+        .map(|(labels, cell)| Costed {
+            labels: axes.iter().cloned().zip(labels.iter().chain(&cell.labels).cloned()).collect(),
+            cost: cell.at[0],
+            measure: cell.measure.clone(),
+        })
+        .collect();
+    Some(Frontier {
+        name: spec.name.clone(),
+        caption: spec.caption.clone(),
+        of: spec.of.clone(),
+        against: against.clone(),
+        axes,
+        steps: frontier(&cells, &spec.of, spec.of == LOSS),
+        cells,
+        missing: curves.values().map(|(_, missing)| missing).sum(),
+    })
 }
 
 /// Marks the cells of a curve that are held out.
@@ -212,6 +257,12 @@ pub struct Shape {
 impl Shape {
     fn error(&self, value: f64) -> f64 {
         if self.is_loss { value } else { 100.0 - value }
+    }
+
+    /// The value that has this error.
+    #[must_use]
+    pub fn value(&self, error: f64) -> f64 {
+        if self.is_loss { error } else { 100.0 - error }
     }
 
     /// What a shift of the value does to the error.
@@ -325,10 +376,10 @@ fn is_enough(shape: &Shape, cells: &[&CurveCell]) -> Result<(), Refusal> {
             return Err(Refusal::Narrow { amount: amount.clone(), factor, needed: LEAST_FACTOR });
         }
     }
-    if let [first, second] = shape.against.as_slice() {
-        if distinct(places.iter().map(|place| vec![place[1] / place[0]]).collect()).len() < 2 {
-            return Err(Refusal::InOneRatio(first.clone(), second.clone()));
-        }
+    if let [first, second] = shape.against.as_slice()
+        && distinct(places.iter().map(|place| vec![place[1] / place[0]]).collect()).len() < 2
+    {
+        return Err(Refusal::InOneRatio(first.clone(), second.clone()));
     }
     Ok(())
 }

@@ -13,6 +13,15 @@ use crate::tables::{COUNTS, Label, OneOrMany, TableSpec};
 /// What begins the names of files of fits, so that no table has one of them.
 pub const FILE_PREFIX: &str = "fit-";
 
+/// What begins the names of files of frontiers.
+pub const FRONTIER_PREFIX: &str = "frontier-";
+
+/// Whether a name of a file in `tables/` is one that fits and frontiers have.
+#[must_use]
+pub fn is_of_fit(name: &str) -> bool {
+    name.starts_with(FILE_PREFIX) || name.starts_with(FRONTIER_PREFIX)
+}
+
 /// The label in `hold_out` that stands for the largest amount.
 pub const LARGEST: &str = "largest";
 
@@ -41,6 +50,10 @@ pub struct ScalingSpec {
     /// Only points with these labels: key path of an axis to its label or labels.
     #[serde(default, rename = "where", skip_serializing_if = "BTreeMap::is_empty")]
     pub filter: BTreeMap<String, OneOrMany<Label>>,
+    /// Whether `tables/frontier-<name>.csv` is written as well: of all the cells the best at each amount, and the next best that costs
+    /// no more. Default no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub frontier: bool,
     /// Cells that are left out of the fit and then predicted: an axis or an amount of `against` to its label or labels; `largest` is
     /// the largest amount of a curve. Default none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

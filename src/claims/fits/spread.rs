@@ -142,6 +142,7 @@ pub fn percentile(ascending: &[f64], share: f64) -> f64 {
 }
 
 /// The interval that holds 95 % of values.
+#[must_use]
 pub fn interval(mut values: Vec<f64>) -> [f64; 2] {
     values.sort_by(f64::total_cmp);
     [percentile(&values, 0.025), percentile(&values, 0.975)]

@@ -1,7 +1,7 @@
 //! Whether a fit can be made of a sweep, asked before anything runs.
 
 use super::curve::MAX_TERMS;
-use super::spec::{FILE_PREFIX, LARGEST, ScalingSpec};
+use super::spec::{FRONTIER_PREFIX, LARGEST, ScalingSpec};
 use crate::record::PointView;
 use crate::run::GMACS_AS_STATED;
 use crate::tables::{self, COUNTS, LOSS, Problem, TableSpec, amount, is_file_name};
@@ -9,9 +9,9 @@ use crate::tables::{self, COUNTS, LOSS, Problem, TableSpec, amount, is_file_name
 /// What is wrong with a fit of these points and metrics, beside tables of these names; empty where it can be made.
 #[must_use]
 pub fn validate(spec: &ScalingSpec, points: &[PointView], metrics: &[String]) -> Vec<Problem> {
-    let ScalingSpec { name, caption: _, of, against, by: _, along: _, filter: _, hold_out } = spec;
+    let ScalingSpec { name, caption: _, of, against, by: _, along: _, filter: _, hold_out, frontier } = spec;
     let mut problems = Vec::new();
-    if !is_file_name(&format!("{FILE_PREFIX}{name}")) {
+    if !is_file_name(&format!("{FRONTIER_PREFIX}{name}")) {
         problems.push(Problem::new("name", format!("`{name}` is not a file name of letters, digits, `-`, `_` and `.`")));
     }
     // Counts and steps are no rates, and have no error.
@@ -19,6 +19,9 @@ pub fn validate(spec: &ScalingSpec, points: &[PointView], metrics: &[String]) ->
     if !metrics.iter().filter(is_rate).any(|metric| metric == of) && of != LOSS {
         let known = metrics.iter().filter(is_rate).map(String::as_str).chain([LOSS]);
         problems.push(Problem::unknown("of", "metric", of, known));
+    }
+    if *frontier && against.0.len() > 1 {
+        problems.push(Problem::new("frontier", "a frontier is against one amount"));
     }
     let along = spec.along();
     let axes: Vec<&str> = spec.by().chain(&along).map(String::as_str).collect();

@@ -1,7 +1,8 @@
 //! Tables and statements to verdicts, with the numbers that decided.
 //!
 //! Owns the language of claims ([`statement`]), the rules by which numbers are compared, and the verdicts. Input: claims and a
-//! [`CellSource`]: tables of runs ([`RunTables`]) or tidy CSV files ([`Values`]). Output: [`Verdict`]s. Invariant: pure; no
+//! [`CellSource`]: tables of runs ([`RunTables`]) or tidy CSV files ([`Values`]). Output: [`Verdict`]s. Beside them stand curves through
+//! the same cells ([`fits`]), the best cell at each cost ([`Frontier`]), and what runs favour at a budget ([`Advice`]). Invariant: pure; no
 //! claim has code of its own. Must not know: the trainer, files, the clock.
 //!
 //! A comparison is true or false where the difference exceeds the band, else a tie. The band is the larger of the claim's tie

@@ -1,1 +1,8 @@
+//! The real program, as a user calls it.
 
+mod advise;
+mod check;
+mod milestones;
+mod place;
+mod probe;
+mod program;

@@ -279,7 +279,7 @@ impl Asked<'_> {
         let (choice, cells, predicted, fit) = found.next()?;
         let rivals = found.map(|(rival, _, value, other)| {
             let difference = predicted - value;
-            let half_width = match fit.draws.len() == other.draws.len() && !fit.draws.is_empty() {
+            let half_width = match !fit.draws.is_empty() && !other.draws.is_empty() {
                 false => Err("a fit has no interval".to_owned()),
                 true => {
                     let ahead = |(ours, theirs): (&super::fits::Curve, &super::fits::Curve)| theirs.at(&at) - ours.at(&at);

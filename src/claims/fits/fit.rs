@@ -297,35 +297,7 @@ fn found(shape: &Shape, fitted: &[&CurveCell], held: &[&CurveCell], normals: Nor
     if is_at_zero {
         return Err(Refusal::FloorAtZero);
     }
-    let (mut curves, mut r2s) = (Vec::new(), Vec::new());
-    let mut predictions = vec![Vec::new(); held.len()];
-    let mut note = spread.as_ref().err().cloned();
-    for shifts in spread.iter().flat_map(|spread| &spread.shifts) {
-        let moved: Vec<Point> = points
-            .iter()
-            .zip(shifts)
-            .map(|(point, shift)| Point { error: shape.moved(point.error, *shift), ..point.clone() })
-            .collect();
-        let Some(again) = refit(&moved, &curve) else { continue };
-        r2s.push(r2(&moved, &again));
-        for ((cell, shift), predictions) in held.iter().zip(&shifts[points.len()..]).zip(&mut predictions) {
-            // The cell's own seeds and items part it from the curve as well.
-            predictions.push(shape.moved(again.at(&cell.at), -shift));
-        }
-        curves.push(again);
-    }
-    if let Ok(spread) = &spread {
-        let lost = spread.shifts.len() - curves.len();
-        #[expect(clippy::cast_precision_loss, reason = "numbers of draws")]
-        if lost as f64 > MOST_LOST * spread.shifts.len() as f64 {
-            note = Some(format!("no intervals: {lost} of {} refits led nowhere", spread.shifts.len()));
-            curves.clear();
-        } else if !spread.knows_items && spread.run_sd.is_some() && !shape.is_loss {
-            note = Some("outcomes of items are not known: the intervals are of these evaluation sets".to_owned());
-        }
-    } else if let Some(note) = &mut note {
-        *note = format!("no intervals: {note}");
-    }
+    let Refits { curves, r2s, predictions, note } = Refits::new(shape, (&points, held), &curve, &spread);
     let has_draws = !curves.is_empty();
     let of = |read: &dyn Fn(&Curve) -> f64| has_draws.then(|| interval(curves.iter().map(read).collect()));
     let mut quantities = vec![Quantity { name: "e_inf".to_owned(), value: curve.floor, interval: of(&|curve| curve.floor) }];
@@ -343,6 +315,49 @@ fn found(shape: &Shape, fitted: &[&CurveCell], held: &[&CurveCell], normals: Nor
         observed: shape.error(cell.measure.mean()),
     });
     Ok(Found { quantities, residual: residual(shape, &points, &curve), held_out: held_out.collect(), draws: curves, note, curve })
+}
+
+/// Fits of what other seeds and items would have given.
+struct Refits {
+    /// A curve a draw; empty where spread is not known, or too many draws lead nowhere.
+    curves: Vec<Curve>,
+    /// R2 by draw.
+    r2s: Vec<f64>,
+    /// By held-out cell and draw, where its measured error would lie.
+    predictions: Vec<Vec<f64>>,
+    /// What the intervals leave out, or why there are none.
+    note: Option<String>,
+}
+
+impl Refits {
+    fn new(shape: &Shape, (points, held): (&[Point], &[&CurveCell]), near: &Curve, spread: &Result<Spread, String>) -> Self {
+        let mut out = Self { curves: Vec::new(), r2s: Vec::new(), predictions: vec![Vec::new(); held.len()], note: None };
+        let spread = match spread {
+            Ok(spread) => spread,
+            Err(reason) => return Self { note: Some(format!("no intervals: {reason}")), ..out },
+        };
+        for shifts in &spread.shifts {
+            let moved = |(point, shift): (&Point, &f64)| Point { error: shape.moved(point.error, *shift), ..point.clone() };
+            let moved: Vec<Point> = points.iter().zip(shifts).map(moved).collect();
+            let Some(again) = refit(&moved, near) else { continue };
+            out.r2s.push(r2(&moved, &again));
+            for ((cell, shift), predictions) in held.iter().zip(&shifts[points.len()..]).zip(&mut out.predictions) {
+                // The cell's own seeds and items part it from the curve as well.
+                predictions.push(shape.moved(again.at(&cell.at), -shift));
+            }
+            out.curves.push(again);
+        }
+        let (all, lost) = (spread.shifts.len(), spread.shifts.len() - out.curves.len());
+        #[expect(clippy::cast_precision_loss, reason = "numbers of draws")]
+        let is_lost = lost as f64 > MOST_LOST * all as f64;
+        if is_lost {
+            out.note = Some(format!("no intervals: {lost} of {all} refits led nowhere"));
+            out.curves.clear();
+        } else if !spread.knows_items && spread.run_sd.is_some() && !shape.is_loss {
+            out.note = Some("outcomes of items are not known: the intervals are of these evaluation sets".to_owned());
+        }
+        out
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "numbers of seeds")]

@@ -175,14 +175,15 @@ mod tests {
 
     #[test]
     fn intervals_hold_what_they_should_in_most_draws() {
-        let args = BenchClaims { out: None, draws: 16, seed: 2 };
-        for has_items in [false, true] {
+        for (has_items, draws) in [(false, 10), (true, 4)] {
+            let args = BenchClaims { out: None, draws, seed: 2 };
             let found = covered(&args, 3, has_items);
-            assert_eq!((found.draws, found.refused), (16, 0), "{found:?}");
-            // At 90 % fewer than 12 of 16 come once in 60 draws; the draws are always the same.
-            assert!(found.held.iter().all(|held| *held >= 12), "{has_items}: {found:?}");
+            assert_eq!((found.draws, found.refused), (draws, 0), "{found:?}");
+            // Of 95 % expected; the draws are always the same.
+            let held: u64 = found.held.iter().sum();
+            assert!(10 * held >= 8 * draws * ASKED.len() as u64, "{has_items}: {found:?}");
         }
-        let few = BenchClaims { draws: 2, ..args };
+        let few = BenchClaims { out: None, draws: 1, seed: 2 };
         assert_eq!(covered(&few, 3, false), covered(&few, 3, false));
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn of_items(parts: &[Part<'_>], seeds: &[u64]) -> Option<ItemsPart> {
 
 /// I of one set: `sums` by seed and item.
 #[expect(clippy::cast_precision_loss, reason = "numbers of seeds and items")]
-fn variance(sums: &[Vec<f64>]) -> f64 {
+pub(super) fn variance(sums: &[Vec<f64>]) -> f64 {
     let (n, m) = (sums.len() as f64, sums[0].len() as f64);
     if n < 2.0 || m < 2.0 {
         return 0.0;

@@ -1,7 +1,8 @@
 //! Tables and statements to verdicts, with the numbers that decided.
 //!
 //! Owns the language of claims ([`statement`]), the rules by which numbers are compared, and the verdicts. Input: claims and a
-//! [`CellSource`]: tables of runs ([`RunTables`]) or tidy CSV files ([`Values`]). Output: [`Verdict`]s. Invariant: pure; no
+//! [`CellSource`]: tables of runs ([`RunTables`]) or tidy CSV files ([`Values`]). Output: [`Verdict`]s. Beside them stand curves through
+//! the same cells ([`fits`]), the best cell at each cost ([`Frontier`]), and what runs favour at a budget ([`Advice`]). Invariant: pure; no
 //! claim has code of its own. Must not know: the trainer, files, the clock.
 //!
 //! A comparison is true or false where the difference exceeds the band, else a tie. The band is the larger of the claim's tie
@@ -12,13 +13,16 @@
 //! not finish is missing. A verdict is supported where every comparison is true; how the others come about stands in
 //! [`VerdictKind`]. What is false of runs is so after Holm's correction over the claim.
 
+mod advice;
 mod compare;
 mod contrast;
 mod crossover;
 mod estimate;
 mod findings;
 mod fit;
+pub mod fits;
 mod frame;
+mod frontier;
 mod items;
 mod judge;
 mod operand;
@@ -32,15 +36,19 @@ mod stats;
 mod validate;
 mod values;
 mod verdict;
+mod versus;
 mod wording;
 
-pub use findings::{Artefact, Findings, findings};
+pub use advice::{Advice, AdviceError, Basis, Budget, Pick, Rival, advise};
+pub use findings::{Artefact, Findings, Statements, findings};
+pub use frontier::{Frontier, Step, frontier};
 pub use judge::judge;
 pub use source::{CellRow, CellSource, Measure, RunTables, SeedRun};
 pub use statement::{ClaimSpec, ClaimsFile, Confidence, Operand, Selection, TestSpec, Ties, VerdictKind};
 pub use validate::{too_few_seeds, validate};
 pub use values::{Idle, Values, ValuesError};
 pub use verdict::{Answer, Comparison, Meets, Verdict, to_csv, to_json, to_text, to_value};
+pub use versus::{Costed, Versus, costed};
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]

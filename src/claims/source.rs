@@ -100,6 +100,11 @@ impl<'a> RunTables<'a> {
         Self { outcomes: Some(outcomes), ..self }
     }
 
+    /// Rows of all tables.
+    pub(super) fn rows_of_all(self) -> impl Iterator<Item = CellRow> + 'a {
+        self.tables.iter().flat_map(move |table| self.rows_of(table))
+    }
+
     fn rows_of(self, table: &'a Table) -> impl Iterator<Item = CellRow> + 'a {
         table.cells.iter().map(move |cell| {
             let mut labels = table.fixed.clone();

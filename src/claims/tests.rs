@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::statement::ClaimSpec;
 use super::*;
+use crate::jobs::fit_normals;
 use crate::tables::{Cell, Table};
 
 mod inference;
@@ -505,20 +506,22 @@ fn a_results_folder_rebuilds_its_tables_and_verdicts_byte_for_byte() {
         data: BTreeMap::new(),
         samples: BTreeMap::new(),
     };
-    let statements = serde_json::json!({ "tables": tables, "claims": claims });
+    let fits = vec![serde_yaml::from_str("{name: f, of: zeroshot/scenes.acc1, against: data.size}").unwrap()];
+    let asked = Statements { tables, claims, fits };
+    let statements = serde_json::to_value(&asked).unwrap();
     let outcomes = crate::run::Outcomes::default();
     let records =
         Records { provenance, runs, axes: Vec::new(), points, statements, outcomes, identities: BTreeMap::new(), stated: None };
     let Findings { verdicts, files: first, .. } =
-        findings(&tables, &claims, &TableInput::new(&records.points, &records.runs), &records.outcomes).unwrap();
+        findings(&asked, &TableInput::new(&records.points, &records.runs), &records.outcomes, &fit_normals).unwrap();
     assert_eq!((verdicts[0].verdict, verdicts[0].num_missing), (VerdictKind::NoData, 1), "a run of one cell is not there");
-    assert_eq!(first.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["tables/t.csv", "tables/t.md", "claims.csv"]);
+    let names: Vec<&str> = first.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["tables/t.csv", "tables/t.md", "tables/fit-f.csv", "tables/fit-f.md", "claims.csv"]);
 
     let written = files(&records).unwrap();
     let back = parse(&written[0].bytes, &written[1].bytes, &written[2].bytes, b"", None).unwrap();
-    let tables: Vec<TableSpec> = serde_json::from_value(back.statements["tables"].clone()).unwrap();
-    let claims: Vec<ClaimSpec> = serde_json::from_value(back.statements["claims"].clone()).unwrap();
-    let again = findings(&tables, &claims, &TableInput::new(&back.points, &back.runs), &back.outcomes).unwrap();
+    let asked: Statements = serde_json::from_value(back.statements.clone()).unwrap();
+    let again = findings(&asked, &TableInput::new(&back.points, &back.runs), &back.outcomes, &fit_normals).unwrap();
     assert_eq!(again.files, first);
 }
 

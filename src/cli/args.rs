@@ -220,6 +220,8 @@ pub enum Command {
     },
     /// Print the tables of an experiment from its records, or rebuild a results folder
     Table(Table),
+    /// Say which data, encoder and strategy finished runs favour at a compute or a number of samples, and how sure that is
+    Advise(Advise),
     /// Judge claims: exit 5 where a verdict is not the expected one or a table drifted
     #[command(mut_arg("check", |arg| arg.hide(true)))]
     Check(Check),
@@ -311,6 +313,32 @@ pub struct Table {
     /// Print CSV
     #[arg(long)]
     pub csv: bool,
+}
+
+/// Options of `advise`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("budget").required(true).args(["gmacs", "samples"])))]
+pub struct Advise {
+    /// Results folders, such as results/small/quality; nothing is trained, no store is read
+    #[arg(value_name = "RESULTS", required = true)]
+    pub results: Vec<PathBuf>,
+    /// Forward multiply-accumulates that a run may take, in units of 1e9 (column `gmacs` of runs.csv), such as 500 or 2k
+    #[arg(long, value_name = "X", value_parser = parse_amount)]
+    pub gmacs: Option<f64>,
+    /// Pairs that a run may see, repeats counted (column `samples_seen`), such as 64k
+    #[arg(long, value_name = "N", value_parser = parse_amount)]
+    pub samples: Option<f64>,
+    /// The metric to go by [default: the first of the first table]
+    #[arg(long, value_name = "METRIC")]
+    pub metric: Option<String>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+}
+
+fn parse_amount(text: &str) -> Result<f64, String> {
+    let found = crate::tables::amount(text).filter(|amount| *amount > 0.0);
+    found.ok_or_else(|| "expected an amount above zero, such as `500` or `64k`".to_owned())
 }
 
 /// Options of `check`.

@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Arithmetic, Device, Experiment, Global};
 use super::files::{DiskFiles, SizesOnly, Surveys};
+use crate::claims::Statements;
+use crate::claims::fits::ScalingSpec;
 use crate::data;
 use crate::error::Error;
 use crate::grid::{self, Digests, Expansion, expand};
-use crate::jobs::{Adopted, ReportInputs, Statements};
+use crate::jobs::{Adopted, ReportInputs};
 use crate::machine;
 use crate::plan::{self, JobSpec, Plan, PlanRun, PlannedRun, ReportInput};
 use crate::record::{self, PointView, Provenance, Stated};
 use crate::run::{DataSource, DeviceKind, EvalConfig, EvalSource, Precision, RunConfig, Source};
 use crate::spec::{self, Files, LoadOptions, ValidSpec, Written};
 use crate::store::Store;
+use crate::tables::TableSpec;
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cuda;
 use crate::trainer::checkpoint::Checkpoint;
@@ -179,7 +182,8 @@ impl Loaded {
     /// Points as tables see them: labels of every axis, and of every other path that a table speaks of.
     pub fn points(&self) -> Vec<PointView> {
         let mut paths: Vec<String> = self.expansion.axes().iter().map(ToString::to_string).collect();
-        for table in &self.spec().tables {
+        let fits: Vec<TableSpec> = self.spec().fits.iter().map(ScalingSpec::table).collect();
+        for table in self.spec().tables.iter().chain(&fits) {
             let spoken = table.rows.0.iter().chain(&table.columns).chain(table.filter.keys());
             paths.extend(spoken.map(ToString::to_string));
         }
@@ -228,7 +232,7 @@ impl Loaded {
 
     /// What the file asks of the records.
     pub fn statements(&self) -> Statements {
-        Statements { tables: self.spec().tables.clone(), claims: self.spec().claims.clone() }
+        statements(self.spec())
     }
 
     /// The config of every run, in plan order, with paths as the user wrote them: the form that stands in records.
@@ -316,11 +320,16 @@ fn also(expansion: &Expansion, point_idx: usize) -> BTreeMap<String, Vec<String>
     out
 }
 
+/// What is asked of the records of an experiment.
+fn statements(spec: &ValidSpec) -> Statements {
+    Statements { tables: spec.tables.clone(), claims: spec.claims.clone(), fits: spec.fits.clone() }
+}
+
 /// Digest of what is asked of the records, so that a changed table is a new report; points are in it by their labels.
 fn statements_digest(expansion: &Expansion) -> String {
     let spec = expansion.spec();
     let mut hasher = blake3::Hasher::new();
-    let statements = serde_json::json!({ "tables": spec.tables, "claims": spec.claims });
+    let statements = serde_json::to_value(statements(spec)).expect("statements are plain structs with text keys");
     hasher.update(statements.to_string().as_bytes());
     for point in 0..expansion.num_points() {
         for (path, label) in expansion.labels(point) {

@@ -4,6 +4,7 @@
 //! loaded, expanded, planned, executed and reported here and nowhere else. With `progress`, the only room that prints.
 
 mod adoption;
+mod advise;
 mod args;
 mod bench;
 mod check;
@@ -79,6 +80,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Error> {
         Command::Path { run, experiment, what } => path::run(global, experiment, run, *what, out)?,
         Command::Features { run, experiment, to } => features::run(global, experiment, run, to, out)?,
         Command::Table(args) => table::run(global, args, out)?,
+        Command::Advise(args) => advise::run(global, args, out)?,
         Command::Check(args) => return check::run(global, args, out),
         Command::Data(args) => return data::run(global, args, out),
         Command::Bench(Bench::Step(args)) => bench::step(args, out)?,

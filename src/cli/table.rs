@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::args::{Global, Table};
 use super::experiment::{STATED, load_spec};
-use crate::claims::{Findings, to_text};
+use crate::claims::fits::{FILE_PREFIX, FRONTIER_PREFIX};
+use crate::claims::{Findings, Frontier, to_text};
 use crate::error::Error;
 use crate::jobs::{publish, rebuild};
 use crate::record::{self, Records};
@@ -35,14 +36,31 @@ pub(super) fn run(global: &Global, args: &Table, out: &mut dyn Write) -> Result<
             false => writeln!(out, "{}", table.to_markdown())?,
         }
     }
+    for (_, csv, markdown) in
+        of_fits(&rebuilt).into_iter().filter(|(name, ..)| args.name.as_ref().is_none_or(|wanted| wanted == name))
+    {
+        found = true;
+        match args.csv {
+            true => out.write_all(&csv)?,
+            false => writeln!(out, "{markdown}")?,
+        }
+    }
     if let (Some(name), false) = (&args.name, found) {
-        let known: Vec<&str> = rebuilt.tables.iter().map(|table| table.name.as_str()).collect();
+        let fits = of_fits(&rebuilt).into_iter().map(|(name, ..)| name);
+        let known: Vec<String> = rebuilt.tables.iter().map(|table| table.name.clone()).chain(fits).collect();
         return Err(Error::Usage {
             message: format!("no table `{name}` in {}", folder.display()),
             hint: Some(format!("its tables are {}", known.join(", "))),
         });
     }
     Ok(())
+}
+
+/// Fits and frontiers by name, as CSV and as Markdown.
+fn of_fits(rebuilt: &Findings) -> Vec<(String, Vec<u8>, String)> {
+    let fits = rebuilt.fits.iter().map(|fit| (format!("{FILE_PREFIX}{}", fit.name), fit.to_csv(), fit.to_markdown()));
+    let frontier = |one: &Frontier| (format!("{FRONTIER_PREFIX}{}", one.name), one.to_csv(), one.to_markdown());
+    fits.chain(rebuilt.frontiers.iter().map(frontier)).collect()
 }
 
 /// Tables and verdicts of a results folder, from its committed records alone.
@@ -76,6 +94,9 @@ pub(super) fn print_folder(folder: &Path, out: &mut dyn Write) -> Result<Shown, 
     let rebuilt = rebuilt(folder)?;
     for table in &rebuilt.tables {
         writeln!(out, "{}", table.to_markdown())?;
+    }
+    for (.., markdown) in of_fits(&rebuilt) {
+        writeln!(out, "{markdown}")?;
     }
     if !rebuilt.verdicts.is_empty() {
         writeln!(out, "{}", to_text(&rebuilt.verdicts, false))?;

@@ -40,6 +40,8 @@ pub enum Stream {
     Fewshot = 8,
     /// Simulated runs, of which claims are judged.
     Simulation = 9,
+    /// What other seeds and items would have made of the cells of a fit.
+    Fits = 10,
 }
 
 /// One block of Philox4x32-10: four words from a counter of four words and a key of two.

@@ -19,7 +19,7 @@ pub use adopt::{Adopted, AdoptedRun, results_folders};
 pub use dataset::PackedSummary;
 pub use features::FeatureCache;
 pub use files::{CURVE as CURVE_FILE, MODEL as MODEL_FILE};
-pub use report::{ReportInputs, Statements, mark, rebuild, run_records};
+pub use report::{ReportInputs, fit_normals, mark, rebuild, run_records};
 pub use results::{Published, publish, publish_partial, sync};
 pub use tokenizer::TokenizerSummary;
 

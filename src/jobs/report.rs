@@ -7,18 +7,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::adopt::{Adopted, named_by_key};
 use super::{PackedSummary, files, outcomes, write};
-use crate::claims::{ClaimSpec, Findings, findings, to_csv};
-use crate::data::SkipKind;
+use crate::claims::{Findings, Statements, findings, to_csv};
+use crate::data::{Philox, SkipKind, Stream};
 use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput, TrainSummary};
 use crate::plan::{JobSpec, Plan, PlanRun};
 use crate::record::{self, Marks, PointView, Provenance, Records, SampleCounts, Stated};
 use crate::run::{CurvePoint, GMACS_AS_STATED, Outcomes, RunConfig, RunRecord, RunStatus, add_best};
 use crate::store::{JobStatus, Store};
-use crate::tables::{TableInput, TableSpec, is_file_name};
+use crate::tables::{TableInput, is_file_name};
 use crate::trainer::cost::{gmacs_per_sample, gmacs_per_sample_as_stated};
 
 /// What a report is about.
@@ -42,31 +42,31 @@ pub struct ReportInputs {
     pub results: PathBuf,
 }
 
-/// Tables and claims of an experiment, carried in its results so that both can be rebuilt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Statements {
-    /// Tables, in the order written.
-    pub tables: Vec<TableSpec>,
-    /// Claims, in the order written.
-    pub claims: Vec<ClaimSpec>,
-}
-
 /// Builds tables and verdicts from records alone.
 ///
 /// # Errors
 /// If the records' statements are of another version, a table's name is no file name, or a table cannot be built; the message
 /// names it.
 pub fn rebuild(records: &Records) -> Result<Findings, String> {
-    let Statements { tables, claims } = serde_json::from_value(records.statements.clone())
-        .map_err(|error| format!("provenance.json: the statements of tables and claims do not read: {error}"))?;
-    if let Some(table) = tables.iter().find(|table| !is_file_name(&table.name)) {
+    let statements: Statements = serde_json::from_value(records.statements.clone())
+        .map_err(|error| format!("provenance.json: the statements of tables, claims and fits do not read: {error}"))?;
+    if let Some(table) = statements.tables.iter().find(|table| !is_file_name(&table.name)) {
         return Err(format!("provenance.json: the name of table `{}` is not a file name", table.name));
     }
+    if let Some(fit) = statements.fits.iter().find(|fit| !is_file_name(&fit.name)) {
+        return Err(format!("provenance.json: the name of fit `{}` is not a file name", fit.name));
+    }
     let input = TableInput::new(&records.points, &records.runs);
-    let mut found = findings(&tables, &claims, &input, &records.outcomes).map_err(|error| error.to_string())?;
+    let mut found = findings(&statements, &input, &records.outcomes, &fit_normals).map_err(|error| error.to_string())?;
     mark(&mut found, records, &records.statements);
     Ok(found)
+}
+
+/// The normal numbers of which the intervals of fits are made, by draw and stream: the same on every machine.
+#[must_use]
+pub fn fit_normals(draw: u64, stream: u32) -> Box<dyn FnMut() -> f64> {
+    let mut draws = Philox::new(0, Stream::Fits).at(draw, stream);
+    Box::new(move || draws.normal())
 }
 
 /// Says of tables and claims that were stated or edited after runs had finished that they were: in the captions of tables and the notes of
@@ -74,7 +74,7 @@ pub fn rebuild(records: &Records) -> Result<Findings, String> {
 pub fn mark(findings: &mut Findings, records: &Records, statements: &serde_json::Value) {
     let Some(first) = &records.stated else { return };
     let Marks { claims, tables, all } = first.marks(&Stated::of(statements, records.runs.iter().map(|run| &run.config)));
-    let Findings { tables: built, verdicts, files } = findings;
+    let Findings { tables: built, verdicts, files, .. } = findings;
     let mut replace = |name: String, bytes: Vec<u8>| {
         files.iter_mut().filter(|file| file.name == name).for_each(|file| file.bytes.clone_from(&bytes));
     };
@@ -133,7 +133,7 @@ pub(super) fn assemble(
         None => run_record(run, config, plan, store, missing),
     };
     let runs = plan.runs().iter().zip(&inputs.configs).enumerate().map(record).collect::<Result<Vec<_>, _>>()?;
-    let outcomes = shown_outcomes(&inputs.statements.tables, &runs, plan, store, adopted)?;
+    let outcomes = shown_outcomes(&inputs.statements, &runs, plan, store, adopted)?;
     let statements = serde_json::to_value(&inputs.statements).expect("statements are plain structs with text keys");
     let ReportInputs { provenance, axes, points, stated, .. } = inputs.clone();
     let mut provenance = Provenance { samples: samples(&inputs.labels, plan, store, adopted)?, ..provenance };
@@ -154,15 +154,16 @@ pub fn run_records(
     plan.runs().iter().zip(configs).map(|(run, config)| run_record(run, config, plan, store, missing)).collect()
 }
 
-/// What the items came to behind every metric that a table shows.
+/// What the items came to behind every metric that a table shows or a fit is of.
 fn shown_outcomes(
-    tables: &[TableSpec],
+    statements: &Statements,
     runs: &[RunRecord],
     plan: &Plan,
     store: &Store,
     adopted: &Adopted,
 ) -> Result<Outcomes, JobError> {
-    let shown: BTreeSet<&str> = tables.iter().flat_map(|table| table.values.iter().map(String::as_str)).collect();
+    let of_tables = statements.tables.iter().flat_map(|table| table.values.iter());
+    let shown: BTreeSet<&str> = of_tables.chain(statements.fits.iter().map(|fit| &fit.of)).map(String::as_str).collect();
     let mut found = Outcomes::default();
     for (idx, (run, record)) in plan.runs().iter().zip(runs).enumerate() {
         if let Some(known) = adopted.run(idx) {

@@ -20,7 +20,7 @@ use super::schema::Document;
 use super::source::{FileId, Sources, Span};
 use super::tree::{Entry, Node, Tree};
 
-const NOT_INHERITED: [&str; 7] = ["experiment", "question", "source", "expected", "base", "tables", "claims"];
+const NOT_INHERITED: [&str; 8] = ["experiment", "question", "source", "expected", "base", "tables", "claims", "fits"];
 
 /// The merged tree of one experiment.
 pub(super) struct Composed {
@@ -210,7 +210,7 @@ fn is_renamed(document: &Document, schemas: &[&Json], map: &Node, name: Option<&
 
 /// Where an axis path has a label, `null` is the label of the axis value that is written so, and removes nothing.
 fn keep_null_labels(node: &mut Node, has_labels: bool) {
-    const STATEMENTS: [&str; 4] = ["tables", "claims", "when", "exclude"];
+    const STATEMENTS: [&str; 5] = ["tables", "claims", "fits", "when", "exclude"];
     match &mut node.value {
         Tree::Map(entries) => {
             for entry in entries {

@@ -109,7 +109,7 @@ impl<'a> Loader<'a> {
         let (Draft { sweep, resolved, tree: _, is_sweep_broken: _ }, header, statements, execution) =
             draft.expect("a file that could not be read is a problem");
         let Header { experiment, question, source, expected } = header;
-        let Statements { tables, claims, aliases } = statements;
+        let Statements { tables, claims, fits, aliases } = statements;
         let (resolved, aliases, written) = (Arc::new(resolved), Arc::new(aliases), Arc::new(self.written));
         Ok(ValidSpec {
             experiment,
@@ -119,6 +119,7 @@ impl<'a> Loader<'a> {
             sweep,
             tables,
             claims,
+            fits,
             execution,
             warnings,
             sources,

@@ -1,4 +1,4 @@
-//! Tables and claims: the statements that stand beside the sweep.
+//! Tables, claims and fits: the statements that stand beside the sweep.
 //!
 //! Their types, and what makes them possible, belong to `tables` and `claims`; here they are read, those rooms are asked about
 //! them with the points at hand, and what they say gets its place in the file.
@@ -18,32 +18,39 @@ use super::schema::Document;
 use super::source::{Sources, Span};
 use super::tree::Node;
 use super::valid::Points;
+use crate::claims::fits::{self, FILE_PREFIX, FRONTIER_PREFIX, ScalingSpec};
 use crate::claims::{self, ClaimSpec};
 use crate::record::PointView;
 use crate::run::counted;
 use crate::tables::{self, Places, Problem, TableShape, TableSpec};
 
-/// Tables and claims of an experiment.
+/// Tables, claims and fits of an experiment.
 pub(super) struct Statements {
     pub tables: Vec<TableSpec>,
     pub claims: Vec<ClaimSpec>,
+    pub fits: Vec<ScalingSpec>,
     pub aliases: Vec<Alias>,
 }
 
-/// Reads tables and claims.
+/// Reads tables, claims and fits.
 ///
 /// Without `points`, because the sweep itself has problems, only the form is checked.
 pub(super) fn read(tree: &Node, points: Option<&Points<'_>>, loader: &mut Loader<'_>) -> Statements {
     let (sources, diagnostics) = (&loader.sources, &mut loader.diagnostics);
     let tables = list::<TableSpec>(Document::experiment(), tree, "tables", sources, diagnostics);
     let claims = list::<ClaimSpec>(Document::experiment(), tree, "claims", sources, diagnostics);
+    let fits = list::<ScalingSpec>(Document::experiment(), tree, "fits", sources, diagnostics);
     unique(&tables, "tables", |t| &t.name, diagnostics);
     unique(&claims, "claims", |c| &c.id, diagnostics);
+    unique(&fits, "fits", |f| &f.name, diagnostics);
+    let fits: Vec<(ScalingSpec, TableSpec, &Node)> = fits.into_iter().map(|(fit, node)| (fit.clone(), fit.table(), node)).collect();
     let specs: Vec<TableSpec> = tables.iter().map(|(t, _)| t.clone()).collect();
     let mut aliases = Vec::new();
     if let Some(points) = points.filter(|p| p.len() > 0) {
-        aliases = naming::aliases(&specs, *points, &*loader);
+        let all: Vec<TableSpec> = specs.iter().chain(fits.iter().map(|(_, table, _)| table)).cloned().collect();
+        aliases = naming::aliases(&all, *points, &*loader);
         let diagnostics = &mut loader.diagnostics;
+        check_fits(&fits, points, &aliases, diagnostics);
         let shapes = check_tables(&tables, points, &aliases, tree, diagnostics);
         let is_complete = tree.child("tables").and_then(Node::items).map_or(0, <[Node]>::len) == shapes.len();
         for (claim, node) in &claims {
@@ -55,7 +62,8 @@ pub(super) fn read(tree: &Node, points: Option<&Points<'_>>, loader: &mut Loader
             }
         }
     }
-    Statements { tables: specs, claims: claims.into_iter().map(|(c, _)| c).collect(), aliases }
+    let (claims, fits) = (claims.into_iter().map(|(c, _)| c).collect(), fits.into_iter().map(|(f, ..)| f).collect());
+    Statements { tables: specs, claims, fits, aliases }
 }
 
 /// Checks claims on CSV files, whose columns are not known here.
@@ -69,6 +77,22 @@ pub(super) fn check_claims(tree: &Node, sources: &Sources, diagnostics: &mut Dia
     }
 }
 
+/// Checks fits and their names.
+fn check_fits(fits: &[(ScalingSpec, TableSpec, &Node)], points: &Points<'_>, aliases: &[Alias], diagnostics: &mut Diagnostics) {
+    let is_broken = points.is_broken();
+    let runs = if is_broken || fits.is_empty() { Vec::new() } else { points.resolved.distinct_runs() };
+    for (fit, table, node) in fits {
+        let views = Views::new(table, points, aliases, &runs);
+        let of = std::slice::from_ref(&fit.of);
+        // Where no evaluation could be read, no metric is known to be wrong.
+        let metrics = if points.resolved.evaluates.is_empty() { of } else { &points.resolved.metrics };
+        for problem in fits::validate(fit, &views.views, metrics) {
+            let Some(problem) = where_problem(problem, table, is_broken) else { continue };
+            report(Code::Table, &format!("fit `{}`", fit.name), node, problem, diagnostics);
+        }
+    }
+}
+
 /// The shapes of the tables that can be made. A run that no table shows is worth a warning.
 fn check_tables(
     tables: &[(TableSpec, &Node)],
@@ -78,7 +102,7 @@ fn check_tables(
     diagnostics: &mut Diagnostics,
 ) -> BTreeMap<String, TableShape> {
     let mut shapes = BTreeMap::new();
-    let is_broken = points.resolved.points.iter().any(|p| points.resolved.data.get(p.data as usize).is_none());
+    let is_broken = points.is_broken();
     let runs = if is_broken || tables.is_empty() { Vec::new() } else { points.resolved.distinct_runs() };
     let mut shown = HashSet::new();
     for (table, node) in tables {
@@ -91,6 +115,10 @@ fn check_tables(
             let places = Places::new(table, &views.views);
             let placed: Vec<bool> = views.examples.iter().map(|view| places.of(&views.views[*view]).is_some()).collect();
             shown.extend(views.combinations.iter().zip(&runs).filter(|(c, _)| placed[**c]).map(|(_, run)| *run));
+        }
+        if fits::is_of_fit(&table.name) {
+            let message = format!("`{}` begins as the files of fits do, with `{FILE_PREFIX}` or `{FRONTIER_PREFIX}`", table.name);
+            report(Code::Table, &format!("table `{}`", table.name), node, Problem::new("name", message), diagnostics);
         }
         for problem in problems {
             let Some(problem) = where_problem(problem, table, is_broken) else { continue };
@@ -250,7 +278,7 @@ pub(super) fn typed<T: DeserializeOwned>(clean: Yaml, span: Span, path: &str, di
     match check::typed(clean) {
         Ok(value) => Some(value),
         Err(error) => {
-            let code = if path.starts_with("tables") { Code::Table } else { Code::Claim };
+            let code = if path.starts_with("tables") || path.starts_with("fits") { Code::Table } else { Code::Claim };
             diagnostics.error(Diagnostic::new(code, span, format!("`{path}`: {error}")));
             None
         }

@@ -18,6 +18,7 @@ use super::sweep::{ABSENT, Axis, Sweep};
 use super::tree::Node;
 use super::written::Written;
 use crate::claims::ClaimSpec;
+use crate::claims::fits::ScalingSpec;
 use crate::run::{DataConfig, DeviceKind, EvalConfig, ModelConfig, Precision, TrainConfig};
 use crate::tables::TableSpec;
 
@@ -38,6 +39,8 @@ pub struct ValidSpec {
     pub tables: Vec<TableSpec>,
     /// Claims to judge.
     pub claims: Vec<ClaimSpec>,
+    /// Curves to fit.
+    pub fits: Vec<ScalingSpec>,
     /// Settings that change no result.
     pub execution: Execution,
     /// What may not have been meant.
@@ -143,6 +146,11 @@ pub(super) struct Points<'a> {
 impl<'a> Points<'a> {
     pub fn len(self) -> usize {
         self.resolved.points.len()
+    }
+
+    /// Whether a point has a section that could not be made, so that nobody knows what it would be.
+    pub fn is_broken(self) -> bool {
+        self.resolved.points.iter().any(|point| self.resolved.data.get(point.data as usize).is_none())
     }
 
     pub fn axes(self, point_idx: usize) -> &'a [Axis] {

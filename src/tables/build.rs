@@ -208,6 +208,15 @@ fn cell(group: &Group<'_>, metric: &str, input: &TableInput<'_>) -> Cell {
 /// Counts that every record holds and that a table may show like metrics.
 pub const COUNTS: [&str; 5] = ["gmacs", GMACS_AS_STATED, "samples_seen", "steps", "subset_samples"];
 
+/// The training loss that fits may be of: the mean of the last tenth of the points of a run's curve, one at least.
+pub const LOSS: &str = "loss";
+
+fn last_loss(record: &RunRecord) -> Option<f64> {
+    let last = record.curve.len().div_ceil(10);
+    let losses = &record.curve[record.curve.len() - last..];
+    (last > 0).then(|| losses.iter().map(|point| point.loss).sum::<f64>() / count(last))
+}
+
 #[expect(clippy::cast_precision_loss, reason = "counts of samples and steps stay far below 2^53")]
 fn value_of(record: &RunRecord, metric: &str) -> Option<f64> {
     if record.status == RunStatus::Diverged {
@@ -222,6 +231,7 @@ fn value_of(record: &RunRecord, metric: &str) -> Option<f64> {
         "samples_seen" => Some(record.samples_seen as f64),
         "steps" => Some(record.steps as f64),
         "subset_samples" => Some(record.subset_samples as f64),
+        LOSS => last_loss(record),
         _ => None,
     });
     value.filter(|value| value.is_finite())

@@ -16,7 +16,7 @@ mod tolerance;
 mod validate;
 
 pub use amount::{AmountError, Decimal, amount};
-pub use build::{COUNTS, Cell, Places, Table, TableInput, build};
+pub use build::{COUNTS, Cell, LOSS, Places, Table, TableInput, build};
 pub use drift::{CellData, Drift, DriftKind, Drifts, TableData, drift};
 pub use error::TablesError;
 pub use label::{Label, NONE, OneOrMany, absent_name, canonical, same_label, sort_labels};

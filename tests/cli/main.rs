@@ -1,6 +1,7 @@
 //! The real program, as a user calls it.
 
 mod adopt;
+mod advise;
 mod check;
 mod milestones;
 mod place;

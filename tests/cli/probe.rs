@@ -114,7 +114,9 @@ fn features_are_written_once_a_set_with_labels_and_the_lambda_of_probes() -> Out
     let features = || place.scaledown(&["features", &run, "small.yaml", "--device", "cpu", "--to", "features"]);
     let early = features()?;
     assert_eq!(early.status.code(), Some(2));
-    assert!(text(&early.stderr).contains("is not in the store") && text(&early.stderr).contains("hint: `scaledown run small.yaml`"));
+    assert!(
+        text(&early.stderr).contains("is not in the store") && text(&early.stderr).contains("hint: `scaledown run small.yaml`")
+    );
     assert_eq!(place.scaledown(&["run", "small.yaml", "--device", "cpu", "-q"])?.status.code(), Some(0));
     let written = features()?;
     assert_eq!(written.status.code(), Some(0), "{}", text(&written.stderr));
@@ -136,7 +138,8 @@ fn features_are_written_once_a_set_with_labels_and_the_lambda_of_probes() -> Out
         assert_eq!(tensors.tensor("labels")?.data(), labels, "classes of scenes take turns: {file}");
         let projected = tensors.tensor("projected")?;
         for row in projected.data().chunks_exact(16 * 4) {
-            let square: f32 = row.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes")).powi(2)).sum();
+            let square: f32 =
+                row.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes")).powi(2)).sum();
             assert!((square - 1.0).abs() < 1e-4, "{file}: {square}");
         }
     }

@@ -174,6 +174,17 @@ fn the_points_of_readme_are_read() {
 }
 
 #[test]
+fn the_fits_of_readme_are_read() {
+    let text = std::fs::read_to_string("README.md").unwrap();
+    let section = text.split("\n### Fits\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let yaml = section.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let rest = "evaluate: [zeroshot/scenes]\n\
+                sweep: { grid: { data.train.size: [1k, 2k, 4k, 8k], model.image_encoder: [vit-xs/8, vit-xxs/8] } }\n";
+    let spec = load_str(Path::new("t.yaml"), &format!("{SMALL}{rest}{yaml}"), &LoadOptions::default());
+    assert_eq!(spec.unwrap_or_else(|errors| panic!("{errors}")).fits.len(), 1);
+}
+
+#[test]
 fn every_measure_of_quality_stands_in_readme() {
     let schema = schema();
     let variants = schema["$defs"]["QualityBySpec"]["oneOf"].as_array().unwrap();

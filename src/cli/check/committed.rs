@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::records;
+use crate::claims::fits::is_of_fit;
 use crate::cli::args::Global;
 use crate::cli::experiment::Loaded;
 use crate::cli::losses::{LOSS, first_moved, limit};
@@ -144,6 +145,8 @@ fn tables(folder: &Path) -> Result<Vec<TableData>, Error> {
     let mut paths =
         entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(|e| failed(&tables, e))?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "csv"));
+    // Files of fits are no tables of cells: a fit moves only where its cells do.
+    paths.retain(|path| !path.file_name().is_some_and(|name| is_of_fit(&name.to_string_lossy())));
     paths.sort();
     let parse = |path: &PathBuf| {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();

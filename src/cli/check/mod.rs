@@ -14,7 +14,7 @@ use super::experiment::{Loaded, STATED, load_spec};
 use super::reuse::Reuse;
 use crate::claims::{ClaimSpec, Values, Verdict, findings, judge};
 use crate::error::{Error, exit};
-use crate::jobs::mark;
+use crate::jobs::{fit_normals, mark};
 use crate::record;
 use crate::spec::{self, LoadOptions};
 use crate::tables::{TableData, TableInput};
@@ -128,9 +128,9 @@ fn on_experiment(global: &Global, args: &Check, file: &Path) -> Result<Checked, 
         return Err(Error::Check { message, hint: Some(hint.into()) });
     }
     let points = loaded.points();
-    let spec = loaded.spec();
-    let mut found = findings(&spec.tables, &spec.claims, &TableInput::new(&points, &records.runs), &records.outcomes)?;
-    let statements = serde_json::to_value(loaded.statements()).expect("statements are plain structs with text keys");
+    let asked = loaded.statements();
+    let mut found = findings(&asked, &TableInput::new(&points, &records.runs), &records.outcomes, &fit_normals)?;
+    let statements = serde_json::to_value(asked).expect("statements are plain structs with text keys");
     mark(&mut found, &records, &statements);
     let tables: Vec<TableData> = found.tables.iter().map(TableData::from).collect();
     let set = &args.set;

@@ -1,9 +1,10 @@
 //! `bench claims`: how often the rule by which claims are judged is wrong, on runs whose truth is known.
 //!
-//! Input: cases ([`cases`]) and draws of them ([`world`]). Output: three CSV files and a plot. Invariant: every verdict is one that
+//! Input: cases ([`cases`]) and draws of them ([`world`]). Output: four CSV files and a plot. Invariant: every verdict is one that
 //! [`judge`] gives on tables and outcomes, as it does on those of runs; the same seed and number of draws give the same bytes.
 
 mod cases;
+mod fits;
 mod plot;
 mod world;
 
@@ -105,14 +106,26 @@ fn claim(test: &str, more: &str) -> Result<ClaimSpec, Error> {
 pub(super) fn run(args: &BenchClaims, out: &mut dyn Write) -> Result<(), Error> {
     let verdicts = verdicts(args, out)?;
     let (power, widths) = differences(args, out)?;
+    let coverage = coverage(args, out)?;
     let Some(folder) = &args.out else { return Ok(()) };
     let save = |name: &str, bytes: &[u8]| -> Result<(), Error> { Ok(write_atomic(&folder.join(name), bytes)?) };
     create(folder)?;
     save("verdicts.csv", &verdicts)?;
     save("power.csv", &power)?;
+    save("fits.csv", &coverage)?;
     save("half-widths.csv", &csv(&WIDTHS_HEADER, &widths.iter().flat_map(Curve::rows).collect::<Vec<_>>()))?;
     save("half-widths.svg", plot::svg(&widths).as_bytes())?;
     Ok(writeln!(out, "written to {}", folder.display())?)
+}
+
+/// How often the intervals of fits hold, on a sixteenth of the draws.
+fn coverage(args: &BenchClaims, out: &mut dyn Write) -> Result<Vec<u8>, Error> {
+    let rows = fits::rows(&fewer(args, 16), &SEEDS);
+    for row in &rows {
+        let [level, asked, seeds, .., refused, holds, noted] = row.as_slice() else { continue };
+        writeln!(out, "fit, {level}: interval holds the {asked}, {seeds} seeds: {holds} % (noted {noted}); refused {refused} %")?;
+    }
+    Ok(csv(&fits::HEADER, &rows))
 }
 
 fn create(folder: &Path) -> Result<(), Error> {

@@ -32,6 +32,7 @@ pub use super::encoders::{ImageEncoderSpec, TextEncoderSpec};
 
 use super::scalar::FilePath;
 use crate::claims::ClaimSpec;
+use crate::claims::fits::ScalingSpec;
 use crate::tables::TableSpec;
 
 /// One experiment: a question, and the grid of runs that answers it.
@@ -71,4 +72,7 @@ pub struct ExperimentSpec {
     /// Claims to judge on the tables.
     #[serde(default)]
     pub claims: Vec<ClaimSpec>,
+    /// Curves to fit through cells: the error against compute or data.
+    #[serde(default)]
+    pub fits: Vec<ScalingSpec>,
 }

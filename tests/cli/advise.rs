@@ -1,0 +1,90 @@
+//! Fits and frontiers beside tables, and what finished runs favour.
+
+use std::path::Path;
+
+use crate::place::{Outcome, Place, SMALL, program, text_of as text};
+
+/// The small experiment at four sizes and three seeds, with a fit and a frontier.
+fn sized() -> String {
+    SMALL
+        .replace("seeds: 2", "seeds: 3")
+        .replace("grid: { train.lr: [1e-3, 2e-3] }", "grid: { train.budget: [{ steps: 2 }, { steps: 4 }, { steps: 8 }, { steps: 16 }] }")
+        .replace("rows: train.lr", "rows: train.budget")
+        .replace("each: { train.lr: all }", "each: { train.budget: all }")
+        .replace(
+            "claims:\n",
+            "fits:\n  - { name: course, of: loss, against: samples_seen, along: train.budget, frontier: true, hold_out: { samples_seen: 320 } }\nclaims:\n",
+        )
+}
+
+#[test]
+fn a_run_writes_its_fits_and_a_rebuild_gives_the_same_bytes() -> Outcome {
+    let place = Place::new(&sized())?;
+    let ran = place.scaledown(&["run", "small.yaml"])?;
+    assert_eq!(ran.status.code(), Some(0), "{}", text(&ran.stderr));
+    let printed = text(&ran.stdout);
+    assert!(printed.contains("# fit-course\n") && printed.contains("training loss = e_inf + a samples_seen^-b"), "{printed}");
+    let tables = place.path().join("results/small/tables");
+    let fit = std::fs::read_to_string(tables.join("fit-course.csv"))?;
+    // Three cells are left: fewer than four parameters and one need.
+    assert_eq!(
+        fit,
+        "quantity,at,value,low,high,observed,inside,cells,missing,seeds,note\n\
+         refused,,,,,,,3,0,3,\"3 cells at different amounts, 4 are needed for its 3 parameters\"\n"
+    );
+    let frontier = std::fs::read_to_string(tables.join("frontier-course.csv"))?;
+    assert!(frontier.starts_with("samples_seen,train.budget,metric,mean,n,beats,"), "{frontier}");
+    assert!(frontier.contains("\n40,steps=2,loss,"), "{frontier}");
+    let before = place.results()?;
+    assert_eq!(place.scaledown(&["table", "--from", "results/small"])?.status.code(), Some(0));
+    assert_eq!(place.results()?, before);
+    let one = place.scaledown(&["table", "--from", "results/small", "--name", "fit-course", "--csv"])?;
+    assert_eq!(text(&one.stdout), fit);
+    let checked = place.scaledown(&["check", "small.yaml", "--run", "--against", "results/small"])?;
+    assert_eq!(checked.status.code(), Some(0), "{}{}", text(&checked.stdout), text(&checked.stderr));
+
+    let advice = place.scaledown(&["advise", "results/small", "--samples", "320"])?;
+    assert_eq!(advice.status.code(), Some(0), "{}", text(&advice.stderr));
+    assert!(text(&advice.stdout).starts_with("at 320 samples_seen, by zeroshot/scenes.acc1:\n"), "{}", text(&advice.stdout));
+    Ok(())
+}
+
+/// What `advise` says of the committed runs of the first experiment, with its exit code.
+fn of_quickstart(args: &[&str]) -> Result<(Option<i32>, String, String), Box<dyn std::error::Error>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/quickstart");
+    let done = program().arg("advise").arg(folder).args(args).output()?;
+    Ok((done.status.code(), text(&done.stdout), text(&done.stderr)))
+}
+
+#[test]
+fn advice_names_the_encoder_the_runs_and_how_sure_it_is() -> Outcome {
+    let (code, said, _) = of_quickstart(&["--samples", "24k"])?;
+    assert_eq!(code, Some(0));
+    // The table zeroshot: 11.3 of vit-xs/8 against 10.3 of vit-xxs/8, both at 4k.
+    assert!(said.contains("  image encoder      vit-xs/8 (model.image_encoder)\n"), "{said}");
+    assert!(said.contains("data.train.size=4k model.image_encoder=vit-xs/8 (runs "), "{said}");
+    assert!(said.contains("runner-up          image_encoder=vit-xxs/8: 10.32, behind by 0.97 ["), "{said}");
+    assert!(said.contains("not decided at 95 %: about 7 more seeds would\n"), "{said}");
+    let (code, said, _) = of_quickstart(&["--gmacs", "700", "--format", "json"])?;
+    let json: serde_json::Value = serde_json::from_str(&said)?;
+    assert_eq!((code, &json["basis"], &json["decided"]), (Some(0), &"largest_runs".into(), &false.into()));
+    assert!(json["extrapolated_by"].as_f64().is_some_and(|factor| (factor - 3.003).abs() < 0.01), "{said}");
+    assert_eq!(json["cells"][0]["runs"].as_array().map(Vec::len), Some(3));
+    Ok(())
+}
+
+#[test]
+fn what_has_no_advice_is_a_mistake_with_a_way_out() -> Outcome {
+    let (code, _, error) = of_quickstart(&["--samples", "24k", "--metric", "zeroshot/scenes.acc2"])?;
+    assert!(code == Some(2) && error.ends_with("hint: did you mean `zeroshot/scenes.acc1`?\n"), "{error}");
+    let (code, _, error) = of_quickstart(&["--gmacs", "10"])?;
+    assert!(code == Some(2) && error.contains("every run costs more than 10 gmacs: the smallest 79.08"), "{error}");
+    let (code, _, error) = of_quickstart(&[])?;
+    assert!(code == Some(2) && error.contains("--gmacs"), "{error}");
+    let (code, _, error) = of_quickstart(&["--samples", "24k", "results/nothing"])?;
+    assert!(code == Some(2) && error.contains("results/nothing is no results folder: it holds no runs.csv"), "{error}");
+    let ci = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/ci").display().to_string();
+    let (code, _, error) = of_quickstart(&["--samples", "24k", &ci])?;
+    assert!(code == Some(2) && error.contains("were measured on different sets as `zeroshot/scenes.acc1`"), "{error}");
+    Ok(())
+}

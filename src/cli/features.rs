@@ -71,18 +71,20 @@ pub(super) fn run(global: &Global, experiment: &Experiment, run: &str, to: &Path
         let measured = spec.sets.iter().map(|set| (set.set, set.name.as_str(), "measured"));
         for (key, set, role) in measured.chain(spec.fitted_on.map(|key| (key, "train", "fitted on"))) {
             let evaluation = format!("{}/{}", spec.task.name(), spec.name);
-            if !written.contains_key(&key) {
-                if store.record(&key)?.is_none() {
-                    let message = format!("the set `{set}` of {evaluation} is not packed in the store");
-                    return Err(Error::Usage { message, hint: hint() });
+            let (file, samples) = match written.get(&key) {
+                Some(known) => known.clone(),
+                None => {
+                    if store.record(&key)?.is_none() {
+                        let message = format!("the set `{set}` of {evaluation} is not packed in the store");
+                        return Err(Error::Usage { message, hint: hint() });
+                    }
+                    store.check_outputs(&key)?;
+                    let pack = Pack::open(&store.output_dir(&key))?;
+                    let file = format!("{}-{}-{set}.safetensors", spec.task.name(), spec.name);
+                    write(&mut encoder, &pack, &to.join(&file))?;
+                    written.entry(key).or_insert((file, pack.len())).clone()
                 }
-                store.check_outputs(&key)?;
-                let pack = Pack::open(&store.output_dir(&key))?;
-                let file = format!("{}-{}-{set}.safetensors", spec.task.name(), spec.name);
-                write(&mut encoder, &pack, &to.join(&file))?;
-                written.insert(key, (file, pack.len()));
-            }
-            let (file, samples) = written[&key].clone();
+            };
             rows.push(Row { evaluation, set, role, file, samples });
         }
     }

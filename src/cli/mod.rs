@@ -5,6 +5,7 @@
 
 mod adoption;
 mod advise;
+mod amounts;
 mod args;
 mod bench;
 mod check;

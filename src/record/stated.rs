@@ -129,7 +129,7 @@ mod tests {
         later["tables"][0]["caption"] = "d".into();
         later["tables"][1]["rows"][0] = "b".into();
         later["claims"][1]["says"] = "z".into();
-        later["claims"][2] = json!({ "id": "w", "says": "s" });
+        later["claims"].as_array_mut().expect("a list").push(json!({ "id": "w", "says": "s" }));
         let mut more = config(8, 2);
         more.evaluate.clear();
         let marks = first.marks(&Stated::of(&later, configs[1..].iter().chain([&more])));

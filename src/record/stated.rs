@@ -1,7 +1,8 @@
 //! What an experiment stated when its first run started, and what was stated or edited later.
 //!
 //! Owns [`Stated`], in `provenance.json` under its name. Input: statements as JSON and the configs of runs. Output: digests, and [`Marks`]
-//! where later statements have others. A caption is no statement; the sentence of a claim is.
+//! where later statements have others. A caption is no statement, nor are the verdict that a claim expects and its remark, which may say what
+//! came; the sentence of a claim is one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,11 +95,15 @@ impl Stated {
     }
 }
 
+/// Fields of tables and claims that decide neither a cell nor a verdict.
+const NO_STATEMENT: [&str; 3] = ["caption", "expect", "remark"];
+
 /// Digests of the entries of a list, by the field that names them.
 fn digests(statements: &Value, list: &str, name: &str) -> BTreeMap<String, String> {
     let entries = statements.get(list).and_then(Value::as_array).into_iter().flatten();
     let of = |entry: &Value| {
-        let fields: BTreeMap<&String, &Value> = entry.as_object()?.iter().filter(|(field, _)| *field != "caption").collect();
+        let is_statement = |field: &str| !NO_STATEMENT.contains(&field);
+        let fields: BTreeMap<&String, &Value> = entry.as_object()?.iter().filter(|(field, _)| is_statement(field)).collect();
         let text = serde_json::to_string(&fields).expect("JSON values serialise");
         Some((entry.get(name)?.as_str()?.to_owned(), digest(&text)))
     };
@@ -117,7 +122,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_added_edited_or_taken_out_is_marked_and_a_caption_is_not() {
+    fn what_is_added_edited_or_taken_out_is_marked_and_captions_and_expectations_are_not() {
         let statements = json!({
             "tables": [{ "name": "t", "rows": ["a"], "caption": "c" }, { "name": "u", "rows": ["a"] }],
             "claims": [{ "id": "x", "says": "s" }, { "id": "y", "says": "s" }],
@@ -128,6 +133,8 @@ mod tests {
         let mut later = statements.clone();
         later["tables"][0]["caption"] = "d".into();
         later["tables"][1]["rows"][0] = "b".into();
+        later["claims"][0]["expect"] = "mixed".into();
+        later["claims"][0]["remark"] = "two of three".into();
         later["claims"][1]["says"] = "z".into();
         later["claims"].as_array_mut().expect("a list").push(json!({ "id": "w", "says": "s" }));
         let mut more = config(8, 2);

@@ -30,15 +30,16 @@ def main() -> None:
         scale = StandardScaler().fit(train["pooled"].astype("float64"))
         count = len(train["labels"])
         classifier = LogisticRegression(C=1.0 / (count * fit["lambda"]), max_iter=5000, tol=1e-8)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
+        with warnings.catch_warnings(record=True) as said_by_fit:
+            warnings.simplefilter("always")
             classifier.fit(scale.transform(train["pooled"].astype("float64")), train["labels"])
+        note = ", not converged" if said_by_fit else ""
         for row in own:
             if row["role"] == "measured":
                 measured = load_file(folder / row["file"])
                 said = classifier.predict(scale.transform(measured["pooled"].astype("float64")))
                 hits = int((said == measured["labels"]).sum())
-                print(f"{evaluation} {row['set']}: {100.0 * hits / len(said):.4f} % ({hits} of {len(said)}), lambda {fit['lambda']:.3g}, {count} images")
+                print(f"{evaluation} {row['set']}: {100.0 * hits / len(said):.4f} % ({hits} of {len(said)}), lambda {fit['lambda']:.3g}, {count} images{note}")
 
 
 if __name__ == "__main__":

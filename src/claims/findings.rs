@@ -2,6 +2,8 @@
 //!
 //! Invariant: a function of the statements and the records alone, so that a rerun and a rebuild give the same bytes.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::fits::{FILE_PREFIX, FRONTIER_PREFIX, Fit, Normals, ScalingSpec, fit, frontier_of};
@@ -29,6 +31,15 @@ pub struct Statements {
     /// Fits, in the order written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fits: Vec<ScalingSpec>,
+}
+
+impl Statements {
+    /// Metrics that a table shows or a fit is of.
+    #[must_use]
+    pub fn shown(&self) -> BTreeSet<&str> {
+        let of_tables = self.tables.iter().flat_map(|table| table.values.iter());
+        of_tables.chain(self.fits.iter().map(|fit| &fit.of)).map(String::as_str).collect()
+    }
 }
 
 /// What the records say: tables, fits, verdicts, and all written down.
@@ -80,4 +91,19 @@ pub fn findings(
     }
     files.push(Artefact { name: "claims.csv".to_owned(), bytes: to_csv(&verdicts) });
     Ok(Findings { tables, fits, frontiers, verdicts, files })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_fit_is_of_is_shown_as_what_a_table_shows() {
+        let statements: Statements = serde_yaml::from_str(
+            "{tables: [{name: t, rows: train.lr, values: [zeroshot/a.acc1]}], claims: [], \
+             fits: [{name: f, of: zeroshot/b.acc1, against: gmacs}]}",
+        )
+        .expect("statements as records hold them");
+        assert_eq!(statements.shown(), BTreeSet::from(["zeroshot/a.acc1", "zeroshot/b.acc1"]));
+    }
 }

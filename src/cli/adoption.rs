@@ -34,14 +34,12 @@ pub(super) fn find(global: &Global, loaded: &Loaded, finished: &HashSet<Key>, op
     }
     // The folders beside are listed only where they may be needed.
     let own = loaded.results(global);
-    let is_finished = |job: &usize| finished.contains(&loaded.plan.job(*job).key);
-    let is_all_there = loaded.plan.runs().iter().all(|run| is_finished(&run.train) && run.evaluates.iter().all(is_finished));
+    let is_all_there = loaded.plan.runs().iter().all(|run| loaded.plan.is_finished(run, finished));
     if !is_all_there {
         others.extend(results_folders(&global.results));
     }
     let adopted = Adopted::find(&loaded.plan, finished, &own, &others);
-    let shown: Vec<String> = loaded.spec().tables.iter().flat_map(|table| table.values.iter().cloned()).collect();
-    super::warn(global, &adopted.warnings(&shown));
+    super::warn(global, &adopted.warnings(&loaded.statements().shown()));
     Ok(adopted)
 }
 

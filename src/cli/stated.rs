@@ -17,7 +17,7 @@ const PROVENANCE: &str = record::NAMES[2];
 /// or the store have noted, or at the latest what stood when its results were written. Where nothing was noted, it is said how many runs had
 /// finished.
 pub(super) fn first(loaded: &Loaded, store: &Store, finished: &HashSet<Key>, adopted: &Adopted, results: &Path) -> Stated {
-    let is_there = |(idx, run): &(usize, &PlanRun)| adopted.run(*idx).is_some() || is_finished(loaded, finished, run);
+    let is_there = |(idx, run): &(usize, &PlanRun)| adopted.run(*idx).is_some() || loaded.plan.is_finished(run, finished);
     let num_finished = loaded.plan.runs().iter().enumerate().filter(is_there).count();
     let own = record::read(results).ok().filter(|own| holds_any(own, loaded));
     if num_finished == 0 && own.is_none() {
@@ -51,10 +51,6 @@ fn now(loaded: &Loaded) -> Stated {
     let statements = serde_json::to_value(loaded.statements()).expect("statements are plain structs with text keys");
     let configs: Vec<RunConfig> = loaded.configs();
     Stated::of(&statements, &configs)
-}
-
-fn is_finished(loaded: &Loaded, finished: &HashSet<Key>, run: &PlanRun) -> bool {
-    std::iter::once(&run.train).chain(&run.evaluates).all(|job| finished.contains(&loaded.plan.job(*job).key))
 }
 
 /// Whether records hold a run of the plan that came to its end.

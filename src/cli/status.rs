@@ -97,7 +97,7 @@ fn human(rows: &[Row], out: &mut dyn Write) -> Result<(), Error> {
 impl Standing<'_> {
     fn row(&self, idx: usize, run: &PlanRun) -> Row {
         let plan = &self.loaded.plan;
-        let own: Vec<usize> = std::iter::once(run.train).chain(run.evaluates.iter().copied()).collect();
+        let own: Vec<usize> = run.jobs().collect();
         let is_done = |job: &usize| self.finished.contains(&plan.job(*job).key);
         let done = own.iter().filter(|job| is_done(job)).count();
         let (state, text) = if done == own.len() {

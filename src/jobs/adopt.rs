@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::outcomes::counts_hits;
-use crate::plan::{Key, Plan, PlanRun};
+use crate::plan::{Key, Plan};
 use crate::record::{self, Identity, Origin, Provenance, RecordError, Records, SampleCounts, Sealed};
 use crate::run::{RunRecord, RunStatus, SetOutcomes, counted};
 
@@ -73,9 +73,8 @@ impl Adopted {
     /// Looks for the runs of a plan that are not `finished` in the experiment's own results folder, then in `others`, in their order.
     #[must_use]
     pub fn find(plan: &Plan, finished: &HashSet<Key>, own: &Path, others: &[PathBuf]) -> Self {
-        let is_finished = |run: &PlanRun| jobs_of(run).all(|job| finished.contains(&plan.job(job).key));
         let mut wanted: HashMap<String, usize> = HashMap::new();
-        for (idx, run) in plan.runs().iter().enumerate().filter(|(_, run)| !is_finished(run)) {
+        for (idx, run) in plan.runs().iter().enumerate().filter(|(_, run)| !plan.is_finished(run, finished)) {
             wanted.insert(plan.run_key(run).hex(), idx);
         }
         let mut found = Self::default();
@@ -118,17 +117,17 @@ impl Adopted {
     /// Keys of the jobs of adopted runs.
     #[must_use]
     pub fn job_keys(&self, plan: &Plan) -> HashSet<Key> {
-        self.runs.keys().flat_map(|run| jobs_of(&plan.runs()[*run])).map(|job| plan.job(job).key).collect()
+        self.runs.keys().flat_map(|run| plan.runs()[*run].jobs()).map(|job| plan.job(job).key).collect()
     }
 
     /// Records that were not taken and why, and what the taken ones lack of the items behind `shown` metrics.
     #[must_use]
-    pub fn warnings(&self, shown: &[String]) -> Vec<String> {
-        let lacks = |metric: &&String| {
+    pub fn warnings(&self, shown: &BTreeSet<&str>) -> Vec<String> {
+        let lacks = |metric: &&str| {
             let is_lacking = |run: &AdoptedRun| run.record.metrics.contains_key(*metric) && !run.outcomes.contains_key(*metric);
             counts_hits(metric) && self.runs.values().any(is_lacking)
         };
-        let lacking: BTreeSet<&str> = shown.iter().filter(lacks).map(String::as_str).collect();
+        let lacking: BTreeSet<&str> = shown.iter().copied().filter(lacks).collect();
         let mut warnings = self.warnings.clone();
         if !lacking.is_empty() {
             let metrics = lacking.into_iter().collect::<Vec<_>>().join(", ");
@@ -259,10 +258,6 @@ pub(super) fn named_by_key(label: &str, key: &Key) -> String {
 
 fn is_ended(run: &RunRecord) -> bool {
     matches!(run.status, RunStatus::Finished | RunStatus::Diverged)
-}
-
-fn jobs_of(run: &PlanRun) -> impl Iterator<Item = usize> + '_ {
-    std::iter::once(run.train).chain(run.evaluates.iter().copied())
 }
 
 /// Whether two paths lead to one folder.

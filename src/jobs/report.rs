@@ -4,7 +4,7 @@
 //! runs have milestones, `outcomes.csv`, `tables/` and `claims.csv`, in the store; `results` brings them into the results folder.
 //! Invariant: tables and claims are rebuilt from the rest byte for byte ([`rebuild`]).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -162,8 +162,7 @@ fn shown_outcomes(
     store: &Store,
     adopted: &Adopted,
 ) -> Result<Outcomes, JobError> {
-    let of_tables = statements.tables.iter().flat_map(|table| table.values.iter());
-    let shown: BTreeSet<&str> = of_tables.chain(statements.fits.iter().map(|fit| &fit.of)).map(String::as_str).collect();
+    let shown = statements.shown();
     let mut found = Outcomes::default();
     for (idx, (run, record)) in plan.runs().iter().zip(runs).enumerate() {
         if let Some(known) = adopted.run(idx) {
@@ -258,7 +257,7 @@ fn run_record(
     };
     let Some(train) = store.record(&key)? else {
         // Where the training itself has no reason, an evaluation found its model damaged and set it aside.
-        let reason = std::iter::once(&run.train).chain(&run.evaluates).find_map(|job| missing.get(job));
+        let reason = run.jobs().find_map(|job| missing.get(&job));
         (found.status, found.reason) = match reason {
             Some(reason) => (RunStatus::Failed, Some(reason.clone())),
             None => (RunStatus::Interrupted, Some("not trained yet".into())),

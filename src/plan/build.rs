@@ -495,7 +495,7 @@ impl<'a> Builder<'a> {
         for run in &self.plan.runs {
             digest.update(run.run_id.as_bytes());
             digest.update(&[0]);
-            for &job in std::iter::once(&run.train).chain(&run.evaluates) {
+            for job in run.jobs() {
                 digest.update(self.plan.job(job).key.bytes());
                 parents.push(u32::try_from(job).expect("fewer than 2^32 jobs"));
             }

@@ -1,6 +1,6 @@
 //! The graph itself and the questions it answers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -31,6 +31,13 @@ pub struct PlanRun {
     pub train: usize,
     /// Indices of its evaluate jobs, in the order of its config.
     pub evaluates: Vec<usize>,
+}
+
+impl PlanRun {
+    /// Indices of its jobs: the training, then the evaluations.
+    pub fn jobs(&self) -> impl Iterator<Item = usize> + '_ {
+        std::iter::once(self.train).chain(self.evaluates.iter().copied())
+    }
 }
 
 /// What a running job occupies, besides one place among those that run at once.
@@ -126,8 +133,13 @@ impl Plan {
     /// The key of a run as a whole: of its training and all its evaluations.
     #[must_use]
     pub fn run_key(&self, run: &PlanRun) -> Key {
-        let jobs = std::iter::once(&run.train).chain(&run.evaluates);
-        Key::of(&jobs.flat_map(|job| *self.job(*job).key.bytes()).collect::<Vec<u8>>())
+        Key::of(&run.jobs().flat_map(|job| *self.job(job).key.bytes()).collect::<Vec<u8>>())
+    }
+
+    /// Whether all jobs of a run are among these.
+    #[must_use]
+    pub fn is_finished(&self, run: &PlanRun, finished: &HashSet<Key>) -> bool {
+        run.jobs().all(|job| finished.contains(&self.job(job).key))
     }
 
     /// Index of the report job.

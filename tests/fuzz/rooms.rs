@@ -1,7 +1,7 @@
 //! What is read, from which seeds, with which words of its format.
 
 use crate::shard;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::Cursor;
 use std::path::Path;
 
@@ -329,7 +329,7 @@ pub fn results() -> Room {
         read: Box::new(move |folder| {
             // From its own folder, and from one that is found among others.
             let own = Adopted::find(&plan, &HashSet::new(), folder, &[]);
-            let _ = (own.warnings(&["zeroshot/scenes.acc1".to_owned()]), own.job_keys(&plan));
+            let _ = (own.warnings(&BTreeSet::from(["zeroshot/scenes.acc1"])), own.job_keys(&plan));
             let _ = Adopted::find(&plan, &HashSet::new(), &folder.join("none"), &results_folders(folder));
             let Ok(records) = record::read(folder) else { return false };
             let Ok(findings) = rebuild(&records) else { return false };

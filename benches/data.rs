@@ -7,10 +7,10 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use image::{DynamicImage, ImageFormat, RgbImage};
 use scaledown::data::scenes::{Variant, World};
 use scaledown::data::{Augmenter, Decoder, Philox, PictureView, SampleOrder, Stream, Tokenizer};
-use scaledown::run::{Augmentation, TokenizerConfig};
+use scaledown::run::{Augmentation, ScenesConfig, TokenizerConfig};
 
 fn rendering(criterion: &mut Criterion) {
-    let world = World::new(1);
+    let world = World::new(&ScenesConfig::of_seed(1));
     let mut group = criterion.benchmark_group("render");
     group.throughput(Throughput::Elements(1));
     for side in [32, 64] {
@@ -41,7 +41,7 @@ fn decoding(criterion: &mut Criterion) {
         ("64 PNG to 64", ImageFormat::Png, 64, 64),
         ("512 JPEG to 224", ImageFormat::Jpeg, 512, 224),
     ] {
-        let scene = World::new(1).training(4).render(side);
+        let scene = World::new(&ScenesConfig::of_seed(1)).training(4).render(side);
         let image = RgbImage::from_raw(side as u32, side as u32, scene).expect("a whole image");
         let mut file = Cursor::new(Vec::new());
         DynamicImage::from(image).write_to(&mut file, format).expect("an image that can be encoded");
@@ -51,7 +51,7 @@ fn decoding(criterion: &mut Criterion) {
 }
 
 fn drawing(criterion: &mut Criterion) {
-    let image = World::new(1).training(4).render(53);
+    let image = World::new(&ScenesConfig::of_seed(1)).training(4).render(53);
     let mut group = criterion.benchmark_group("draw");
     group.throughput(Throughput::Elements(1));
     let augmenter = Augmenter::new(Augmentation::CropFlip { min_area: 0.5, flip: 0.5 }, 32).expect("crop_flip is built");
@@ -64,7 +64,7 @@ fn drawing(criterion: &mut Criterion) {
         });
     });
     for side in [32, 64] {
-        let image = World::new(1).training(4).render(side);
+        let image = World::new(&ScenesConfig::of_seed(1)).training(4).render(side);
         let picture = PictureView { width: side, height: side, pixels: &image };
         let mut out = vec![0; side * side * 3];
         let rand_augment = Augmentation::RandAugment { layers: 2, magnitude: 3.0 };
@@ -94,7 +94,7 @@ fn drawing(criterion: &mut Criterion) {
 }
 
 fn encoding(criterion: &mut Criterion) {
-    let world = World::new(1);
+    let world = World::new(&ScenesConfig::of_seed(1));
     let captions: Vec<String> = (0..10_000).map(|i| world.training(i).captions[0].clone()).collect();
     let mut group = criterion.benchmark_group("tokenize 10,000 captions");
     group.throughput(Throughput::Elements(10_000)).sample_size(10);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use scaledown::data::{Augmenter, BatchSource, Frame, Pack, Tokenizer, pack_training};
 use scaledown::run::{
     Activation, Augmentation, DataSource, DecayScale, DeviceKind, ImageEncoderConfig, LossConfig, ModelConfig, OptimizerConfig,
-    Pooling, Precision, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+    Pooling, Precision, ScenesConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
 };
 use scaledown::trainer::step::{Command, StepDone, TrainOptions, TrainSetup, train};
 
@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for augmentation in [Augmentation::None, crop_flip, rand_augment, stacked] {
             let folder = tempfile::tempdir()?;
             let frame = if augmentation.min_area().is_some() { Frame::whole(2 * side) } else { Frame::centre(side) };
-            pack_training(&DataSource::Scenes { world_seed: 2 }, Some(SAMPLES), frame, folder.path(), &|_, _| {})?;
+            pack_training(&DataSource::Scenes(ScenesConfig::of_seed(2)), Some(SAMPLES), frame, folder.path(), &|_, _| {})?;
             let pack = Arc::new(Pack::open(folder.path())?);
             let captions: Vec<&str> = (0..pack.len()).map(|sample| pack.caption(sample)).collect();
             let tokenizer = Tokenizer::train(&TokenizerConfig::Bpe { vocab_size: 1024 }, captions.iter().copied())?;

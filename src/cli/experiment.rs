@@ -14,7 +14,7 @@ use crate::jobs::{Adopted, ReportInputs};
 use crate::machine;
 use crate::plan::{self, JobSpec, Plan, PlanRun, PlannedRun, ReportInput};
 use crate::record::{self, PointView, Provenance, Stated};
-use crate::run::{DataSource, DeviceKind, EvalConfig, EvalSource, Precision, RunConfig, Source};
+use crate::run::{DataSource, DeviceKind, EvalConfig, EvalSource, Precision, RunConfig, ScenesConfig, Source};
 use crate::spec::{self, Files, LoadOptions, ValidSpec, Written};
 use crate::store::Store;
 use crate::tables::TableSpec;
@@ -399,13 +399,18 @@ fn digest(source: Source<'_>, cache: &Path) -> data::DataResult<String> {
 fn name_of(source: Source<'_>, written: &Written) -> String {
     match source {
         Source::Data(source) => match written.data(source) {
-            DataSource::Scenes { world_seed } => format!("scenes {world_seed}"),
+            DataSource::Scenes(world) => {
+                let ScenesConfig { world_seed, faults, long_tail, shifts } = world;
+                format!("scenes {world_seed} faults {faults} long_tail {long_tail} shifts {shifts}")
+            }
             DataSource::Webdataset { shards } => format!("shards {}", shards.join("::")),
             DataSource::Table { file, image_column, caption_column } => format!("table {file} {image_column} {caption_column}"),
             DataSource::Declared { samples } => format!("declared {samples}"),
         },
         Source::Eval(source) => match written.eval(source) {
-            EvalSource::Scenes { world_seed, variant, samples } => format!("scenes {world_seed} {variant} {samples}"),
+            EvalSource::Scenes { world_seed, variant, samples, shifts } => {
+                format!("scenes {world_seed} {variant} {samples} shifts {shifts}")
+            }
             EvalSource::Folder { path, split } => format!("folder {path} {split}"),
             EvalSource::Shards { shards, class_field, .. } => format!("shards {} by {class_field}", shards.join("::")),
         },

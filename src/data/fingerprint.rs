@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::run::{DataSource, EvalSource};
+use crate::run::{DataSource, EvalSource, ScenesConfig};
 
 use super::{DataError, DataResult, benchmark, open, scenes, seen, shards, table};
 
@@ -15,7 +15,10 @@ use super::{DataError, DataResult, benchmark, open, scenes, seen, shards, table}
 /// **Errors**: files that cannot be read; missing shards; a declared source, which has no content.
 pub fn fingerprint(source: &DataSource, cache: &Path) -> DataResult<String> {
     match source {
-        DataSource::Scenes { world_seed } => Ok(labelled_digest(&[&format!("scenes {} {world_seed}", scenes::VERSION)])),
+        DataSource::Scenes(world) => {
+            let ScenesConfig { world_seed, faults, long_tail, shifts: _ } = world; // shifts are of evaluation sets
+            Ok(labelled_digest(&[&format!("scenes {} {world_seed} {faults} {long_tail}", scenes::VERSION)]))
+        }
         DataSource::Webdataset { shards } => {
             let digests = file_digests(&shards::present(shards)?.paths, cache)?;
             Ok(labelled_digest(&prefixed("webdataset", &digests)))
@@ -39,8 +42,8 @@ pub fn fingerprint(source: &DataSource, cache: &Path) -> DataResult<String> {
 /// **Errors**: as [`fingerprint`]; a folder that lacks the files of its layout.
 pub fn fingerprint_eval(source: &EvalSource, cache: &Path) -> DataResult<String> {
     match source {
-        EvalSource::Scenes { world_seed, variant, samples } => {
-            let text = format!("scenes {} {world_seed} {variant} {samples}", scenes::VERSION);
+        EvalSource::Scenes { world_seed, variant, samples, shifts } => {
+            let text = format!("scenes {} {world_seed} {variant} {samples} {shifts}", scenes::VERSION);
             Ok(labelled_digest(&[&text]))
         }
         EvalSource::Folder { path, split } => {

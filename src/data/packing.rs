@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::run::{DataSource, EvalSource};
+use crate::run::{DataSource, EvalSource, ScenesConfig};
 
 use super::decode::Decoder;
 use super::order::pool;
@@ -41,10 +41,10 @@ pub fn pack_training(
 ) -> DataResult<PackSummary> {
     let writer = || PackWriter::create(dir, PackTask::Training, frame);
     match source {
-        DataSource::Scenes { world_seed } => {
+        DataSource::Scenes(world) => {
             let what = "the procedural world has no end: its pool needs a size".to_owned();
             let size = size.ok_or(DataError::Unsupported { what })?;
-            let world = World::new(*world_seed);
+            let world = World::new(world);
             let mut packing = Packing::new(writer()?, frame, size, progress);
             packing.writer.classes(world.classnames(), scenes::templates());
             packing.run_range(size, |i| Ok(world.training(i).pack(frame.side)))?;
@@ -89,8 +89,8 @@ pub fn pack_training(
 pub fn pack_eval(source: &EvalSource, side: usize, dir: &Path, progress: &dyn Fn(u64, u64)) -> DataResult<PackSummary> {
     let frame = Frame::centre(side);
     match source {
-        EvalSource::Scenes { world_seed, variant, samples } => {
-            let world = World::new(*world_seed);
+        EvalSource::Scenes { world_seed, variant, samples, shifts } => {
+            let world = World::new(&ScenesConfig { shifts: *shifts, ..ScenesConfig::of_seed(*world_seed) });
             let variant = variant.parse()?;
             let mut packing = Packing::new(PackWriter::create(dir, PackTask::Classification, frame)?, frame, *samples, progress);
             packing.writer.classes(world.eval_classnames(variant), scenes::templates());
@@ -132,7 +132,7 @@ pub fn pack_eval(source: &EvalSource, side: usize, dir: &Path, progress: &dyn Fn
 /// Samples that a source lists, before decoding: a walk over headers. `None` for the procedural world, which has no end.
 pub fn count(source: &DataSource) -> DataResult<Option<u64>> {
     match source {
-        DataSource::Scenes { .. } => Ok(None),
+        DataSource::Scenes(_) => Ok(None),
         DataSource::Webdataset { shards } => {
             let counts = shards::present(shards)?.paths.into_iter().map(|path| Ok(shards::Shard::open(&path)?.groups.len() as u64));
             counts.sum::<DataResult<u64>>().map(Some)

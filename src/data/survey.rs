@@ -95,7 +95,7 @@ impl Survey {
 pub fn survey(source: &DataSource, max_missing: f64, caches: &Path) -> Survey {
     let mut survey = Survey::default();
     match source {
-        DataSource::Scenes { .. } => {}
+        DataSource::Scenes(_) => {}
         DataSource::Declared { samples } => survey.samples = Some(*samples),
         DataSource::Webdataset { shards } => {
             if let Some(paths) = survey.shards(shards, max_missing) {
@@ -320,8 +320,8 @@ impl FieldCounts {
 #[must_use]
 pub fn survey_field(source: &DataSource, field: &str, caches: &Path) -> Option<Fault> {
     let (samples, counts) = match source {
-        DataSource::Scenes { world_seed } => {
-            let names = scenes::World::new(*world_seed).training(0).pack(16).fields.into_keys();
+        DataSource::Scenes(world) => {
+            let names = scenes::World::new(world).training(0).pack(16).fields.into_keys();
             (1, names.map(|name| (name, 1)).collect())
         }
         DataSource::Table { file, image_column, caption_column } => {
@@ -383,7 +383,7 @@ pub fn survey_scores(source: &DataSource, file: &ScoreFile) -> Option<Fault> {
     let names: Vec<SampleName> = match source {
         // Both have no names.
         DataSource::Declared { .. } => return None,
-        DataSource::Scenes { .. } => {
+        DataSource::Scenes(_) => {
             let what = "the samples of `scenes` have no names to join scores with".to_owned();
             let hint = "a file of scores belongs to shards or a table; `scenes` has the fields `fault`, `quality` and `strength`";
             return Some(Fault { key: "path", what, hint: Some(hint.to_owned()) });

@@ -96,7 +96,7 @@ fn data_by_content(config: &DataConfig, digests: &Digests) -> DataConfig {
         (DataSource::Webdataset { shards }, Some(content)) => *shards = vec![content],
         (DataSource::Table { file, image_column: _, caption_column: _ }, Some(content)) => *file = content,
         (DataSource::Webdataset { .. } | DataSource::Table { .. }, None) => {}
-        (DataSource::Scenes { .. } | DataSource::Declared { .. }, _) => {}
+        (DataSource::Scenes(_) | DataSource::Declared { .. }, _) => {}
     }
     if let TokenizerConfig::ClipBpe { file } = &mut config.tokenizer
         && let Some(content) = digests.content(Source::Vocabulary(file))

@@ -521,7 +521,7 @@ fn data_in_words(source: &DataSource) -> String {
     match source {
         DataSource::Webdataset { shards } => format!("{} shards from {}", shards.len(), shards.first().map_or("", String::as_str)),
         DataSource::Table { file, .. } => format!("the table {file}"),
-        DataSource::Scenes { .. } | DataSource::Declared { .. } => "a source without files".into(),
+        DataSource::Scenes(_) | DataSource::Declared { .. } => "a source without files".into(),
     }
 }
 

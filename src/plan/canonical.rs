@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Key;
 use super::job::{DatasetSpec, EvalSetSpec, JobSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec, TokenizerSpec};
-use crate::run::{DataSource, EvalSource, Framing, Keep, ScoreFile, TokenizerConfig};
+use crate::run::{DataSource, EvalSource, Framing, Keep, ScenesConfig, ScoreFile, TokenizerConfig};
 
 impl JobSpec {
     /// Its key.
@@ -80,7 +80,7 @@ struct KeyedDataset<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum KeyedData<'a> {
-    Scenes { world_seed: u64 },
+    Scenes(&'a ScenesConfig),
     Webdataset { shards: Option<&'a [String]> },
     Table { file: Option<&'a str>, image_column: &'a str, caption_column: &'a str },
     Declared { samples: u64 },
@@ -91,7 +91,7 @@ impl<'a> From<&'a DatasetSpec> for KeyedDataset<'a> {
         let DatasetSpec { source, size, image_size, framing, fingerprint } = spec;
         let unknown = fingerprint.is_empty();
         let source = match source {
-            DataSource::Scenes { world_seed } => KeyedData::Scenes { world_seed: *world_seed },
+            DataSource::Scenes(world) => KeyedData::Scenes(world),
             DataSource::Webdataset { shards } => KeyedData::Webdataset { shards: unknown.then_some(shards) },
             DataSource::Table { file, image_column, caption_column } => {
                 KeyedData::Table { file: unknown.then_some(file), image_column, caption_column }
@@ -112,7 +112,7 @@ struct KeyedEvalSet<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
 enum KeyedEval<'a> {
-    Scenes { world_seed: u64, variant: &'a str, samples: u64 },
+    Scenes { world_seed: u64, variant: &'a str, samples: u64, shifts: f64 },
     Folder { path: Option<&'a str>, split: &'a str },
     Shards { files: Option<(&'a [String], &'a str, &'a str)>, class_field: &'a str },
 }
@@ -122,8 +122,8 @@ impl<'a> From<&'a EvalSetSpec> for KeyedEvalSet<'a> {
         let EvalSetSpec { source, image_size, fingerprint } = spec;
         let unknown = fingerprint.is_empty();
         let source = match source {
-            EvalSource::Scenes { world_seed, variant, samples } => {
-                KeyedEval::Scenes { world_seed: *world_seed, variant, samples: *samples }
+            EvalSource::Scenes { world_seed, variant, samples, shifts } => {
+                KeyedEval::Scenes { world_seed: *world_seed, variant, samples: *samples, shifts: *shifts }
             }
             EvalSource::Folder { path, split } => KeyedEval::Folder { path: unknown.then_some(path), split },
             EvalSource::Shards { shards, class_field, classnames, templates } => {

@@ -7,7 +7,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::job::{DatasetSpec, EvalSetSpec};
 use super::{JobSpec, Key};
-use crate::run::{DataSource, DeviceKind, EvalSource, JobKind, Keep, TokenizerConfig};
+use crate::run::{DataSource, DeviceKind, EvalSource, JobKind, Keep, ScenesConfig, TokenizerConfig};
 
 /// A node: one job under its key.
 #[derive(Debug, Clone, PartialEq)]
@@ -253,16 +253,17 @@ pub fn set_label(spec: &EvalSetSpec, source: &EvalSource) -> String {
 
 fn data_name(source: &DataSource) -> String {
     match source {
-        DataSource::Scenes { world_seed } => format!("scenes{}", world(*world_seed)),
+        DataSource::Scenes(config) => format!("scenes{}", world(config.world_seed, &config.in_words())),
         DataSource::Webdataset { shards } => format!("webdataset {}", first_of(shards)),
         DataSource::Table { file, .. } => format!("table {file}"),
         DataSource::Declared { samples } => format!("declared {samples}"),
     }
 }
 
-/// The world that `scenes` are of, where it is not the first.
-fn world(seed: u64) -> String {
-    if seed == 0 { String::new() } else { format!(" of world {seed}") }
+/// The world that `scenes` are of, where it is not the first as it is unless stated.
+fn world(seed: u64, unusual: &[String]) -> String {
+    let seed = if seed == 0 { String::new() } else { format!(" of world {seed}") };
+    if unusual.is_empty() { seed } else { format!("{seed} ({})", unusual.join(", ")) }
 }
 
 fn first_of(shards: &[String]) -> String {
@@ -275,7 +276,10 @@ fn first_of(shards: &[String]) -> String {
 
 fn eval_name(source: &EvalSource) -> String {
     match source {
-        EvalSource::Scenes { world_seed, variant, samples } => format!("scenes {variant} {samples}{}", world(*world_seed)),
+        EvalSource::Scenes { world_seed, variant, samples, shifts } => {
+            let config = ScenesConfig { shifts: *shifts, ..ScenesConfig::of_seed(*world_seed) };
+            format!("scenes {variant} {samples}{}", world(*world_seed, &config.in_words()))
+        }
         EvalSource::Folder { path, split } => format!("{path} {split}"),
         EvalSource::Shards { shards, class_field, .. } => format!("shards {} by {class_field}", first_of(shards)),
     }

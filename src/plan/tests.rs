@@ -200,7 +200,7 @@ fn each_source_with_files_is_digested_once() {
 
 #[test]
 fn what_a_classifier_is_fitted_on_is_packed_first_and_is_in_no_key_of_a_training() {
-    let source = |variant: &str| EvalSource::Scenes { world_seed: 0, variant: variant.into(), samples: 80 };
+    let source = |variant: &str| EvalSource::scenes(variant, 80);
     let set = |variant: &str| EvalSet { name: variant.into(), source: source(variant) };
     let fitted = |task, shots: &[u64]| {
         let (sets, train, shots) = (vec![set("iid")], Some(set("train")), shots.to_vec());
@@ -286,10 +286,7 @@ fn the_same_runs_give_the_same_plan_byte_for_byte() {
 
 #[test]
 fn nodes_tell_runs_by_their_setting_and_no_two_of_a_kind_have_one_label() {
-    let set = |samples| crate::run::EvalSet {
-        name: "iid".into(),
-        source: crate::run::EvalSource::Scenes { world_seed: 0, variant: "iid".into(), samples },
-    };
+    let set = |samples| crate::run::EvalSet { name: "iid".into(), source: crate::run::EvalSource::scenes("iid", samples) };
     let plan = plan(vec![
         run("a", |c| c.evaluate[0].sets = vec![set(100), set(200)]),
         run("b", |c| {

@@ -7,14 +7,15 @@ use super::*;
 use crate::run::{
     Activation, Augmentation, CurvePoint, DataConfig, DataSource, DecayScale, EvalConfig, EvalSet, EvalSource, EvalTask,
     ImageEncoderConfig, Keep, LossConfig, Milestone, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig,
-    RunConfig, RunStatus, SetOutcomes, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+    RunConfig, RunStatus, ScenesConfig, SetOutcomes, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig,
+    VitConfig,
 };
 
 /// A small config.
 pub(crate) fn config(size: u64, seed: u64) -> RunConfig {
     RunConfig {
         data: DataConfig {
-            source: DataSource::Scenes { world_seed: 1 },
+            source: DataSource::Scenes(ScenesConfig::of_seed(1)),
             size: Some(size),
             quality: None,
             tokenizer: TokenizerConfig::Bpe { vocab_size: 512 },
@@ -59,7 +60,7 @@ pub(crate) fn config(size: u64, seed: u64) -> RunConfig {
             name: "scenes".to_owned(),
             sets: vec![EvalSet {
                 name: "iid".to_owned(),
-                source: EvalSource::Scenes { world_seed: 1, variant: "iid".to_owned(), samples: 100 },
+                source: EvalSource::Scenes { world_seed: 1, variant: "iid".to_owned(), samples: 100, shifts: 1.0 },
             }],
             train: None,
             shots: Vec::new(),

@@ -6,7 +6,7 @@ pub use scaledown_ops::Activation;
 
 use super::quality::{Basic, FeatureRule, Keep, ScoreFile};
 use super::ssl::SslConfig;
-use super::{EvalConfig, EvalSource, ImageEncoderConfig, Milestone};
+use super::{EvalConfig, EvalSource, ImageEncoderConfig, Milestone, ScenesConfig};
 
 /// Everything that decides the bytes of one run. Two equal configs are one run.
 ///
@@ -106,11 +106,8 @@ impl Framing {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum DataSource {
-    /// The procedural world that the program renders itself; sample i is a pure function of (world seed, i).
-    Scenes {
-        /// Seed of the world, not of the run.
-        world_seed: u64,
-    },
+    /// The procedural world that the program renders itself; sample i is a pure function of (world, i).
+    Scenes(ScenesConfig),
     /// Tar shards in the webdataset / img2dataset layout.
     Webdataset {
         /// Shard paths, braces and `::` expanded, environment substituted, in the order written.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ScenesConfig;
+
 /// One measurement after training: a task on one or several sets.
 ///
 /// Metrics are named `<task>/<name>.<metric>`; where there are several sets, also `<task>/<name>/<set>.<metric>`, and the
@@ -98,7 +100,7 @@ pub fn matched_classes(train: &[String], set: &[String]) -> Result<Vec<usize>, S
 }
 
 /// One evaluation set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EvalSet {
     /// Short name, unique in its evaluation.
@@ -108,7 +110,7 @@ pub struct EvalSet {
 }
 
 /// Where an evaluation set comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum EvalSource {
     /// A set of the procedural world.
@@ -120,6 +122,9 @@ pub enum EvalSource {
         variant: String,
         /// Images.
         samples: u64,
+        /// Share of its images that are shifted, as [`ScenesConfig::shifts`](super::ScenesConfig::shifts).
+        #[serde(default = "super::ScenesConfig::default_shifts")]
+        shifts: f64,
     },
     /// A folder in the `CLIP_benchmark` webdataset layout.
     Folder {
@@ -139,6 +144,21 @@ pub enum EvalSource {
         /// File with one template a line (`{c}` is the class name).
         templates: String,
     },
+}
+
+impl EvalSource {
+    /// Makes a set of the procedural world one of this world; others stay.
+    pub fn in_world(&mut self, world: &ScenesConfig) {
+        if let Self::Scenes { world_seed, shifts, .. } = self {
+            (*world_seed, *shifts) = (world.world_seed, world.shifts);
+        }
+    }
+
+    /// A set of the procedural world of seed 0 as it is unless stated.
+    #[must_use]
+    pub fn scenes(variant: &str, samples: u64) -> Self {
+        Self::Scenes { world_seed: 0, variant: variant.to_owned(), samples, shifts: ScenesConfig::default_shifts() }
+    }
 }
 
 #[cfg(test)]

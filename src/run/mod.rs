@@ -13,6 +13,7 @@ mod milestone;
 mod outcome;
 mod quality;
 mod record;
+mod scenes;
 mod source;
 mod ssl;
 mod words;
@@ -29,6 +30,7 @@ pub use milestone::{END, Milestone, add_best, best_metric, best_step_metric, end
 pub use outcome::{Outcomes, SetOutcomes};
 pub use quality::{Basic, Clustering, FeatureRule, Keep, NegClipLoss, Norm, ScoreFile};
 pub use record::{CurvePoint, GMACS_AS_STATED, RunRecord, RunStatus};
+pub use scenes::ScenesConfig;
 pub use source::Source;
 pub use ssl::SslConfig;
 pub use words::counted;

@@ -20,7 +20,7 @@ impl Source<'_> {
     #[must_use]
     pub fn has_files(self) -> bool {
         match self {
-            Self::Data(DataSource::Scenes { .. } | DataSource::Declared { .. }) | Self::Eval(EvalSource::Scenes { .. }) => false,
+            Self::Data(DataSource::Scenes(_) | DataSource::Declared { .. }) | Self::Eval(EvalSource::Scenes { .. }) => false,
             Self::Data(_) | Self::Eval(_) | Self::Vocabulary(_) | Self::Scores(_) => true,
         }
     }

@@ -19,7 +19,7 @@ use super::tree::Node;
 use super::types::DataSpec;
 use super::valid::{Resolved, SectionIds, effective, is_touched};
 use crate::run::{
-    DataConfig, DataSource, EvalConfig, EvalSource, LossConfig, Milestone, TrainConfig, best_metric, best_step_metric, counted,
+    DataConfig, DataSource, EvalConfig, LossConfig, Milestone, ScenesConfig, TrainConfig, best_metric, best_step_metric, counted,
     end_metric,
 };
 
@@ -59,7 +59,7 @@ pub(super) struct Builder<'b, 'a> {
     datas: HashMap<(u32, Option<usize>), u32>,
     /// By variant, vocabulary, and whether the scale starts as the sigmoid loss has it.
     models: HashMap<(u32, u32, bool), u32>,
-    evaluates: HashMap<(u32, u64), u32>,
+    evaluates: HashMap<(u32, u64, u64), u32>,
     trains: HashMap<TrainKey, u32>,
     costs: HashMap<(u32, u32), f64>,
     out: Resolved,
@@ -269,7 +269,7 @@ impl<'b, 'a> Builder<'b, 'a> {
         let v = &self.variants;
         let data_part = &v.data[data];
         let vocab_size = data_part.config.tokenizer.vocab_size();
-        let world_seed = if let DataSource::Scenes { world_seed } = &data_part.config.source { *world_seed } else { 0 };
+        let world = if let DataSource::Scenes(world) = &data_part.config.source { *world } else { ScenesConfig::of_seed(0) };
         let is_scale_stated = v.node(Part::Model, ids[1]).is_some_and(|node| node.child("logit_scale_init").is_some());
         let is_sigmoid_scale = matches!(v.loss[loss], LossConfig::Sigmoid { .. }) && !is_scale_stated;
         let model_id = *self.models.entry((ids[1], vocab_size, is_sigmoid_scale)).or_insert_with(|| {
@@ -280,12 +280,10 @@ impl<'b, 'a> Builder<'b, 'a> {
             config.text_encoder.vocab_size = vocab_size as usize;
             push(&mut self.out.models, config)
         });
-        let evaluate_id = *self.evaluates.entry((ids[2], world_seed)).or_insert_with(|| {
+        let evaluate_id = *self.evaluates.entry((ids[2], world.world_seed, world.shifts.to_bits())).or_insert_with(|| {
             let mut configs = v.evaluate[evaluate].clone();
             for set in configs.iter_mut().flat_map(EvalConfig::all_sets_mut) {
-                if let EvalSource::Scenes { world_seed: seed, .. } = &mut set.source {
-                    *seed = world_seed;
-                }
+                set.source.in_world(&world);
             }
             push(&mut self.out.evaluates, configs)
         });

@@ -75,7 +75,7 @@ impl Written {
                 image_column: image_column.clone(),
                 caption_column: caption_column.clone(),
             },
-            DataSource::Scenes { .. } | DataSource::Declared { .. } => source.clone(),
+            DataSource::Scenes(_) | DataSource::Declared { .. } => source.clone(),
         }
     }
 

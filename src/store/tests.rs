@@ -9,10 +9,10 @@ use serde_json::json;
 
 use super::*;
 use crate::plan::{DatasetSpec, JobSpec};
-use crate::run::{DataSource, Framing};
+use crate::run::{DataSource, Framing, ScenesConfig};
 
 fn job(number: u64) -> (Key, JobSpec) {
-    let source = DataSource::Scenes { world_seed: number };
+    let source = DataSource::Scenes(ScenesConfig::of_seed(number));
     let spec = JobSpec::Dataset(DatasetSpec {
         source,
         size: Some(1),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use scaledown::data::{Ahead, Augmenter, Batch, BatchSource, Frame, Pack, Tokenizer, Views, pack_training};
-use scaledown::run::{Augmentation, DataSource, SslConfig, StrategyConfig, TokenizerConfig};
+use scaledown::run::{Augmentation, DataSource, ScenesConfig, SslConfig, StrategyConfig, TokenizerConfig};
 
 const SIDE: usize = 16;
 
@@ -18,7 +18,7 @@ fn slip() -> StrategyConfig {
 /// Whole pictures, and SLIP's three views of them; or central squares for what does not crop.
 fn source(folder: &Path, augmentation: Option<Augmentation>) -> BatchSource {
     let frame = if augmentation.is_some() { Frame::centre(SIDE) } else { Frame::whole(2 * SIDE) };
-    pack_training(&DataSource::Scenes { world_seed: 2 }, Some(80), frame, folder, &|_, _| {}).unwrap();
+    pack_training(&DataSource::Scenes(ScenesConfig::of_seed(2)), Some(80), frame, folder, &|_, _| {}).unwrap();
     let pack = Arc::new(Pack::open(folder).unwrap());
     let captions: Vec<&str> = (0..pack.len()).map(|sample| pack.caption(sample)).collect();
     let tokenizer = Tokenizer::train(&TokenizerConfig::Bpe { vocab_size: 400 }, captions.iter().copied()).unwrap();

@@ -23,7 +23,7 @@ use scaledown::data::{
     Augmenter, Batch, BatchSource, DataError, Frame, Oddities, Pack, PackSummary, PackTask, ShardCount, SkipKind, Tokenizer,
     contact_sheet, count, fingerprint, matching_shards, pack_eval, pack_training, prompt,
 };
-use scaledown::run::{Augmentation, DataSource, EvalSource, TokenizerConfig};
+use scaledown::run::{Augmentation, DataSource, EvalSource, ScenesConfig, TokenizerConfig};
 
 /// What a program prints; ten minutes are the most that it may take.
 fn output_in_time(command: &mut Command) -> Output {
@@ -157,7 +157,7 @@ fn packs_of_every_frame_hold_the_same_samples() {
     };
     let shards = webdataset(&[&shards[0], &shards[1]]);
     for (name, source, size) in
-        [("tar", shards, Some(17)), ("table", table, None), ("scenes", DataSource::Scenes { world_seed: 3 }, Some(20))]
+        [("tar", shards, Some(17)), ("table", table, None), ("scenes", DataSource::Scenes(ScenesConfig::of_seed(3)), Some(20))]
     {
         let [squares, whole] = [Frame::centre(16), Frame::whole(27)].map(|frame| {
             let path = dir.path().join(format!("{name} {frame:?}"));
@@ -253,7 +253,7 @@ fn packing_gives_the_same_bytes_with_one_and_two_threads() {
     mixed_shard(&shard);
     let copy = dir.path().join("1.tar");
     std::fs::copy(&shard, &copy).unwrap();
-    let sources = [webdataset(&[&shard, &copy]), DataSource::Scenes { world_seed: 5 }];
+    let sources = [webdataset(&[&shard, &copy]), DataSource::Scenes(ScenesConfig::of_seed(5))];
     for (number, source) in sources.iter().enumerate() {
         let size = if number == 1 { Some(700) } else { None };
         let packed = [1, 2, 2].map(|threads| {
@@ -348,7 +348,7 @@ fn pools_nest_and_one_too_large_is_refused() {
 #[test]
 fn a_damaged_pack_is_refused_with_the_file_at_fault() {
     let dir = tempfile::tempdir().unwrap();
-    pack_training(&DataSource::Scenes { world_seed: 1 }, Some(4), Frame::centre(16), dir.path(), &|_, _| {}).unwrap();
+    pack_training(&DataSource::Scenes(ScenesConfig::of_seed(1)), Some(4), Frame::centre(16), dir.path(), &|_, _| {}).unwrap();
     let originals = files(dir.path());
     for (name, bytes) in &originals {
         let path = dir.path().join(name);
@@ -448,20 +448,20 @@ fn a_folder_that_cannot_be_read_is_an_error_with_its_path() {
 fn scenes_in_a_pack_are_the_scenes_alone() {
     let dir = tempfile::tempdir().unwrap();
     let summary =
-        pack_training(&DataSource::Scenes { world_seed: 9 }, Some(600), Frame::centre(32), dir.path(), &|_, _| {}).unwrap();
+        pack_training(&DataSource::Scenes(ScenesConfig::of_seed(9)), Some(600), Frame::centre(32), dir.path(), &|_, _| {}).unwrap();
     assert_eq!(summary.samples, 600);
-    let (pack, world) = (Pack::open(dir.path()).unwrap(), World::new(9));
+    let (pack, world) = (Pack::open(dir.path()).unwrap(), World::new(&ScenesConfig::of_seed(9)));
     for sample in [0usize, 511, 512, 599] {
         let scene = world.training(sample as u64);
         assert_eq!(pack.image(sample), scene.render(32));
         assert_eq!((pack.caption(sample), pack.label(sample)), (scene.captions[0].as_str(), Some(scene.label)));
         assert_eq!(pack.field(sample, "quality"), Some(scene.quality));
     }
-    let error = pack_training(&DataSource::Scenes { world_seed: 9 }, None, Frame::centre(32), dir.path(), &|_, _| {})
+    let error = pack_training(&DataSource::Scenes(ScenesConfig::of_seed(9)), None, Frame::centre(32), dir.path(), &|_, _| {})
         .unwrap_err()
         .to_string();
     assert!(error.contains("needs a size"), "{error}");
-    let source = EvalSource::Scenes { world_seed: 9, variant: "sketch".into(), samples: 160 };
+    let source = EvalSource::Scenes { world_seed: 9, variant: "sketch".into(), samples: 160, shifts: 1.0 };
     pack_eval(&source, 32, &dir.path().join("eval"), &|_, _| {}).unwrap();
     let eval = Pack::open(&dir.path().join("eval")).unwrap();
     assert_eq!(
@@ -473,7 +473,7 @@ fn scenes_in_a_pack_are_the_scenes_alone() {
 #[test]
 fn batches_are_the_same_from_the_start_and_from_any_step_with_any_threads() {
     let dir = tempfile::tempdir().unwrap();
-    pack_training(&DataSource::Scenes { world_seed: 2 }, Some(100), Frame::centre(32), dir.path(), &|_, _| {}).unwrap();
+    pack_training(&DataSource::Scenes(ScenesConfig::of_seed(2)), Some(100), Frame::centre(32), dir.path(), &|_, _| {}).unwrap();
     let pack = Arc::new(Pack::open(dir.path()).unwrap());
     let captions: Vec<&str> = (0..pack.len()).map(|sample| pack.caption(sample)).collect();
     let tokenizer = Tokenizer::train(&TokenizerConfig::Bpe { vocab_size: 400 }, captions.iter().copied()).unwrap();
@@ -506,7 +506,7 @@ fn batches_are_the_same_from_the_start_and_from_any_step_with_any_threads() {
 
 #[test]
 fn tokenizers_train_alike_twice_and_read_back() {
-    let world = World::new(3);
+    let world = World::new(&ScenesConfig::of_seed(3));
     let captions: Vec<String> = (0..3000).map(|i| world.training(i).captions[0].clone()).collect();
     for config in [TokenizerConfig::Bpe { vocab_size: 512 }, TokenizerConfig::Unigram { vocab_size: 256 }] {
         let train = || Tokenizer::train(&config, captions.iter().map(String::as_str)).unwrap();
@@ -537,7 +537,7 @@ fn tokenizers_train_alike_twice_and_read_back() {
 #[test]
 fn a_contact_sheet_is_a_png_with_its_captions_beside_it() {
     let dir = tempfile::tempdir().unwrap();
-    pack_training(&DataSource::Scenes { world_seed: 1 }, Some(10), Frame::centre(32), &dir.path().join("pack"), &|_, _| {})
+    pack_training(&DataSource::Scenes(ScenesConfig::of_seed(1)), Some(10), Frame::centre(32), &dir.path().join("pack"), &|_, _| {})
         .unwrap();
     let (pack, sheet) = (Pack::open(&dir.path().join("pack")).unwrap(), dir.path().join("sheet.png"));
     contact_sheet(&pack, &[0, 1, 2, 3, 4, 5, 6], &sheet).unwrap();

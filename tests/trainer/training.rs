@@ -6,7 +6,7 @@ use std::sync::Arc;
 use scaledown::data::{Augmenter, BatchSource, Frame, Pack, Tokenizer, pack_training};
 use scaledown::run::{
     Activation, Augmentation, DataSource, DecayScale, DeviceKind, ImageEncoderConfig, LossConfig, Milestone, ModelConfig,
-    OptimizerConfig, Pooling, Precision, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
+    OptimizerConfig, Pooling, Precision, ScenesConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig, VitConfig,
 };
 use scaledown::trainer::checkpoint::Weights;
 use scaledown::trainer::step::{Command, Ending, StepDone, TrainOptions, TrainSetup, Trained, Watcher, train};
@@ -60,7 +60,7 @@ fn batches(folder: &Path) -> BatchSource {
 
 fn augmented(folder: &Path, augmentation: Augmentation) -> BatchSource {
     if !folder.join("pool").exists() {
-        let source = DataSource::Scenes { world_seed: 2 };
+        let source = DataSource::Scenes(ScenesConfig::of_seed(2));
         let frame = if augmentation.min_area().is_some() { Frame::whole(32) } else { Frame::centre(16) };
         pack_training(&source, Some(60), frame, &folder.join("pool"), &|_, _| {}).expect("scenes are rendered");
     }

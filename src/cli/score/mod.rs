@@ -1,9 +1,11 @@
 //! `data score`: scores the pools of an experiment as its `data.quality` says, and shows what is chosen.
 //!
 //! Packs, trains scorers and scores what is not done yet, through the executor; then writes, a pool: `scores.csv`, a histogram and
-//! contact sheets of the best and worst a rule, `overlap.csv` of the subsets, `leaks.csv` of pictures that also stand in an evaluation
+//! contact sheets of the best and worst a rule, `fields.csv` of how each rule goes with each numeric field of the samples,
+//! `overlap.csv` of the subsets, `leaks.csv` of pictures that also stand in an evaluation
 //! set of the experiment.
 
+mod fields;
 mod histogram;
 
 use std::collections::BTreeMap;
@@ -11,6 +13,8 @@ use std::io::Write;
 use std::path::Path;
 
 use serde::Serialize;
+
+use fields::FieldRanking;
 
 use super::args::{DataScore, Format, Global};
 use super::experiment::Loaded;
@@ -131,6 +135,7 @@ struct Report {
     samples: usize,
     folder: String,
     rules: Vec<Rule>,
+    fields: Vec<FieldRanking>,
     overlaps: Vec<Overlap>,
     leaks: Vec<Leaks>,
 }
@@ -183,12 +188,14 @@ fn report(pool: &Pool, args: &DataScore, folder: &Path, (plan, store): (&Plan, &
     write(&folder.join("scores.csv"), &scores_csv(pool, &pack)?)?;
     let rules =
         pool.scores.iter().map(|(name, scores)| rule(name, scores, &pack, args.samples, folder)).collect::<Result<_, _>>()?;
+    let fields = fields::rankings(&pool.scores, &pack)?;
+    write(&folder.join("fields.csv"), &rows(&fields)?)?;
     let overlaps = overlaps(pool, pack.len());
     write(&folder.join("overlap.csv"), &rows(&overlaps)?)?;
     let (leaks, listed) = leaks(&pack, args.hamming, (plan, store))?;
     write(&folder.join("leaks.csv"), &listed)?;
     let (pool, folder) = (pool.label.clone(), folder.display().to_string());
-    Ok(Report { pool, samples: pack.len(), folder, rules, overlaps, leaks })
+    Ok(Report { pool, samples: pack.len(), folder, rules, fields, overlaps, leaks })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {

@@ -27,9 +27,9 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// A fault by its share, and its strength in \[0, 1\].
-    pub fn draw(draws: &mut Draws) -> (Self, f32) {
-        let shares = [
+    /// A fault with this probability, and its strength in \[0, 1\].
+    pub fn draw(faults: f32, draws: &mut Draws) -> (Self, f32) {
+        let parts = [
             (Self::Mismatched, knobs::MISMATCHED),
             (Self::Vague, knobs::VAGUE),
             (Self::WrongAttribute, knobs::WRONG_ATTRIBUTE),
@@ -38,14 +38,19 @@ impl Fault {
             (Self::Occluded, knobs::OCCLUDED),
             (Self::Faded, knobs::FADED),
         ];
+        let all: f32 = parts.iter().map(|(_, part)| part).sum();
         let (mut at, strength) = (draws.uniform(), draws.uniform());
-        for (fault, share) in shares {
-            if at < share {
+        if at >= faults {
+            return (Self::None, 0.0);
+        }
+        at *= all / faults;
+        for (fault, part) in parts {
+            if at < part {
                 return (fault, strength);
             }
-            at -= share;
+            at -= part;
         }
-        (Self::None, 0.0)
+        (Self::Faded, strength) // what rounding leaves
     }
 
     /// How good a sample with this fault is: the share of what its caption says that is true and can be seen.
@@ -85,7 +90,7 @@ mod tests {
     #[test]
     fn a_third_of_the_samples_has_a_fault_and_clean_ones_rank_above_them() {
         let philox = Philox::new(5, Stream::Scenes);
-        let drawn: Vec<(Fault, f32)> = (0..20_000).map(|i| Fault::draw(&mut philox.at(i, 0))).collect();
+        let drawn: Vec<(Fault, f32)> = (0..20_000).map(|i| Fault::draw(0.35, &mut philox.at(i, 0))).collect();
         let faulty = drawn.iter().filter(|(fault, _)| *fault != Fault::None).count();
         assert!((6_000..8_000).contains(&faulty), "{faulty}");
         let worst_clean = Fault::None.quality(0.0, 3, 0.0);

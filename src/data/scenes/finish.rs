@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_scene_is_the_same_at_every_resolution() {
-        let world = World::new(3);
+        let world = World::new(&crate::run::ScenesConfig::of_seed(3));
         for (i, variant) in Variant::ALL.into_iter().enumerate().filter(|(_, v)| *v != Variant::Rendition) {
             let scene = world.evaluation(variant, i as u64);
             let (large, small) = (scene.render(128), scene.render(32));

@@ -6,8 +6,9 @@
 //! Must not know: pools, packs beyond one sample.
 //!
 //! A sample shows one of [`difficulty::CLASSES`] kinds of thing ("striped red triangle"), some frequent and most rare, on a
-//! background, perhaps with a smaller thing beside it. About a third of the training samples have a fault of caption or image;
-//! the true quality is kept as the fields `quality` and `fault`. Evaluation sets are clean and balanced over classes.
+//! background, perhaps with a smaller thing beside it. A share of the training samples have a fault of caption or image; the true
+//! quality is kept as the fields `quality` and `fault`. Evaluation sets are clean and balanced over classes. The shares of faults and
+//! shifts and the long tail are settings of [`ScenesConfig`]; everything else is in [`difficulty`].
 
 mod captions;
 pub mod difficulty;
@@ -25,18 +26,20 @@ use std::str::FromStr;
 use super::DataError;
 use super::pack_writer::{PackedSample, Picture};
 use super::philox::{Draws, Philox, Stream};
+use crate::run::ScenesConfig;
 
 use faults::Fault;
 use layout::SceneLayout;
 use vocabulary::{Classes, Kind};
 
 /// Version of the world: part of every fingerprint. Raised whenever a scene's bytes or captions change.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// First draws of a sample's parts, far enough apart never to meet.
 const LAYOUT_DRAWS: u32 = 0;
 const CAPTION_DRAWS: u32 = 1 << 10;
 const FAULT_DRAWS: u32 = 2 << 10;
+const SHIFT_DRAWS: u32 = 3 << 10;
 const PAINT_DRAWS: u32 = 4 << 10;
 
 /// Evaluation sets of the world.
@@ -116,6 +119,8 @@ impl FromStr for Variant {
 pub struct World {
     classes: Classes,
     philox: Philox,
+    faults: f32,
+    shifts: f32,
 }
 
 /// One sample, not yet painted.
@@ -134,10 +139,17 @@ pub struct Scene {
 }
 
 impl World {
-    /// The world of a seed.
+    /// A world.
     #[must_use]
-    pub fn new(world_seed: u64) -> Self {
-        Self { classes: Classes::new(world_seed), philox: Philox::new(world_seed, Stream::Scenes) }
+    #[expect(clippy::cast_possible_truncation, reason = "shares")]
+    pub fn new(config: &ScenesConfig) -> Self {
+        let ScenesConfig { world_seed, faults, long_tail, shifts } = *config;
+        Self {
+            classes: Classes::new(world_seed, long_tail),
+            philox: Philox::new(world_seed, Stream::Scenes),
+            faults: faults as f32,
+            shifts: shifts as f32,
+        }
     }
 
     /// Names of the classes, most frequent first.
@@ -162,7 +174,7 @@ impl World {
         let (class, mut layout) = self.training_layout(&draws);
         let kind = layout.main.kind;
         let mut fault_draws = draws.clone().from_draw(FAULT_DRAWS);
-        let (fault, strength) = Fault::draw(&mut fault_draws);
+        let (fault, strength) = Fault::draw(self.faults, &mut fault_draws);
         let mut words = draws.clone().from_draw(CAPTION_DRAWS);
         let (caption, said) = match fault {
             Fault::Mismatched => {
@@ -192,7 +204,9 @@ impl World {
         let draws = self.philox.at(i, variant.stream());
         let class = (i % self.classes.len() as u64) as u32;
         let kind: Kind = self.classes.kind(class as usize);
-        let layout = SceneLayout::evaluation(kind, variant, &mut draws.clone().from_draw(LAYOUT_DRAWS));
+        let is_shifted = draws.clone().from_draw(SHIFT_DRAWS).uniform() < self.shifts;
+        let shown = if is_shifted { variant } else { Variant::Iid };
+        let layout = SceneLayout::evaluation(kind, shown, &mut draws.clone().from_draw(LAYOUT_DRAWS));
         let captions = captions::several(&layout, &mut draws.clone().from_draw(CAPTION_DRAWS));
         let paint = draws.from_draw(PAINT_DRAWS);
         Scene { label: class, captions, quality: 1.0, fault: Fault::None, strength: 0.0, layout, paint }
@@ -238,22 +252,48 @@ pub fn templates() -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn usual(world_seed: u64) -> World {
+        World::new(&ScenesConfig::of_seed(world_seed))
+    }
+
     #[test]
     fn a_sample_is_the_same_alone_and_among_others() {
         let all: Vec<(Vec<u8>, Vec<String>)> =
-            (0..40).map(|i| World::new(7).training(i)).map(|scene| (scene.render(32), scene.captions)).collect();
-        let world = World::new(7);
+            (0..40).map(|i| usual(7).training(i)).map(|scene| (scene.render(32), scene.captions)).collect();
+        let world = usual(7);
         for i in [39u64, 3, 17] {
             let scene = world.training(i);
             assert_eq!((scene.render(32), scene.captions.clone()), all[i as usize]);
             assert_eq!(scene.render(32), all[i as usize].0, "rendering twice");
         }
-        assert_ne!(World::new(8).training(3).render(32), all[3].0);
+        assert_ne!(usual(8).training(3).render(32), all[3].0);
+    }
+
+    #[test]
+    fn faults_and_shifts_are_as_many_as_asked_for_and_leave_the_rest_alone() {
+        let with = |faults, shifts| World::new(&ScenesConfig { faults, shifts, ..ScenesConfig::of_seed(1) });
+        for share in [0.0, 0.2, 1.0] {
+            let world = with(share, share);
+            let faulty = (0..2000).filter(|&i| world.training(i).fault != Fault::None).count();
+            assert!((faulty as f64 - 2000.0 * share).abs() <= 60.0, "{faulty} of 2000 at {share}");
+            let plain = |i| world.evaluation(Variant::Hard, i).layout.contrast == 1.0;
+            let shifted = (0..500).filter(|&i| !plain(i)).count();
+            assert!((shifted as f64 - 500.0 * share).abs() <= 30.0, "{shifted} of 500 at {share}");
+        }
+        // A sample that is faulty with fewer faults is with more, and in what it shows it is the same sample.
+        let (few, many) = (with(0.2, 1.0), with(0.5, 1.0));
+        for i in 0..500 {
+            let (few, many) = (few.training(i), many.training(i));
+            assert!(few.fault == Fault::None || many.fault != Fault::None);
+            assert_eq!((few.label, few.layout.main), (many.label, many.layout.main));
+        }
+        let iid = |i| with(0.3, 0.5).evaluation(Variant::Iid, i).render(16);
+        assert!((0..40).all(|i| iid(i) == usual(1).evaluation(Variant::Iid, i).render(16)));
     }
 
     #[test]
     fn variants_parse_and_do_not_share_images_but_for_relabelled() {
-        let world = World::new(1);
+        let world = usual(1);
         for variant in Variant::ALL {
             assert_eq!(variant.name().parse::<Variant>().unwrap(), variant);
             let is_iid = world.evaluation(variant, 5).render(32) == world.evaluation(Variant::Iid, 5).render(32);
@@ -266,7 +306,7 @@ mod tests {
 
     #[test]
     fn evaluation_sets_are_balanced_and_have_three_different_captions() {
-        let world = World::new(1);
+        let world = usual(1);
         let classes = world.classnames().len() as u64;
         for i in 0..2 * classes {
             let scene = world.evaluation(Variant::Fresh, i);
@@ -278,7 +318,7 @@ mod tests {
 
     #[test]
     fn captions_of_clean_samples_name_their_class_or_its_synonym() {
-        let world = World::new(1);
+        let world = usual(1);
         let names = world.classnames();
         let clean: Vec<Scene> = (0..2000).map(|i| world.training(i)).filter(|scene| scene.fault == Fault::None).collect();
         let exact = clean.iter().filter(|scene| scene.captions[0].contains(&names[scene.label as usize])).count();

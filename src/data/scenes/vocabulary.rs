@@ -107,12 +107,12 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    /// The classes of a world seed: a keyed choice of combinations, in keyed order of frequency.
-    pub fn new(world_seed: u64) -> Self {
+    /// The classes of a world seed: a keyed choice of combinations, in keyed order of frequency, the k-th as often as 1 / k to the power `long_tail`.
+    pub fn new(world_seed: u64, long_tail: f64) -> Self {
         let combinations = (SHAPES.len() * COLOURS.len() * PATTERNS.len()) as u64;
         let order = Permutation::new(&Philox::new(world_seed, Stream::Scenes), u64::MAX, combinations);
         let kinds = (0..difficulty::CLASSES as u64).map(|rank| Kind::of_combination(order.apply(rank))).collect();
-        let weights: Vec<f64> = (1..=difficulty::CLASSES).map(|rank| libm::pow(rank as f64, -difficulty::ZIPF)).collect();
+        let weights: Vec<f64> = (1..=difficulty::CLASSES).map(|rank| libm::pow(rank as f64, -long_tail)).collect();
         let total: f64 = weights.iter().sum();
         let cumulated =
             weights.iter().scan(0.0, |sum, weight| Some(std::mem::replace(sum, *sum + weight / total) + weight / total)).collect();
@@ -144,21 +144,22 @@ mod tests {
 
     #[test]
     fn classes_are_distinct_and_depend_on_the_seed() {
-        let names = |seed| -> Vec<String> { (0..difficulty::CLASSES).map(|class| Classes::new(seed).kind(class).name()).collect() };
+        let names =
+            |seed| -> Vec<String> { (0..difficulty::CLASSES).map(|class| Classes::new(seed, 0.7).kind(class).name()).collect() };
         assert_eq!(names(1).iter().collect::<BTreeSet<_>>().len(), difficulty::CLASSES);
         assert_ne!(names(1), names(2));
-        let synonyms: BTreeSet<String> = (0..difficulty::CLASSES).map(|class| Classes::new(1).kind(class).synonym()).collect();
+        let synonyms: BTreeSet<String> = (0..difficulty::CLASSES).map(|class| Classes::new(1, 0.7).kind(class).synonym()).collect();
         assert_eq!(synonyms.len(), difficulty::CLASSES);
     }
 
     #[test]
     fn frequencies_have_a_long_tail() {
-        let classes = Classes::new(1);
+        let classes = Classes::new(1, 0.7);
         let philox = Philox::new(1, Stream::Scenes);
         let mut counts = vec![0u32; classes.len()];
         (0..40_000).for_each(|i| counts[classes.draw(&mut philox.at(i, 0))] += 1);
         let ratio = f64::from(counts[0]) / f64::from(*counts.last().unwrap_or(&1));
-        let expected = libm::pow(difficulty::CLASSES as f64, difficulty::ZIPF);
+        let expected = libm::pow(difficulty::CLASSES as f64, 0.7);
         assert!((0.6..1.6).contains(&(ratio / expected)), "{ratio} {expected}");
         assert!(counts.iter().all(|&count| count > 100));
     }

@@ -6,7 +6,7 @@ use super::super::scalar::{Count, Share};
 use super::super::types::{DataSpec, Named, SourceSpec, TokenizerSpec};
 use super::quality::{Pool, quality_config};
 use super::{Outside, Problem, shards_of, size as in_memory};
-use crate::run::{Augmentation, DataConfig, DataSource, TokenizerConfig};
+use crate::run::{Augmentation, DataConfig, DataSource, ScenesConfig, TokenizerConfig};
 
 /// Data, resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,9 +25,12 @@ pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<
     let (mut problems, mut warnings) = (Vec::new(), Vec::new());
     let at_file = |fault| Problem::of_file(Code::Data, "data.train", fault);
     let (source, size, max_missing) = source(train, outside.files).map_err(|fault| vec![at_file(fault)])?;
+    if let DataSource::Scenes(world) = &source {
+        problems.extend(wrong_world(world));
+    }
     let at_hand = match &source {
         DataSource::Declared { samples } => Some(*samples),
-        DataSource::Scenes { .. } => None,
+        DataSource::Scenes(_) => None,
         other => {
             let found = outside.files.pool(other, max_missing);
             problems.extend(found.faults.into_iter().map(at_file));
@@ -67,6 +70,23 @@ pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<
     Ok(DataPart { config: DataConfig { source, size, quality, tokenizer, pack_side }, subset, warnings })
 }
 
+/// What a procedural world cannot have.
+fn wrong_world(world: &ScenesConfig) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut least_most = |key: &str, found: f64, most: f64, of: &str| {
+        if !(0.0..=most).contains(&found) {
+            let path = format!("data.train.{key}");
+            let message = format!("`{path}`: found {found}, expected {of}");
+            problems.push(Problem::new(Code::Data, &path, message));
+        }
+    };
+    least_most("faults", world.faults, 1.0, "a share from 0% to 100%");
+    least_most("shifts", world.shifts, 1.0, "a share from 0% to 100%");
+    let most = ScenesConfig::MOST_LONG_TAIL;
+    least_most("long_tail", world.long_tail, most, &format!("a power from 0 (all classes alike) to {most}"));
+    problems
+}
+
 /// Image sizes that the side of a pack is at most, unless stated: four times the pixels.
 const PACK_LIMIT: usize = 2;
 /// Image sizes that the side of a pack may be stated to be at most.
@@ -101,7 +121,16 @@ fn source(spec: SourceSpec, files: &dyn Files) -> Result<(DataSource, Option<u64
     let count = |size: Option<Count>| size.map(|s| s.0);
     let share = |share: Option<Share>| share.map_or(SourceSpec::DEFAULT_MAX_MISSING, |s| s.0);
     Ok(match spec {
-        SourceSpec::Scenes { size, world_seed } => (DataSource::Scenes { world_seed }, Some(size.0), 0.0),
+        SourceSpec::Scenes { size, world_seed, faults, long_tail, shifts } => {
+            let usual = ScenesConfig::of_seed(world_seed);
+            let world = ScenesConfig {
+                world_seed,
+                faults: faults.map_or(usual.faults, |share| share.0),
+                long_tail: long_tail.unwrap_or(usual.long_tail),
+                shifts: shifts.map_or(usual.shifts, |share| share.0),
+            };
+            (DataSource::Scenes(world), Some(size.0), 0.0)
+        }
         SourceSpec::Webdataset { shards, size, max_missing } => {
             (DataSource::Webdataset { shards: shards_of(files, shards)? }, count(size), share(max_missing))
         }

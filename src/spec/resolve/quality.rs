@@ -306,8 +306,11 @@ impl Context<'_, '_> {
                     let at = format!("{path}.target.samples");
                     return self.problem(&at, format!("`{at}`: found 0, expected 1 or more"), None);
                 }
-                let world_seed = if let DataSource::Scenes { world_seed } = self.pool.source { *world_seed } else { 0 };
-                EvalSource::Scenes { world_seed, variant, samples }
+                let mut set = EvalSource::scenes(&variant, samples);
+                if let DataSource::Scenes(world) = self.pool.source {
+                    set.in_world(world);
+                }
+                set
             }
             TargetSpec::Folder { folder, split } => {
                 EvalSource::Folder { path: folder.0, split: split.unwrap_or_else(|| "train".to_owned()) }
@@ -343,8 +346,8 @@ impl Context<'_, '_> {
 /// Why two sources may have samples in common; `None` where they have none by what they state.
 fn may_overlap(one: &DataSource, other: &DataSource) -> Option<&'static str> {
     match (one, other) {
-        (DataSource::Scenes { world_seed: one }, DataSource::Scenes { world_seed: other }) => {
-            (one == other).then_some("the scorer learns from the same world as the pool is of")
+        (DataSource::Scenes(one), DataSource::Scenes(other)) => {
+            (one.world_seed == other.world_seed).then_some("the scorer learns from the same world as the pool is of")
         }
         (DataSource::Webdataset { shards: one }, DataSource::Webdataset { shards: other }) => {
             one.iter().any(|shard| other.contains(shard)).then_some("the scorer learns from shards of the pool")

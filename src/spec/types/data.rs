@@ -33,6 +33,12 @@ pub enum SourceSpec {
         /// Seed of the world (not of the run); 0 unless stated.
         #[serde(default)]
         world_seed: u64,
+        /// Share of the samples with a fault of caption or image; 35% unless stated.
+        faults: Option<Share>,
+        /// The class of rank k is drawn as often as 1 / k to this power; 0.7 unless stated, 0 for all alike, at most 3.
+        long_tail: Option<f64>,
+        /// Share of the images of the shifted evaluation sets that are shifted; 100% unless stated.
+        shifts: Option<Share>,
     },
     /// Tar shards in the webdataset / img2dataset layout.
     Webdataset {

@@ -35,7 +35,7 @@ pub(super) fn few_samples(config: &EvalConfig, class_samples: &[u64]) -> Option<
 
 /// A set of the procedural world; its seed is filled in where the data are known.
 pub(super) fn scenes_set(variant: &str, samples: u64) -> EvalSet {
-    let source = EvalSource::Scenes { world_seed: 0, variant: variant.to_owned(), samples };
+    let source = EvalSource::scenes(variant, samples);
     EvalSet { name: variant.to_owned(), source }
 }
 

@@ -129,6 +129,15 @@ pub enum DriftKind {
         /// How far it might have moved.
         allowed: Allowance,
     },
+    /// With other seeds the mean moved by more than seeds do: the two-sided p value, which is significant after Holm over all cells.
+    Moved {
+        /// Now.
+        ours: f64,
+        /// As committed.
+        committed: f64,
+        /// Of this one comparison.
+        p: f64,
+    },
     /// The loss of a run left that of the committed run at this step, the first one that did.
     Loss {
         /// Steps done.
@@ -166,6 +175,7 @@ impl DriftKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Mean { .. } => "mean",
+            Self::Moved { .. } => "moved",
             Self::Loss { .. } => "loss",
             Self::Seeds { .. } => "seeds",
             Self::Missing => "missing",
@@ -191,6 +201,11 @@ impl fmt::Display for Drift {
                 write!(f, ": {}, committed {} ({sign}{difference}, tolerance {allowed})", rounded(*ours, 2), rounded(*committed, 2))
             }
             DriftKind::Mean { ours, committed, .. } => write!(f, ": {}, committed {}", value(ours), value(committed)),
+            DriftKind::Moved { ours, committed, p } => {
+                let difference = rounded(ours - committed, 2);
+                let sign = if ours > committed { "+" } else { "" };
+                write!(f, ": {}, committed {} ({sign}{difference}, p {p:.1e})", rounded(*ours, 2), rounded(*committed, 2))
+            }
             DriftKind::Loss { step, ours: Some(ours), committed: Some(committed), allowed } => {
                 let share = (ours - committed).abs() / committed.abs() * 100.0;
                 write!(f, ": loss {ours:.7} at step {step}, committed {committed:.7} ({share:.1e}% away, tolerance {allowed})")
@@ -209,6 +224,35 @@ impl fmt::Display for Drift {
 /// Compares every cell of both sides; means may differ by the tolerance of their metric.
 #[must_use]
 pub fn drift(ours: &[TableData], committed: &[TableData], tolerance: &Tolerance) -> Drifts {
+    compare(ours, committed, &|ours, committed, metric| {
+        let allowed = tolerance.of(metric);
+        let seeds = |cell: &CellData| (cell.n, cell.missing);
+        if allowed.is_left(ours.mean, committed.mean) {
+            Some(DriftKind::Mean { ours: ours.mean, committed: committed.mean, allowed })
+        } else {
+            (seeds(ours) != seeds(committed)).then(|| DriftKind::Seeds { ours: seeds(ours), committed: seeds(committed) })
+        }
+    })
+}
+
+/// Compares which tables and cells there are on both sides, which have a value, and how many runs of each have none.
+#[must_use]
+pub fn unlike(ours: &[TableData], committed: &[TableData]) -> Drifts {
+    compare(ours, committed, &|ours, committed, _| {
+        let allowed = Allowance::Absolute(f64::INFINITY);
+        if ours.mean.is_some() != committed.mean.is_some() {
+            Some(DriftKind::Mean { ours: ours.mean, committed: committed.mean, allowed })
+        } else {
+            let seeds = |cell: &CellData| (cell.n, cell.missing);
+            (ours.missing != committed.missing).then(|| DriftKind::Seeds { ours: seeds(ours), committed: seeds(committed) })
+        }
+    })
+}
+
+/// How a cell differs from a committed one, of this metric.
+type Difference<'a> = dyn Fn(&CellData, &CellData, &str) -> Option<DriftKind> + 'a;
+
+fn compare(ours: &[TableData], committed: &[TableData], difference: &Difference<'_>) -> Drifts {
     let mut drifts = Drifts::default();
     let whole = |table: &TableData, kind| Drift { table: table.name.clone(), cell: Vec::new(), kind };
     for old in committed {
@@ -218,7 +262,7 @@ pub fn drift(ours: &[TableData], committed: &[TableData], tolerance: &Tolerance)
                 let kind = DriftKind::Columns { ours: new.labels.clone(), committed: old.labels.clone() };
                 drifts.found.push(whole(new, kind));
             }
-            Some(new) => compare_cells(new, old, tolerance, &mut drifts),
+            Some(new) => compare_cells(new, old, difference, &mut drifts),
         }
     }
     let extra = ours.iter().filter(|table| !committed.iter().any(|old| old.name == table.name));
@@ -226,7 +270,7 @@ pub fn drift(ours: &[TableData], committed: &[TableData], tolerance: &Tolerance)
     drifts
 }
 
-fn compare_cells(ours: &TableData, committed: &TableData, tolerance: &Tolerance, drifts: &mut Drifts) {
+fn compare_cells(ours: &TableData, committed: &TableData, difference: &Difference<'_>, drifts: &mut Drifts) {
     let by_labels =
         |table: &TableData| table.cells.iter().map(|cell| (cell.labels.clone(), cell.clone())).collect::<BTreeMap<_, _>>();
     let (new, old) = (by_labels(ours), by_labels(committed));
@@ -234,17 +278,15 @@ fn compare_cells(ours: &TableData, committed: &TableData, tolerance: &Tolerance,
         let cell = ours.labels.iter().cloned().zip(labels.iter().cloned()).collect();
         drifts.found.push(Drift { table: ours.name.clone(), cell, kind });
     };
-    for CellData { labels, mean, n, missing } in &committed.cells {
-        let Some(cell) = new.get(labels) else {
+    for cell in &committed.cells {
+        let labels = &cell.labels;
+        let Some(now) = new.get(labels) else {
             report(labels, DriftKind::Missing);
             continue;
         };
         drifts.compared += 1;
-        let allowed = tolerance.of(labels.last().map_or("", String::as_str));
-        if allowed.is_left(cell.mean, *mean) {
-            report(labels, DriftKind::Mean { ours: cell.mean, committed: *mean, allowed });
-        } else if (cell.n, cell.missing) != (*n, *missing) {
-            report(labels, DriftKind::Seeds { ours: (cell.n, cell.missing), committed: (*n, *missing) });
+        if let Some(kind) = difference(now, cell, labels.last().map_or("", String::as_str)) {
+            report(labels, kind);
         }
     }
     for cell in &ours.cells {

@@ -17,7 +17,7 @@ mod validate;
 
 pub use amount::{AmountError, Decimal, amount};
 pub use build::{COUNTS, Cell, LOSS, Places, Table, TableInput, build};
-pub use drift::{CellData, Drift, DriftKind, Drifts, TableData, drift};
+pub use drift::{CellData, Drift, DriftKind, Drifts, TableData, drift, unlike};
 pub use error::TablesError;
 pub use label::{Label, NONE, OneOrMany, absent_name, canonical, same_label, sort_labels};
 pub use number::{rounded, short};

@@ -1,16 +1,19 @@
 //! A committed results folder, and how an experiment's tables and runs have moved from it.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::records;
 use crate::claims::fits::is_of_fit;
+use crate::claims::{Moved, findings, moved};
 use crate::cli::args::Global;
 use crate::cli::experiment::Loaded;
 use crate::cli::losses::{LOSS, first_moved, limit};
 use crate::error::Error;
+use crate::jobs::fit_normals;
 use crate::record::{self, Records};
 use crate::run::CurvePoint;
-use crate::tables::{Allowance, Drift, Drifts, TableData, TableSpec, Tolerance, drift};
+use crate::tables::{Allowance, Drift, Drifts, Table, TableData, TableInput, TableSpec, Tolerance, drift};
 
 /// A committed results folder.
 pub(super) struct Committed {
@@ -30,18 +33,21 @@ pub(super) struct Against {
     pub losses: usize,
     /// How the committed runs are not those of the file.
     pub runs: Option<String>,
+    /// Where the runs are those of the file with other seeds, so that cells were compared by what seeds do: the metrics of which nothing
+    /// could be said.
+    pub seeds: Option<BTreeSet<String>>,
 }
 
 impl Against {
     pub fn is_well(&self) -> bool {
-        self.drifts.found.is_empty() && self.runs.is_none()
+        self.drifts.found.is_empty() && self.runs.is_none() && self.seeds.as_ref().is_none_or(BTreeSet::is_empty)
     }
 }
 
 /// What is compared with a committed folder: an experiment's tables and records, and what they come from.
 #[derive(Clone, Copy)]
 pub(super) struct Fresh<'a> {
-    pub tables: &'a [TableData],
+    pub tables: &'a [Table],
     pub records: &'a Records,
     pub loaded: &'a Loaded,
     pub global: &'a Global,
@@ -92,7 +98,13 @@ impl Committed {
     pub fn compare(self, fresh: &Fresh<'_>) -> Result<Against, Error> {
         let Fresh { tables: ours, records, loaded, global, file, set } = *fresh;
         let Self { folder, tables, records: committed, tolerance } = self;
-        let mut drifts = drift(ours, &tables, &tolerance);
+        if let Some(committed) = &committed
+            && let Some(drifts) = other_seeds(fresh, committed)?
+        {
+            return Ok(Against { folder, tolerance, drifts: drifts.drifts, losses: 0, runs: None, seeds: Some(drifts.unknown) });
+        }
+        let ours: Vec<TableData> = ours.iter().map(TableData::from).collect();
+        let mut drifts = drift(&ours, &tables, &tolerance);
         let mut losses = 0;
         let runs = match &committed {
             None => Some("it holds no runs.csv and provenance.json: nothing says of which runs it is".to_owned()),
@@ -111,8 +123,28 @@ impl Committed {
                 records::difference(theirs, committed)
             }
         };
-        Ok(Against { folder, tolerance, drifts, losses, runs })
+        Ok(Against { folder, tolerance, drifts, losses, runs, seeds: None })
     }
+}
+
+/// Compares the cells by what seeds do, where the committed runs are those of the file with seeds of which none is ours.
+fn other_seeds(fresh: &Fresh<'_>, committed: &Records) -> Result<Option<Moved>, Error> {
+    let seeds = |records: &Records| records.runs.iter().map(|run| run.config.seed).collect::<BTreeSet<u64>>();
+    let theirs = seeds(committed);
+    let placement = (committed.provenance.device, committed.provenance.precision);
+    if theirs.is_empty() || !theirs.is_disjoint(&seeds(fresh.records)) {
+        return Ok(None);
+    }
+    let listed: Vec<String> = theirs.iter().map(u64::to_string).collect();
+    let set = [fresh.set, &[format!("sweep.seeds=[{}]", listed.join(", "))]].concat();
+    let loaded = Loaded::placed(&Global { quiet: true, ..fresh.global.clone() }, fresh.file, &set, placement)?;
+    if records::difference(&loaded, committed).is_some() {
+        return Ok(None);
+    }
+    let points = loaded.points();
+    let input = TableInput::new(&points, &committed.runs);
+    let found = findings(&loaded.statements(), &input, &committed.outcomes, &fit_normals)?;
+    Ok(Some(moved(fresh.tables, &found.tables)))
 }
 
 /// Whether two paths lead to one folder.

@@ -17,7 +17,7 @@ use crate::error::{Error, exit};
 use crate::jobs::{fit_normals, mark};
 use crate::record;
 use crate::spec::{self, LoadOptions};
-use crate::tables::{TableData, TableInput};
+use crate::tables::TableInput;
 
 use committed::{Against, Committed, Fresh};
 
@@ -132,9 +132,8 @@ fn on_experiment(global: &Global, args: &Check, file: &Path) -> Result<Checked, 
     let mut found = findings(&asked, &TableInput::new(&points, &records.runs), &records.outcomes, &fit_normals)?;
     let statements = serde_json::to_value(asked).expect("statements are plain structs with text keys");
     mark(&mut found, &records, &statements);
-    let tables: Vec<TableData> = found.tables.iter().map(TableData::from).collect();
     let set = &args.set;
-    let fresh = Fresh { tables: &tables, records: &records, loaded: &loaded, global: &global, file, set };
+    let fresh = Fresh { tables: &found.tables, records: &records, loaded: &loaded, global: &global, file, set };
     let against = committed.map(|committed| committed.compare(&fresh)).transpose()?;
     Ok(Checked { verdicts: found.verdicts, against, ran })
 }

@@ -28,12 +28,19 @@ fn for_people(global: &Global, checked: &Checked, out: &mut dyn Write) -> Result
         1 => format!("1 claim, {unexpected} not as expected"),
         count => format!("{count} claims, {unexpected} not as expected"),
     };
-    let Some(Against { folder, tolerance, drifts, losses, runs }) = against else { return Ok(writeln!(out, "{judged}")?) };
+    let Some(Against { folder, tolerance, drifts, losses, runs, seeds }) = against else { return Ok(writeln!(out, "{judged}")?) };
     if let Some(line) = runs {
         writeln!(out, "drift: runs of {}: {line}", folder.display())?;
     }
     for line in &drifts.found {
         writeln!(out, "drift: {line}")?;
+    }
+    if let Some(unknown) = seeds {
+        for metric in unknown {
+            writeln!(out, "drift: {metric}: no cell has two seeds, so that nothing says how far seeds move it")?;
+        }
+        let (found, compared, other) = (drifts.found.len(), drifts.compared, "other seeds: t tests with the spread of both sides, Holm 5 %");
+        return Ok(writeln!(out, "{judged}; {found} cells or means drifted of {compared} cells compared ({other})")?);
     }
     let moved = drifts.losses();
     let (drifted, compared) = (drifts.found.len() - moved, drifts.compared);
@@ -43,17 +50,18 @@ fn for_people(global: &Global, checked: &Checked, out: &mut dyn Write) -> Result
 }
 
 /// `claims`, and where there is something to compare with: `against`, `tolerance`, `cells` (compared, within, drifted), `losses`
-/// (runs whose losses were compared, and moved), `runs` (how the committed ones are others, or null) and `drift`, every difference
+/// (runs whose losses were compared, and moved), `runs` (how the committed ones are others, or null), `other_seeds` (where they are those of the file with other seeds:
+/// the level, and the metrics of which nothing could be said) and `drift`, every difference
 /// with the numbers on both sides.
 fn document(checked: &Checked) -> Value {
     let Checked { verdicts, against, ran: _ } = checked;
     let mut document = json!({ "claims": to_value(verdicts) });
     let fields = document.as_object_mut().expect("an object was just made");
-    if let Some(Against { folder, tolerance, drifts, losses, runs }) = against {
+    if let Some(Against { folder, tolerance, drifts, losses, runs, seeds }) = against {
         let metrics: Map<String, Value> =
             tolerance.metrics.iter().map(|(name, by)| (name.clone(), by.to_string().into())).collect();
         let moved =
-            drifts.found.iter().filter(|drift| matches!(drift.kind, DriftKind::Mean { .. } | DriftKind::Seeds { .. })).count();
+            drifts.found.iter().filter(|drift| matches!(drift.kind, DriftKind::Mean { .. } | DriftKind::Moved { .. } | DriftKind::Seeds { .. })).count();
         let of_losses = drifts.losses();
         let drifted = drifts.found.len() - of_losses;
         let cells = json!({ "compared": drifts.compared, "within": drifts.compared - moved, "drifted": drifted });
@@ -62,6 +70,7 @@ fn document(checked: &Checked) -> Value {
         fields.insert("tolerance".into(), json!({ "default": tolerance.default.to_string(), "metrics": metrics }));
         fields.insert("cells".into(), cells);
         fields.insert("runs".into(), runs.clone().into());
+        fields.insert("other_seeds".into(), seeds.as_ref().map(|unknown| json!({ "level": 0.05, "unknown": unknown })).into());
         fields.insert("drift".into(), drifts.found.iter().map(drift_value).collect());
     }
     let is_well = verdicts.iter().all(Verdict::is_as_expected) && against.as_ref().is_none_or(Against::is_well);
@@ -80,6 +89,9 @@ fn drift_value(drift: &Drift) -> Value {
         DriftKind::Mean { ours, committed, allowed } => json!({
             "ours": ours, "committed": committed, "difference": ours.zip(*committed).map(|(a, b)| a - b), "tolerance": allowed.to_string(),
         }),
+        DriftKind::Moved { ours, committed, p } => {
+            json!({ "ours": ours, "committed": committed, "difference": ours - committed, "p": p })
+        }
         DriftKind::Seeds { ours, committed } => {
             let seeds = |(n, missing): &(u64, u64)| json!({ "n": n, "missing": missing });
             json!({ "ours": seeds(ours), "committed": seeds(committed) })

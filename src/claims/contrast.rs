@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::items::{ItemsPart, Part, of_items};
 use super::pool::{Pool, place};
+use super::source::Summary;
 use super::stats;
+use crate::run::counted;
 use crate::tables::COUNTS;
 
 /// Seeds that a comparison of runs needs.
@@ -136,6 +138,40 @@ impl Spread {
     }
 }
 
+/// A cell of a sum that somebody states of runs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stated<'a> {
+    pub weight: f64,
+    pub metric: &'a str,
+    pub summary: Summary,
+}
+
+impl Spread {
+    /// That of a sum of cells whose single runs are not known, which are taken for independent: with one variance a metric pooled
+    /// within the cells of the files, and never below the sum's own (Welch); else why there is none.
+    pub fn of_summaries(cells: &[Stated<'_>], pool: &Pool) -> Result<Self, String> {
+        let fewest = cells.iter().map(|cell| cell.summary.n).min().unwrap_or(0);
+        if (fewest as usize) < SEEDS_NEEDED {
+            return Err(format!("{}, at least {SEEDS_NEEDED} are needed", counted(fewest as usize, "run")));
+        }
+        let over_n = |cell: &Stated<'_>| cell.weight.powi(2) / f64::from(cell.summary.n);
+        let own: f64 = cells.iter().map(|cell| over_n(cell) * cell.summary.stddev.unwrap_or(0.0).powi(2)).sum();
+        let metrics: BTreeSet<&str> = cells.iter().map(|cell| cell.metric).collect();
+        let (mut pooled, mut degrees) = (0.0, f64::INFINITY);
+        for metric in metrics {
+            let (variance, free) = pool.stated(metric).ok_or_else(|| "no cell states a standard deviation".to_owned())?;
+            pooled += variance * cells.iter().filter(|cell| cell.metric == metric).map(over_n).sum::<f64>();
+            degrees = f64::min(degrees, free);
+        }
+        let seeds = f64::max(pooled, own);
+        let largest = cells.iter().map(|cell| (cell.weight * cell.summary.mean).abs()).fold(0.0, f64::max);
+        if seeds <= (1e-9 * largest).powi(2) {
+            return Err(format!("no spread between {fewest} runs, which is no estimate of one"));
+        }
+        Ok(Self { seeds, degrees, num_seeds: fewest, items: None, shift: 0.0 })
+    }
+}
+
 /// The seeds that stand behind every cell, where they are enough.
 pub(super) fn common_seeds(parts: &[Part<'_>]) -> Result<Vec<u64>, String> {
     let sets: Vec<BTreeSet<u64>> = parts.iter().map(|part| part.runs.iter().map(|run| run.seed).collect()).collect();
@@ -210,6 +246,26 @@ mod tests {
 
     fn spread(seeds: f64, items: f64) -> Spread {
         Spread { seeds, degrees: 6.0, num_seeds: 3, items: Some(ItemsPart { variance: items, count: 1000 }), shift: 0.0 }
+    }
+
+    #[test]
+    fn stated_cells_are_independent_with_a_pooled_spread_and_never_less_than_their_own() {
+        use super::super::source::{CellRow, Measure};
+        let row = |stddev: f64, n: u32| CellRow {
+            labels: BTreeMap::from([("metric".to_owned(), "m".to_owned())]),
+            measure: Ok(Measure::Summary(Summary { mean: 50.0, stddev: Some(stddev), n })),
+        };
+        // s^2 = (2 * 1 + 2 * 9 + 4 * 4) / 8 = 4.5, with 8 degrees of freedom.
+        let pool = Pool::new(&[row(1.0, 3), row(3.0, 3), row(2.0, 5)]);
+        let cell = |weight, stddev, n| Stated { weight, metric: "m", summary: Summary { mean: 50.0, stddev: Some(stddev), n } };
+        let found = Spread::of_summaries(&[cell(1.0, 1.0, 3), cell(-1.0, 2.0, 5)], &pool);
+        assert_eq!(found.as_ref().map(|found| (found.degrees, found.num_seeds, found.items)), Ok((8.0, 3, None)));
+        assert!(found.is_ok_and(|found| (found.seeds - 4.5 * (1.0 / 3.0 + 0.2)).abs() < 1e-12));
+        // Their own: 9 / 3 + 9 / 3.
+        let own = Spread::of_summaries(&[cell(1.0, 3.0, 3), cell(-1.0, 3.0, 3)], &pool);
+        assert!(own.is_ok_and(|own| (own.seeds - 6.0).abs() < 1e-12));
+        let few = Spread::of_summaries(&[cell(1.0, 1.0, 2), cell(-1.0, 3.0, 3)], &pool);
+        assert_eq!(few, Err("2 runs, at least 3 are needed".to_owned()));
     }
 
     #[test]

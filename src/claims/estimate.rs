@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::contrast::{Needs, Spread};
+use super::contrast::{Needs, Spread, Stated};
 use super::frame::Frame;
 use super::items::Part;
 use super::source::Measure;
@@ -104,10 +104,27 @@ impl Estimate {
     pub fn parts<'a>(&self, frame: &'a Frame) -> Vec<Part<'a>> {
         let weighted = self.cells.iter().filter(|(_, weight)| weight.abs() > 1e-12);
         let part = |(row_idx, weight): (&usize, &f64)| match frame.measure(*row_idx) {
-            Measure::Reading { .. } => None,
+            Measure::Reading { .. } | Measure::Summary(_) => None,
             Measure::Seeds(runs) => Some(Part { weight: *weight, metric: frame.label(*row_idx, "metric").unwrap_or(""), runs }),
         };
         weighted.filter_map(part).collect()
+    }
+
+    /// The cells that somebody states of runs, with their weights.
+    fn summaries<'a>(&self, frame: &'a Frame) -> Vec<Stated<'a>> {
+        let weighted = self.cells.iter().filter(|(_, weight)| weight.abs() > 1e-12);
+        let stated = |(row_idx, weight): (&usize, &f64)| match frame.measure(*row_idx) {
+            Measure::Reading { .. } | Measure::Seeds(_) => None,
+            Measure::Summary(summary) => {
+                Some(Stated { weight: *weight, metric: frame.label(*row_idx, "metric").unwrap_or(""), summary: *summary })
+            }
+        };
+        weighted.filter_map(stated).collect()
+    }
+
+    /// Whether runs stand behind any of its cells.
+    pub fn is_of_runs(&self, frame: &Frame) -> bool {
+        !self.parts(frame).is_empty() || !self.summaries(frame).is_empty()
     }
 
     /// The number that one seed alone gives; cells without it count with their mean.
@@ -122,14 +139,12 @@ impl Estimate {
     /// What is known of the number: its value over the seeds that its cells share, and how far that may be off; else why nothing
     /// is known.
     pub fn known(&self, frame: &Frame, rules: &Rules) -> Result<Known, String> {
-        let stated = |(row_idx, weight): (&usize, &f64)| match frame.measure(*row_idx) {
-            Measure::Reading { error, .. } => (weight * error).powi(2),
-            Measure::Seeds(_) => 0.0,
-        };
+        let stated = |(row_idx, weight): (&usize, &f64)| (weight * frame.measure(*row_idx).stated_error()).powi(2);
         let stated = self.error_squared + self.cells.iter().map(stated).sum::<f64>();
-        let parts = self.parts(frame);
+        let (parts, summaries) = (self.parts(frame), self.summaries(frame));
         let spread = match rules.tail() {
             Some(tail) if !parts.is_empty() => Some((tail, Spread::of(&parts, frame.pool())?)),
+            Some(tail) if !summaries.is_empty() => Some((tail, Spread::of_summaries(&summaries, frame.pool())?)),
             _ => None,
         };
         Ok(Known { value: self.value + spread.map_or(0.0, |(_, spread)| spread.shift), stated, spread })
@@ -237,9 +252,9 @@ pub(super) fn greater(left: &Estimate, right: &Estimate, by: Option<f64>, frame:
 /// or beyond it, with their whole interval.
 pub(super) fn at_most(value: &Estimate, limit: &Estimate, frame: &Frame, rules: &Rules) -> Decision {
     let over = value.minus(limit, rules);
-    let known = match over.parts(frame).is_empty() {
-        true => Ok(Known { value: over.value, stated: 0.0, spread: None }),
-        false => over.known(frame, rules),
+    let known = match over.is_of_runs(frame) {
+        false => Ok(Known { value: over.value, stated: 0.0, spread: None }),
+        true => over.known(frame, rules),
     };
     let Known { value, .. } = known.clone().unwrap_or(Known { value: over.value, stated: 0.0, spread: None });
     let band = known.as_ref().map(Known::half_width).map_err(Clone::clone);
@@ -256,7 +271,7 @@ pub(super) fn at_most(value: &Estimate, limit: &Estimate, frame: &Frame, rules: 
 /// compared plainly, since the margin is the tolerance already.
 pub(super) fn equal(left: &Estimate, right: &Estimate, within: f64, frame: &Frame, rules: &Rules) -> Decision {
     let difference = left.minus(right, rules);
-    let of_runs = !difference.parts(frame).is_empty();
+    let of_runs = difference.is_of_runs(frame);
     let known =
         if of_runs { difference.known(frame, rules) } else { Ok(Known { value: difference.value, stated: 0.0, spread: None }) };
     match known {

@@ -96,7 +96,7 @@ fn condition(points: &Points, read: Reading<'_, Condition>, claimed: &str, conte
     let Points { points, missing } = points;
     let prefix = prefix(context);
     let have = format!("{}, {missing} missing", counted(points.len(), "point"));
-    let of_runs = points.iter().any(|(x, y)| [x, y].iter().any(|side| !side.parts(context.frame).is_empty()));
+    let of_runs = points.iter().any(|(x, y)| [x, y].iter().any(|side| side.is_of_runs(context.frame)));
     let means: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.value, y.value)).collect();
     let found = read(&means).filter(|_| *missing == 0 || !of_runs);
     let Some(Condition { left, right, words }) = found else {
@@ -126,6 +126,9 @@ fn seeds_band(points: &[(Estimate, Estimate)], read: Reading<'_, f64>, context: 
     let Some(tail) = context.rules.tail() else { return Ok(0.0) };
     let frame = context.frame;
     let parts: Vec<_> = points.iter().flat_map(|(x, y)| [x, y]).flat_map(|side| side.parts(frame)).collect();
+    if parts.is_empty() {
+        return Err("a line's spread is that of the lines of single seeds, and their values are not known".to_owned());
+    }
     let seeds = common_seeds(&parts)?;
     let line_of =
         |seed: &u64| read(&points.iter().map(|(x, y)| (x.at_seed(frame, *seed), y.at_seed(frame, *seed))).collect::<Vec<_>>());

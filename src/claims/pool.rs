@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::source::{CellRow, Measure, SeedRun};
+use super::source::{CellRow, Measure, SeedRun, Summary};
 
 /// Values by seed.
 type BySeed = BTreeMap<u64, f64>;
@@ -15,6 +15,8 @@ type BySeed = BTreeMap<u64, f64>;
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     places: BTreeMap<String, BTreeMap<String, BySeed>>,
+    /// Of cells that somebody states of runs, by metric: squares within cells, and their degrees of freedom.
+    stated: BTreeMap<String, (f64, f64)>,
 }
 
 /// Variances and covariances of metrics at one place and one seed, and their degrees of freedom.
@@ -34,6 +36,13 @@ impl Pool {
     pub fn new(rows: &[CellRow]) -> Self {
         let mut pool = Self::default();
         for row in rows {
+            if let Ok(Measure::Summary(Summary { stddev: Some(stddev), n, .. })) = &row.measure
+                && *n > 1
+            {
+                let of_metric = pool.stated.entry(row.labels.get("metric").cloned().unwrap_or_default()).or_default();
+                let free = f64::from(*n - 1);
+                *of_metric = (of_metric.0 + free * stddev * stddev, of_metric.1 + free);
+            }
             let (Ok(Measure::Seeds(runs)), Some(metric)) = (&row.measure, row.labels.get("metric")) else { continue };
             let metrics = pool.places.entry(place(runs)).or_default();
             metrics.insert(metric.clone(), runs.iter().map(|run| (run.seed, run.value)).collect());
@@ -41,9 +50,14 @@ impl Pool {
         pool
     }
 
+    /// A metric's variance within cells that somebody states of runs, over all of them, and its degrees of freedom.
+    pub fn stated(&self, metric: &str) -> Option<(f64, f64)> {
+        self.stated.get(metric).map(|(squares, degrees)| (squares / degrees, *degrees))
+    }
+
     /// Whether any cell holds runs.
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.places.is_empty() && self.stated.is_empty()
     }
 
     /// What is left of the metrics' variances and covariances once the cells' means and the seeds' means are taken out, over the

@@ -22,6 +22,19 @@ pub enum Measure {
     },
     /// Runs, one a seed.
     Seeds(Vec<SeedRun>),
+    /// What somebody else states of runs whose single values are not known.
+    Summary(Summary),
+}
+
+/// A cell of a table that somebody else made of runs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Summary {
+    /// Mean over runs.
+    pub mean: f64,
+    /// Standard deviation over runs (n - 1 in the denominator); none of one run.
+    pub stddev: Option<f64>,
+    /// Runs.
+    pub n: u32,
 }
 
 /// One run of a cell.
@@ -45,6 +58,26 @@ impl Measure {
         match self {
             Self::Reading { value, .. } => *value,
             Self::Seeds(runs) => runs.iter().map(|run| run.value).sum::<f64>() / runs.len() as f64,
+            Self::Summary(summary) => summary.mean,
+        }
+    }
+
+    /// Runs behind it, 0 of a reading.
+    #[must_use]
+    pub fn num_runs(&self) -> usize {
+        match self {
+            Self::Reading { .. } => 0,
+            Self::Seeds(runs) => runs.len(),
+            Self::Summary(summary) => summary.n as usize,
+        }
+    }
+
+    /// What somebody states of its error, points; 0 of runs.
+    #[must_use]
+    pub fn stated_error(&self) -> f64 {
+        match self {
+            Self::Reading { error, .. } => *error,
+            Self::Seeds(_) | Self::Summary(_) => 0.0,
         }
     }
 
@@ -52,7 +85,7 @@ impl Measure {
     #[must_use]
     pub fn at_seed(&self, seed: u64) -> Option<f64> {
         match self {
-            Self::Reading { .. } => None,
+            Self::Reading { .. } | Self::Summary(_) => None,
             Self::Seeds(runs) => runs.iter().find(|run| run.seed == seed).map(|run| run.value),
         }
     }

@@ -1,4 +1,5 @@
-//! Cells of tidy CSV files: any label columns, `value`, and `error_pt` where errors are known.
+//! Cells of tidy CSV files: any label columns, and `value` (or `mean`) with `error_pt` where errors are known; `stddev` and `n`
+//! beside it say that it is the mean of so many runs.
 //!
 //! Owns [`Values`]. Input: the text of files. Invariant: every problem of a file is reported, each with its line; a file that can
 //! give no cells says why ([`Values::idle`]). Must not know: where the files lie, what is asked of them.
@@ -6,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::source::{CellRow, CellSource, Measure};
+use super::source::{CellRow, CellSource, Measure, Summary};
 use super::statement::CellsSpec;
 
 /// Tidy CSV files.
@@ -61,13 +62,19 @@ impl fmt::Display for ValuesError {
 impl std::error::Error for ValuesError {}
 
 const VALUE: &str = "value";
+/// As tables of runs call it.
+const MEAN: &str = "mean";
 const ERROR: &str = "error_pt";
+const STDDEV: &str = "stddev";
+const N: &str = "n";
+/// Runs without a value, in our own tables: such a cell has none.
+const MISSING: &str = "missing";
 
 /// Problems of one file that are listed; the rest is counted.
 const LISTED: usize = 20;
 
 impl Values {
-    /// Adds the text of one CSV file. A file without a `value` column or without rows adds no cells, and is idle.
+    /// Adds the text of one CSV file. A file without a `value` or `mean` column or without rows adds no cells, and is idle.
     ///
     /// # Errors
     /// Where the text is not CSV, a column is there twice, or values and errors are not numbers.
@@ -146,7 +153,7 @@ fn why_idle(header: &[String], has_no_rows: bool) -> Option<(String, Option<Stri
     if header.iter().all(String::is_empty) {
         return Some((format!("is empty, expected a header line with a column `{VALUE}`"), None));
     }
-    if !header.iter().any(|column| column == VALUE) {
+    if !header.iter().any(|column| column == VALUE || column == MEAN) {
         let found = header.iter().map(|column| format!("`{column}`")).collect::<Vec<_>>().join(", ");
         let near = |column: &&String| strsim::damerau_levenshtein(&column.to_lowercase(), VALUE) <= 2;
         let hint = match (header, header.iter().find(near)) {
@@ -154,7 +161,7 @@ fn why_idle(header: &[String], has_no_rows: bool) -> Option<(String, Option<Stri
             (_, Some(near)) => Some(format!("rename the column `{near}`")),
             _ => None,
         };
-        return Some((format!("has no column `{VALUE}`; its columns are {found}"), hint));
+        return Some((format!("has no column `{VALUE}` or `{MEAN}`; its columns are {found}"), hint));
     }
     has_no_rows.then(|| ("holds a header and no rows".to_owned(), None))
 }
@@ -166,24 +173,55 @@ fn row(file: &str, header: &[String], record: &csv::StringRecord, problems: &mut
         problems.push(format!("{file}:{line}: {} fields, expected {} as in the header", record.len(), header.len()));
         return None;
     }
-    let (mut labels, mut value, mut error) = (BTreeMap::new(), None, 0.0);
+    // Of others' files `mean`, `n` and `missing` may be labels.
+    let has = |name: &str| header.iter().any(|column| column == name);
+    let is_summary = has(STDDEV) && has(N);
+    let value_column = if has(VALUE) { VALUE } else { MEAN };
+    let (mut labels, mut value, mut error, mut stddev) = (BTreeMap::new(), None, 0.0, None);
+    let (mut n, mut missing) = (None, 0);
+    let mut wrong = |column: &str, text: &str, expected: &str| {
+        problems.push(format!("{file}:{line}: column `{column}` is `{text}`, expected {expected}"));
+    };
     for (column, text) in header.iter().zip(record) {
         let text = text.trim();
         if text.is_empty() || column.is_empty() {
             continue;
         }
-        let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
-        match (column.as_str(), number) {
-            (VALUE, Some(number)) => value = Some(number),
-            (ERROR, Some(number)) if number >= 0.0 => error = number,
-            (ERROR, Some(_)) => {
-                problems.push(format!("{file}:{line}: column `{ERROR}` is `{text}`, expected an error of 0 or more"));
-            }
-            (VALUE | ERROR, None) => problems.push(format!("{file}:{line}: column `{column}` is `{text}`, expected a number")),
+        let number = || text.parse::<f64>().ok().filter(|number| number.is_finite());
+        let count = || text.parse::<u32>().ok();
+        match column.as_str() {
+            name if name == value_column => match number() {
+                Some(number) => value = Some(number),
+                None => wrong(column, text, "a number"),
+            },
+            ERROR => match number() {
+                Some(number) if number >= 0.0 => error = number,
+                Some(_) => wrong(column, text, "an error of 0 or more"),
+                None => wrong(column, text, "a number"),
+            },
+            STDDEV if is_summary => match number() {
+                Some(number) if number >= 0.0 => stddev = Some(number),
+                _ => wrong(column, text, "a standard deviation of 0 or more"),
+            },
+            N if is_summary => match count() {
+                Some(count) => n = Some(count),
+                None => wrong(column, text, "a number of runs"),
+            },
+            MISSING if is_summary => match count() {
+                Some(count) => missing = count,
+                None => wrong(column, text, "a number of runs"),
+            },
             _ => _ = labels.insert(column.clone(), text.to_owned()),
         }
     }
-    let measure = value.map(|value| Measure::Reading { value, error }).ok_or_else(|| "its value is empty".to_owned());
+    let measure = match (value, n) {
+        (None, _) => Err("its value is empty".to_owned()),
+        _ if missing > 0 => {
+            Err(format!("{missing} of its {} runs without a value", u64::from(missing) + u64::from(n.unwrap_or(0))))
+        }
+        (Some(mean), Some(n)) if is_summary => Ok(Measure::Summary(Summary { mean, stddev, n })),
+        (Some(value), _) => Ok(Measure::Reading { value, error }),
+    };
     Some(CellRow { labels, measure })
 }
 
@@ -237,8 +275,32 @@ mod tests {
     }
 
     #[test]
+    fn tables_of_runs_are_read_with_their_spread() {
+        let mut values = Values::default();
+        assert_eq!(
+            values.add("a.csv", b"model,metric,mean,stddev,n,missing\na,m,50,1.5,3,0\nb,m,51,,1,0\nc,m,52,1,2,1\nd,m,,,0,3\n"),
+            Ok(())
+        );
+        let rows = values.rows(&CellsSpec::default(), &BTreeSet::from(["model"]));
+        let found: Vec<_> = rows.iter().map(|row| row.measure.clone()).collect();
+        let summary = |mean, stddev, n| Ok(Measure::Summary(Summary { mean, stddev, n }));
+        let empty = Err("its value is empty".to_owned());
+        let lacking = Err("1 of its 3 runs without a value".to_owned());
+        assert_eq!(found, [summary(50.0, Some(1.5), 3), summary(51.0, None, 1), lacking, empty]);
+        assert_eq!(rows[0].labels.keys().collect::<Vec<_>>(), ["metric", "model"]);
+        // A column `n` without `stddev` is a label.
+        assert_eq!(values.add("b.csv", b"n,value\n10M,3\n"), Ok(()));
+        assert!(values.rows(&CellsSpec::default(), &BTreeSet::from(["n"])).iter().all(|row| row.labels["n"] == "10M"));
+        assert!(
+            refused("model,mean,stddev,n\na,1,-1,3\n")
+                .ends_with("column `stddev` is `-1`, expected a standard deviation of 0 or more")
+        );
+        assert!(refused("model,mean,stddev,n\na,1,1,3.5\n").ends_with("column `n` is `3.5`, expected a number of runs"));
+    }
+
+    #[test]
     fn a_file_that_gives_no_cells_says_why() {
-        let columns = "has no column `value`; its columns are `model`, `gmacs`";
+        let columns = "has no column `value` or `mean`; its columns are `model`, `gmacs`";
         assert_eq!(idle("model,gmacs\na,1\n"), (columns.to_owned(), None));
         assert_eq!(idle("model,Value\na,1\n").1.as_deref(), Some("rename the column `Value`"));
         assert_eq!(idle("model;value\na;1\n").1.as_deref(), Some("separate the columns by commas"));

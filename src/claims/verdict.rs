@@ -137,11 +137,13 @@ impl Verdict {
     pub fn new(claim: &ClaimSpec, mut comparisons: Vec<Comparison>, ambiguous: Vec<String>, notes: Vec<String>) -> Self {
         let level = claim.confidence().share().map_or(1.0, |share| f64::midpoint(1.0, -share));
         keep_false_after_holm(&mut comparisons, level);
+        // Allowed for readings alone.
+        let ties = if comparisons.iter().any(|comparison| comparison.p.is_some()) { Ties::Count } else { claim.ties() };
         let count = |outcome| comparisons.iter().filter(|comparison| comparison.outcome == outcome).count();
         Self {
             id: claim.id.clone(),
             says: claim.says.clone(),
-            verdict: kind(&comparisons, claim.ties(), level),
+            verdict: kind(&comparisons, ties, level),
             expected: claim.expect,
             num_true: count(Answer::True),
             num_tie: count(Answer::Tie),

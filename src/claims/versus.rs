@@ -38,7 +38,7 @@ impl Costed {
     pub fn run_ids(&self) -> Vec<&str> {
         match &self.measure {
             Measure::Seeds(runs) => runs.iter().map(|run| run.run_id.as_str()).collect(),
-            Measure::Reading { .. } => Vec::new(),
+            Measure::Reading { .. } | Measure::Summary(_) => Vec::new(),
         }
     }
 }
@@ -101,10 +101,7 @@ impl Versus {
     /// The left side against the right, their spread as the pool has it.
     pub(super) fn of<'a>(left: &Sum<'a>, right: &Sum<'a>, metric: &'a str, pool: &Pool) -> Self {
         let all: Vec<(f64, &'a Costed)> = left.iter().copied().chain(right.iter().map(|(weight, cell)| (-weight, *cell))).collect();
-        let stated = |(weight, cell): &(f64, &Costed)| match &cell.measure {
-            Measure::Reading { error, .. } => (weight * error).powi(2),
-            Measure::Seeds(_) => 0.0,
-        };
+        let stated = |(weight, cell): &(f64, &Costed)| (weight * cell.measure.stated_error()).powi(2);
         let squares: f64 = all.iter().map(stated).sum();
         let of_runs = |(weight, cell): &(f64, &'a Costed)| match &cell.measure {
             Measure::Seeds(runs) if weight.abs() > 1e-12 => Some(Part { weight: *weight, metric, runs }),

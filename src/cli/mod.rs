@@ -40,6 +40,7 @@ use args::{Bench, Color, Command, Global};
 
 use crate::error::{Error, exit};
 use crate::progress::{ColorChoice, Progress, Verbosity};
+use crate::trainer::ops;
 
 /// Parses the command line, does what it says and returns the exit code.
 #[must_use]
@@ -63,7 +64,19 @@ pub fn main() -> u8 {
     }
 }
 
+/// Names the instructions that the CPU trainer computes with, where not the best.
+const INSTRUCTIONS: &str = "SCALEDOWN_INSTRUCTIONS";
+
+fn choose_instructions() -> Result<(), Error> {
+    let Some(name) = std::env::var(INSTRUCTIONS).ok().filter(|name| !name.is_empty()) else { return Ok(()) };
+    ops::choose_instructions(&name).map_err(|known| Error::Usage {
+        message: format!("{INSTRUCTIONS} is `{name}`, which this CPU does not have"),
+        hint: Some(format!("it has {}", known.join(", "))),
+    })
+}
+
 fn dispatch(cli: &Cli) -> Result<u8, Error> {
+    choose_instructions()?;
     let mut stdout = std::io::stdout().lock();
     let out: &mut dyn Write = &mut stdout;
     let global = &cli.global;

@@ -125,6 +125,40 @@ fn a_check_may_run_anew_into_a_scratch_folder_and_compare() -> Outcome {
     Ok(())
 }
 
+#[test]
+fn other_seeds_are_compared_by_how_far_seeds_scatter() -> Outcome {
+    let place = Place::with_results(SMALL)?;
+    place.commit()?;
+    let other = ["small.yaml", "--run", "--device", "cpu", "-q", "--set", "sweep.seeds=[7, 8]", "--against", "committed"];
+    let (code, out, err) = place.check(&other)?;
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let last = "0 cells or means drifted of 2 cells compared (other seeds: t tests with the spread of both sides, Holm 5 %)\n";
+    assert!(out.ends_with(last), "{out}");
+    // A training that learns nothing more is seen, whatever its seeds.
+    let committed = place.path().join("committed/runs.csv");
+    let moved = std::fs::read_to_string(&committed)?;
+    let mut lines = moved.lines();
+    let header: Vec<&str> = lines.next().ok_or("no header")?.split(',').collect();
+    let column = header.iter().position(|name| *name == "zeroshot/scenes.acc1").ok_or("no column")?;
+    let shifted = lines.enumerate().map(|(idx, line)| {
+        let mut fields: Vec<String> = line.split(',').map(str::to_owned).collect();
+        fields[column] = format!("{}", 90 + idx % 2);
+        fields.join(",")
+    });
+    let text = [header.join(",")].into_iter().chain(shifted).map(|line| line + "\n").collect::<String>();
+    std::fs::write(&committed, text)?;
+    let (code, out, _) = place.check(&[&other[..], &["--format", "json"]].concat())?;
+    let json: serde_json::Value = serde_json::from_str(&out)?;
+    assert_eq!((code, &json["other_seeds"]["level"]), (Some(5), &0.05.into()), "{out}");
+    let kinds: Vec<&serde_json::Value> = json["drift"].as_array().ok_or("no list")?.iter().map(|drift| &drift["kind"]).collect();
+    assert_eq!(kinds, ["moved", "moved", "moved"], "two cells and their mean: {out}");
+    // Seeds that overlap are other runs, as they were.
+    let overlapping = ["small.yaml", "--run", "--device", "cpu", "-q", "--set", "sweep.seeds=[1, 2]", "--against", "committed"];
+    let (code, out, _) = place.check(&overlapping)?;
+    assert!(code == Some(5) && out.contains("drift: runs of committed: "), "{out}");
+    Ok(())
+}
+
 /// Accuracies of a small sweep stay where they are when losses move by a ten thousandth.
 #[test]
 fn a_loss_that_moved_by_more_than_rounding_does_is_drift() -> Outcome {
@@ -234,6 +268,33 @@ fn two_seeds_leave_a_claim_undecided_and_the_output_says_why() -> Outcome {
 }
 
 #[test]
+fn tables_that_others_made_of_runs_are_judged_with_their_spread() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
+    let claim = "claims:\n  - { id: c, says: s, cells: { where: {} }, test: { greater: { left: { cell: { model: a } }, right: { cell: { model: b } } } } }\n";
+    write("claims.yaml", claim)?;
+    let said = |table: &str| -> Result<serde_json::Value, Box<dyn std::error::Error>> {
+        write("a.csv", table)?;
+        let args = ["check", "claims.yaml", "--values", "a.csv", "--format", "json"];
+        let output = program().current_dir(folder.path()).args(args).output()?;
+        Ok(serde_json::from_str::<serde_json::Value>(&text_of(&output.stdout))?["claims"][0].clone())
+    };
+    // Pooled: sd 1 of both, error sqrt(2 / 3), 4 degrees of freedom: t(0.975) = 2.776, half the width 2.267.
+    let far = said("model,mean,stddev,n\na,52.3,1,3\nb,50,1,3\n")?;
+    assert_eq!(far["verdict"], "supported", "{far}");
+    assert!(far["comparisons"][0]["band"].as_f64().is_some_and(|band| (band - 2.267).abs() < 1e-3), "{far}");
+    let near = said("model,mean,stddev,n\na,52.2,1,3\nb,50,1,3\n")?;
+    assert_eq!((&near["verdict"], near["comparisons"][0]["seeds_needed"].as_u64()), (&"undecided".into(), Some(4)), "{near}");
+    let two = said("model,mean,stddev,n\na,60,1,2\nb,50,1,3\n")?;
+    assert_eq!(
+        (&two["verdict"], &two["comparisons"][0]["reason"]),
+        (&"undecided".into(), &"2 runs, at least 3 are needed".into()),
+        "{two}"
+    );
+    Ok(())
+}
+
+#[test]
 fn csv_files_without_values_say_what_they_lack() -> Outcome {
     let folder = tempfile::tempdir()?;
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text);
@@ -252,7 +313,7 @@ fn csv_files_without_values_say_what_they_lack() -> Outcome {
     };
     assert_eq!(check("claims.yaml", &["good.csv"])?, (Some(0), String::new()));
     for (values, said) in [
-        (&["costs.csv"][..], "costs.csv: has no column `value`; its columns are `model`, `gmacs`"),
+        (&["costs.csv"][..], "costs.csv: has no column `value` or `mean`; its columns are `model`, `gmacs`"),
         (&["good.csv", "slip.csv"], "hint: rename the column `Value`"),
         (&["words.csv"], "words.csv:3: column `value` is `little`, expected a number"),
         (&["words.csv", "twice.csv"], "twice.csv:1: column `value` is there twice, as columns 2 and 3"),

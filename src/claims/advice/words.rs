@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{Advice, Basis, Pick, Rival};
-use crate::claims::source::Measure;
 use crate::run::counted;
 use crate::tables::short;
 
@@ -175,7 +174,7 @@ impl Advice {
                 "labels": labels(&cell.labels),
                 "cost": cell.cost,
                 "mean": cell.measure.mean(),
-                "n": match &cell.measure { Measure::Seeds(runs) => runs.len(), Measure::Reading { .. } => 0 },
+                "n": cell.measure.num_runs(),
                 "runs": cell.run_ids(),
             })
         };

@@ -279,10 +279,7 @@ impl Shape {
 #[must_use]
 pub fn fit_cells(shape: &Shape, labels: Vec<String>, cells: &[CurveCell], normals: Normals<'_>) -> FitCurve {
     let (fitted, held): (Vec<&CurveCell>, Vec<&CurveCell>) = cells.iter().partition(|cell| !cell.is_held_out);
-    let seeds = |cell: &&CurveCell| match &cell.measure {
-        Measure::Seeds(runs) => runs.len(),
-        Measure::Reading { .. } => 0,
-    };
+    let seeds = |cell: &&CurveCell| cell.measure.num_runs();
     let seeds = [fitted.iter().map(seeds).min().unwrap_or(0), fitted.iter().map(seeds).max().unwrap_or(0)];
     FitCurve { labels, cells: fitted.len(), missing: 0, seeds, found: found(shape, &fitted, &held, normals) }
 }
@@ -362,10 +359,7 @@ impl Refits {
 
 #[expect(clippy::cast_precision_loss, reason = "numbers of seeds")]
 fn point(shape: &Shape, cell: &CurveCell) -> Point {
-    let weight = match &cell.measure {
-        Measure::Seeds(runs) => runs.len() as f64,
-        Measure::Reading { .. } => 1.0,
-    };
+    let weight = cell.measure.num_runs().max(1) as f64;
     Point { at: cell.at.clone(), error: shape.error(cell.measure.mean()), weight }
 }
 

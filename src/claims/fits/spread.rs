@@ -50,7 +50,7 @@ impl Spread {
         let errors: Vec<f64> = cells
             .iter()
             .map(|cell| match cell {
-                Measure::Reading { error, .. } => *error,
+                Measure::Reading { .. } | Measure::Summary(_) => cell.stated_error(),
                 Measure::Seeds(runs) => run_sd.unwrap_or(0.0) / (runs.len() as f64).sqrt(),
             })
             .collect();

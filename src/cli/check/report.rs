@@ -39,7 +39,8 @@ fn for_people(global: &Global, checked: &Checked, out: &mut dyn Write) -> Result
         for metric in unknown {
             writeln!(out, "drift: {metric}: no cell has two seeds, so that nothing says how far seeds move it")?;
         }
-        let (found, compared, other) = (drifts.found.len(), drifts.compared, "other seeds: t tests with the spread of both sides, Holm 5 %");
+        let (found, compared, other) =
+            (drifts.found.len(), drifts.compared, "other seeds: t tests with the spread of both sides, Holm 5 %");
         return Ok(writeln!(out, "{judged}; {found} cells or means drifted of {compared} cells compared ({other})")?);
     }
     let moved = drifts.losses();
@@ -60,8 +61,11 @@ fn document(checked: &Checked) -> Value {
     if let Some(Against { folder, tolerance, drifts, losses, runs, seeds }) = against {
         let metrics: Map<String, Value> =
             tolerance.metrics.iter().map(|(name, by)| (name.clone(), by.to_string().into())).collect();
-        let moved =
-            drifts.found.iter().filter(|drift| matches!(drift.kind, DriftKind::Mean { .. } | DriftKind::Moved { .. } | DriftKind::Seeds { .. })).count();
+        let moved = drifts
+            .found
+            .iter()
+            .filter(|drift| matches!(drift.kind, DriftKind::Mean { .. } | DriftKind::Moved { .. } | DriftKind::Seeds { .. }))
+            .count();
         let of_losses = drifts.losses();
         let drifted = drifts.found.len() - of_losses;
         let cells = json!({ "compared": drifts.compared, "within": drifts.compared - moved, "drifted": drifted });

@@ -76,6 +76,14 @@ pub fn instructions() -> &'static str {
     simd::path().name()
 }
 
+/// Makes this process compute with the named [`instructions`], once and before anything was computed; later calls change nothing.
+///
+/// # Errors
+/// Where this CPU does not have them: the names of those that it has, the best first.
+pub fn choose_instructions(name: &str) -> Result<(), Vec<&'static str>> {
+    simd::choose(name)
+}
+
 /// Activation function of an MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]

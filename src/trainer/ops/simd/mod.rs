@@ -256,14 +256,27 @@ impl SimdPath {
     }
 }
 
-/// The best path of this CPU.
+/// The path that this process was told to take.
+static CHOSEN: OnceLock<SimdPath> = OnceLock::new();
+
+/// Makes this process compute with the named instructions; else names those that this CPU has, the best first.
+pub(crate) fn choose(name: &str) -> Result<(), Vec<&'static str>> {
+    match SimdPath::detected().find(|path| path.name() == name) {
+        Some(path) => {
+            let _ = CHOSEN.set(path); // once a process
+            Ok(())
+        }
+        None => Err(SimdPath::detected().map(SimdPath::name).collect()),
+    }
+}
+
+/// The path that was chosen, else the best one of this CPU.
 pub(crate) fn path() -> SimdPath {
     #[cfg(test)]
     if let Some(path) = tests::FORCED.get() {
         return path;
     }
-    static BEST: OnceLock<SimdPath> = OnceLock::new();
-    *BEST.get_or_init(|| SimdPath::detected().next().expect("the portable path is everywhere"))
+    *CHOSEN.get_or_init(|| SimdPath::detected().next().expect("the portable path is everywhere"))
 }
 
 /// Compiles a kernel that is generic over [`Simd`] once for each path, and defines a function that calls the right one.

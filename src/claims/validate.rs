@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::contrast::SEEDS_NEEDED;
 use super::statement::{
     AmountRange, AtMostSpec, BestSpec, CellsSpec, ClaimSpec, Columns, CrossoverSpec, EqualSpec, FitSpec, GainSpec, GreaterSpec,
     INTERIOR, InterpolateSpec, MeanSpec, Operand, RisesSpec, Selection, TestSpec, Ties, TrendSpec, XSpec,
@@ -42,21 +41,6 @@ pub fn validate(claim: &ClaimSpec, tables: Option<&BTreeMap<String, TableShape>>
         check.problems.push(Problem::new("at", "is not used: no `interpolate` operand leaves its position open"));
     }
     check.problems
-}
-
-/// What is to be said before anything is trained of claims that so few seeds of a point can never decide.
-#[must_use]
-pub fn too_few_seeds(claims: &[ClaimSpec], num_seeds: usize) -> Option<String> {
-    let asking: Vec<&str> =
-        claims.iter().filter(|claim| claim.confidence().share().is_some()).map(|claim| claim.id.as_str()).collect();
-    if num_seeds >= SEEDS_NEEDED || asking.is_empty() {
-        return None;
-    }
-    let (seeds, claims) = (crate::run::counted(num_seeds, "seed"), if asking.len() == 1 { "claim" } else { "claims" });
-    Some(format!(
-        "{seeds} of a point will decide nothing of {claims} {}: state `seeds: {SEEDS_NEEDED}` or more, or `confidence: none`",
-        asking.join(", ")
-    ))
 }
 
 /// Every column that a claim names: restricted, repeated over, compared along or fixed by an operand.

@@ -289,6 +289,7 @@ mod tests {
         assert_eq!(found, [summary(50.0, Some(1.5), 3), summary(51.0, None, 1), lacking, empty]);
         assert_eq!(rows[0].labels.keys().collect::<Vec<_>>(), ["metric", "model"]);
         // A column `n` without `stddev` is a label.
+        let mut values = Values::default();
         assert_eq!(values.add("b.csv", b"n,value\n10M,3\n"), Ok(()));
         assert!(values.rows(&CellsSpec::default(), &BTreeSet::from(["n"])).iter().all(|row| row.labels["n"] == "10M"));
         assert!(

@@ -10,16 +10,39 @@ use super::args::{Experiment, Global, PlanFormat, PlanOptions};
 use super::estimate;
 use super::experiment::{Expanded, Loaded, expanded, placement};
 use super::inspect::known_warnings;
-use crate::claims::too_few_seeds;
+use crate::claims::{too_few_items, too_few_seeds};
 use crate::error::Error;
 use crate::grid::Expansion;
 use crate::jobs::Adopted;
 use crate::plan::{self, JobSpec, Key, Plan};
 use crate::progress::duration;
-use crate::run::{Augmentation, DecayScale, LossConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig, counted};
+use crate::run::{
+    Augmentation, DecayScale, EvalConfig, EvalSource, LossConfig, ModelConfig, OptimizerConfig, RunConfig, TrainConfig, counted,
+};
+use crate::spec::ValidSpec;
 use crate::store::Store;
 use crate::trainer::cost::planned_bytes;
 use crate::trainer::model::{Recipe, build_with};
+
+/// Items that a metric rests on, as one set of so many would; `None` where the size of a set is not known.
+#[expect(clippy::cast_precision_loss, reason = "numbers of items")]
+fn items_behind(loaded: &Loaded, metric: &str) -> Option<f64> {
+    let (name, _) = metric.rsplit_once('.')?;
+    let config = loaded.expansion.config(0);
+    let items = |source: &EvalSource| match source {
+        EvalSource::Scenes { samples, .. } => Some(*samples as f64),
+        EvalSource::Folder { .. } | EvalSource::Shards { .. } => {
+            loaded.surveys.of_eval_set(source)?.samples.map(|samples| samples as f64)
+        }
+    };
+    config.evaluate.iter().find_map(|EvalConfig { task, name: of, sets, .. }| {
+        let whole = format!("{}/{of}", task.name());
+        let sets: Vec<_> = sets.iter().filter(|set| name == whole || name == format!("{whole}/{}", set.name)).collect();
+        // A mean over k sets has the variance of the sum of theirs over k^2.
+        let share: f64 = sets.iter().map(|set| items(&set.source).map(f64::recip)).sum::<Option<f64>>()?;
+        (!sets.is_empty()).then(|| (sets.len() as f64).powi(2) / share)
+    })
+}
 
 pub(super) fn run(global: &Global, args: &PlanOptions, out: &mut dyn Write) -> Result<(), Error> {
     let PlanOptions { experiment, more: _, adoption, format, tflops, resolved } = args;
@@ -32,7 +55,9 @@ pub(super) fn run(global: &Global, args: &PlanOptions, out: &mut dyn Write) -> R
     let adopted = adoption::find(global, &loaded, &finished, adoption)?;
     super::warn(global, &known_warnings(&loaded, &store)?);
     let num_seeds = loaded.points().iter().map(|point| point.run_ids.len()).min().unwrap_or(0);
-    super::warn(global, &Vec::from_iter(too_few_seeds(&loaded.spec().claims, num_seeds)));
+    let ValidSpec { claims, tables, .. } = loaded.spec();
+    super::warn(global, &Vec::from_iter(too_few_seeds(claims, num_seeds)));
+    super::warn(global, &too_few_items(claims, tables, &|metric| items_behind(&loaded, metric)));
     match format {
         PlanFormat::Dot => {
             let owners = loaded.expansion.owners();

@@ -134,7 +134,8 @@ fn other_seeds_are_compared_by_how_far_seeds_scatter() -> Outcome {
     assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
     let last = "0 cells or means drifted of 2 cells compared (other seeds: t tests with the spread of both sides, Holm 5 %)\n";
     assert!(out.ends_with(last), "{out}");
-    // A training that learns nothing more is seen, whatever its seeds.
+    // Records of a training that came to much more, whatever its seeds.
+    std::fs::remove_file(place.path().join("committed/outcomes.csv"))?;
     let committed = place.path().join("committed/runs.csv");
     let moved = std::fs::read_to_string(&committed)?;
     let mut lines = moved.lines();
@@ -147,8 +148,8 @@ fn other_seeds_are_compared_by_how_far_seeds_scatter() -> Outcome {
     });
     let text = [header.join(",")].into_iter().chain(shifted).map(|line| line + "\n").collect::<String>();
     std::fs::write(&committed, text)?;
-    let (code, out, _) = place.check(&[&other[..], &["--format", "json"]].concat())?;
-    let json: serde_json::Value = serde_json::from_str(&out)?;
+    let (code, out, err) = place.check(&[&other[..], &["--format", "json"]].concat())?;
+    let json: serde_json::Value = serde_json::from_str(&out).map_err(|error| format!("{error}: {err}"))?;
     assert_eq!((code, &json["other_seeds"]["level"]), (Some(5), &0.05.into()), "{out}");
     let kinds: Vec<&serde_json::Value> = json["drift"].as_array().ok_or("no list")?.iter().map(|drift| &drift["kind"]).collect();
     assert_eq!(kinds, ["moved", "moved", "moved"], "two cells and their mean: {out}");

@@ -1,7 +1,7 @@
 //! What is found wrong with a claim before anything runs.
 
 use super::*;
-use crate::tables::TableShape;
+use crate::tables::{TableShape, TableSpec};
 
 fn shapes() -> BTreeMap<String, TableShape> {
     let labels = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>();
@@ -134,4 +134,25 @@ fn claims_that_so_few_seeds_never_decide_are_told_before_anything_runs() {
     let said = "2 seeds of a point will decide nothing of claims a, c: state `seeds: 3` or more, or `confidence: none`";
     assert_eq!(too_few_seeds(&claims, 2).as_deref(), Some(said));
     assert_eq!((too_few_seeds(&claims, 3), too_few_seeds(&claims[1..2], 1)), (None, None));
+}
+
+#[test]
+fn claims_that_so_few_items_never_decide_are_told_before_anything_runs() {
+    let table: TableSpec =
+        serde_json::from_value(serde_json::json!({"name": "fig1", "rows": "size", "values": ["a.acc1", "b.acc1"]})).unwrap();
+    let of = |rest: &str, items: f64| {
+        let stated = claim(&format!("{{id: c, says: s, cells: {{table: fig1}}, {rest}}}"));
+        too_few_items(&[stated], std::slice::from_ref(&table), &|metric| Some(if metric == "a.acc1" { items } else { 1e6 }))
+    };
+    // 1.96 * 17 / sqrt(m): 0.745 of 2000 items, 3.33 of 100.
+    let small = "defaults: {metric: a.acc1}, test: {at_most: {value: {gain: {along: size, from: 1k, to: 4k}}, limit: 0.5}}";
+    let said = "claim c asks for a margin of 0.5 points, and the 2000 items behind a.acc1 alone move a difference by about 0.75: more \
+                seeds will not decide it, more items would";
+    assert_eq!(of(small, 2000.0), [said]);
+    assert_eq!((of(small, 5000.0).len(), of(&small.replace("a.acc1", "b.acc1"), 2000.0).len()), (0, 0));
+    let plain = "test: {rises: {along: size}}";
+    assert!(of(plain, 100.0)[0].starts_with("claim c may rest on differences of 3 points and less, and the 100 items"));
+    assert_eq!(of(plain, 200.0).len(), 0);
+    assert_eq!(of(&format!("confidence: none, {plain}"), 100.0).len(), 0);
+    assert_eq!(of("test: {equal: {left: {cell: {size: 1k}}, right: {cell: {size: 4k}}, within: 1}}", 500.0).len(), 1);
 }

@@ -60,7 +60,6 @@ pub fn moved(ours: &[Table], committed: &[Table]) -> Moved {
             }
         }
     }
-    drifts.compared = tests.iter().filter(|test| !test.cell.is_empty()).count();
     let far = stats::holm(&tests.iter().map(|test| test.p).collect::<Vec<_>>(), LEVEL);
     let far = tests.into_iter().zip(far).filter_map(|(test, is_far)| is_far.then_some(test));
     drifts.found.extend(far.map(|Compared { table, cell, ours, committed, p }| Drift {

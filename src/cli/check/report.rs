@@ -61,11 +61,12 @@ fn document(checked: &Checked) -> Value {
     if let Some(Against { folder, tolerance, drifts, losses, runs, seeds }) = against {
         let metrics: Map<String, Value> =
             tolerance.metrics.iter().map(|(name, by)| (name.clone(), by.to_string().into())).collect();
-        let moved = drifts
-            .found
-            .iter()
-            .filter(|drift| matches!(drift.kind, DriftKind::Mean { .. } | DriftKind::Moved { .. } | DriftKind::Seeds { .. }))
-            .count();
+        // A mean over cells is none of them.
+        let is_cell = |drift: &&Drift| {
+            let is_moved = matches!(drift.kind, DriftKind::Mean { .. } | DriftKind::Moved { .. } | DriftKind::Seeds { .. });
+            is_moved && !drift.cell.is_empty()
+        };
+        let moved = drifts.found.iter().filter(is_cell).count();
         let of_losses = drifts.losses();
         let drifted = drifts.found.len() - of_losses;
         let cells = json!({ "compared": drifts.compared, "within": drifts.compared - moved, "drifted": drifted });

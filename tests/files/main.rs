@@ -3,6 +3,7 @@
 #[path = "../support/encoder_cost.rs"]
 mod encoder_cost;
 
+mod findings;
 mod paper_claims;
 mod readme;
 mod spec_errors;

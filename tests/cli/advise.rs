@@ -88,3 +88,40 @@ fn what_has_no_advice_is_a_mistake_with_a_way_out() -> Outcome {
     assert!(code == Some(2) && error.contains("were measured on different sets as `zeroshot/scenes.acc1`"), "{error}");
     Ok(())
 }
+
+/// The encoders of a table of `results/small/vit` with a cell in a row, and the mean of each: `N` of `data.train.size`, or every row.
+fn zeroshot_of(table: &str, row: Option<&str>) -> Result<Vec<(String, f64)>, Box<dyn std::error::Error>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/small/vit/tables").join(table);
+    let mut reader = csv::Reader::from_path(path)?;
+    let header = reader.headers()?.clone();
+    let column = |name: &str| header.iter().position(|column| column == name).ok_or(format!("no column {name}"));
+    let [size, encoder, metric, mean] = [column("data.train.size")?, column("model.image_encoder")?, column("metric")?, column("mean")?];
+    let mut found = Vec::new();
+    for record in reader.records() {
+        let record = record?;
+        if &record[metric] == "zeroshot/scenes.acc1" && row.is_none_or(|row| row == &record[size]) {
+            found.push((record[encoder].to_owned(), record[mean].parse()?));
+        }
+    }
+    Ok(found)
+}
+
+#[test]
+fn advice_on_the_study_of_vits_names_the_best_cells_of_its_tables() -> Outcome {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/small/vit");
+    for budget in ["2k", "8k", "32k"] {
+        // One epoch of N samples costs N samples; at 32k the runs of equal samples are there as well.
+        let mut cells = zeroshot_of("fig8.csv", Some(budget))?;
+        if budget == "32k" {
+            cells.extend(zeroshot_of("fig9.csv", None)?);
+        }
+        let best = cells.iter().max_by(|a, b| a.1.total_cmp(&b.1)).ok_or("no cells")?;
+        let done = program().arg("advise").arg(&folder).args(["--samples", budget, "--format", "json"]).output()?;
+        let json: serde_json::Value = serde_json::from_str(&text(&done.stdout))?;
+        assert_eq!(json["favoured"]["model.image_encoder"], best.0.as_str(), "at {budget}: {json:#}");
+        assert!(json["value"].as_f64().is_some_and(|value| (value - best.1).abs() < 1e-9), "at {budget}: {json:#}");
+        let interval = [0, 1].map(|side| json["interval"][side].as_f64().unwrap_or(f64::NAN));
+        assert!(interval[0] < best.1 && best.1 < interval[1], "at {budget}: {json:#}");
+    }
+    Ok(())
+}

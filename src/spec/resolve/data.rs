@@ -70,21 +70,11 @@ pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<
     Ok(DataPart { config: DataConfig { source, size, quality, tokenizer, pack_side }, subset, warnings })
 }
 
-/// What a procedural world cannot have.
-fn wrong_world(world: &ScenesConfig) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut least_most = |key: &str, found: f64, most: f64, of: &str| {
-        if !(0.0..=most).contains(&found) {
-            let path = format!("data.train.{key}");
-            let message = format!("`{path}`: found {found}, expected {of}");
-            problems.push(Problem::new(Code::Data, &path, message));
-        }
-    };
-    least_most("faults", world.faults, 1.0, "a share from 0% to 100%");
-    least_most("shifts", world.shifts, 1.0, "a share from 0% to 100%");
-    let most = ScenesConfig::MOST_LONG_TAIL;
-    least_most("long_tail", world.long_tail, most, &format!("a power from 0 (all classes alike) to {most}"));
-    problems
+/// What a procedural world cannot have; its shares are shares already.
+fn wrong_world(world: &ScenesConfig) -> Option<Problem> {
+    let (found, most) = (world.long_tail, ScenesConfig::MOST_LONG_TAIL);
+    let message = format!("`data.train.long_tail`: found {found}, expected a power from 0 (all classes alike) to {most}");
+    (!(0.0..=most).contains(&found)).then(|| Problem::new(Code::Data, "data.train.long_tail", message))
 }
 
 /// Image sizes that the side of a pack is at most, unless stated: four times the pixels.

@@ -95,7 +95,8 @@ fn zeroshot_of(table: &str, row: Option<&str>) -> Result<Vec<(String, f64)>, Box
     let mut reader = csv::Reader::from_path(path)?;
     let header = reader.headers()?.clone();
     let column = |name: &str| header.iter().position(|column| column == name).ok_or(format!("no column {name}"));
-    let [size, encoder, metric, mean] = [column("data.train.size")?, column("model.image_encoder")?, column("metric")?, column("mean")?];
+    let [size, encoder, metric, mean] =
+        [column("data.train.size")?, column("model.image_encoder")?, column("metric")?, column("mean")?];
     let mut found = Vec::new();
     for record in reader.records() {
         let record = record?;

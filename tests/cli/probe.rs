@@ -134,7 +134,9 @@ fn features_are_written_once_a_set_with_labels_and_the_lambda_of_probes() -> Out
         let samples = if file.ends_with("-train.safetensors") { 100 } else { 80 };
         assert_eq!(tensors.tensor("pooled")?.shape(), [samples, 16], "{file}");
         assert_eq!(tensors.tensor("projected")?.shape(), [samples, 16], "{file}");
-        let labels: Vec<u8> = (0..samples as i64).flat_map(|sample| (sample % 80).to_le_bytes()).collect();
+        let labels: Vec<u8> = (0..samples as i64)
+            .flat_map(|sample| (sample % scaledown::data::scenes::difficulty::CLASSES as i64).to_le_bytes())
+            .collect();
         assert_eq!(tensors.tensor("labels")?.data(), labels, "classes of scenes take turns: {file}");
         let projected = tensors.tensor("projected")?;
         for row in projected.data().chunks_exact(16 * 4) {

@@ -78,9 +78,11 @@ fn every_verdict_of_the_findings_is_that_of_the_results() {
             listed.entry(folder.clone()).or_default().push(id.clone());
         }
     }
-    for folder in ["small/quality", "small/quantity", "small/vit", "small/architectures", "small/strategies", "small/augmentation"] {
+    for folder in ["small/quality", "small/quantity", "small/vit", "small/architectures", "small/strategies", "small/augmentation"]
+    {
         let ids = listed.remove(folder).unwrap_or_else(|| panic!("results/README.md has no table of {folder}"));
-        let left_out: Vec<String> = verdicts(folder).into_iter().flatten().map(|(id, _)| id).filter(|id| !ids.contains(id)).collect();
+        let left_out: Vec<String> =
+            verdicts(folder).into_iter().flatten().map(|(id, _)| id).filter(|id| !ids.contains(id)).collect();
         assert!(left_out.is_empty(), "results/README.md leaves out {left_out:?} of {folder}");
     }
 }

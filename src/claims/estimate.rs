@@ -102,24 +102,26 @@ impl Estimate {
 
     /// The cells of runs that it is made of.
     pub fn parts<'a>(&self, frame: &'a Frame) -> Vec<Part<'a>> {
-        let weighted = self.cells.iter().filter(|(_, weight)| weight.abs() > 1e-12);
-        let part = |(row_idx, weight): (&usize, &f64)| match frame.measure(*row_idx) {
-            Measure::Reading { .. } | Measure::Summary(_) => None,
-            Measure::Seeds(runs) => Some(Part { weight: *weight, metric: frame.label(*row_idx, "metric").unwrap_or(""), runs }),
+        let part = |(measure, weight, metric)| match measure {
+            &Measure::Reading { .. } | &Measure::Summary(_) => None,
+            Measure::Seeds(runs) => Some(Part { weight, metric, runs }),
         };
-        weighted.filter_map(part).collect()
+        self.weighted(frame).filter_map(part).collect()
     }
 
     /// The cells that somebody states of runs, with their weights.
     fn summaries<'a>(&self, frame: &'a Frame) -> Vec<Stated<'a>> {
-        let weighted = self.cells.iter().filter(|(_, weight)| weight.abs() > 1e-12);
-        let stated = |(row_idx, weight): (&usize, &f64)| match frame.measure(*row_idx) {
-            Measure::Reading { .. } | Measure::Seeds(_) => None,
-            Measure::Summary(summary) => {
-                Some(Stated { weight: *weight, metric: frame.label(*row_idx, "metric").unwrap_or(""), summary: *summary })
-            }
+        let stated = |(measure, weight, metric)| match measure {
+            &Measure::Reading { .. } | &Measure::Seeds(_) => None,
+            Measure::Summary(summary) => Some(Stated { weight, metric, summary: *summary }),
         };
-        weighted.filter_map(stated).collect()
+        self.weighted(frame).filter_map(stated).collect()
+    }
+
+    /// Its cells with their weights and metrics, but for those that cancel.
+    fn weighted<'a>(&self, frame: &'a Frame) -> impl Iterator<Item = (&'a Measure, f64, &'a str)> {
+        let weighted = self.cells.iter().filter(|(_, weight)| weight.abs() > 1e-12);
+        weighted.map(|(row_idx, weight)| (frame.measure(*row_idx), *weight, frame.label(*row_idx, "metric").unwrap_or("")))
     }
 
     /// Whether runs stand behind any of its cells.

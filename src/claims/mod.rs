@@ -45,7 +45,7 @@ pub use advice::{Advice, AdviceError, Basis, Budget, Pick, Rival, advise};
 pub use findings::{Artefact, Findings, Statements, findings};
 pub use frontier::{Frontier, Step, frontier};
 pub use judge::judge;
-pub use moved::{Moved, moved};
+pub use moved::{MOVED_LEVEL, Moved, moved};
 pub use planned::{too_few_items, too_few_seeds};
 pub use source::{CellRow, CellSource, Measure, RunTables, SeedRun};
 pub use statement::{ClaimSpec, ClaimsFile, Confidence, Operand, Selection, TestSpec, Ties, VerdictKind};

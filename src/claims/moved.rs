@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::stats;
 use crate::tables::{Cell, Drift, DriftKind, Drifts, Table, TableData, unlike};
 
-/// All tests together find a movement where there is none in this share of checks.
-const LEVEL: f64 = 0.05;
+/// All tests together find a movement where there is none in at most this share of checks.
+pub const MOVED_LEVEL: f64 = 0.05;
 
 /// Cells of two sides whose seeds are all different.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +60,7 @@ pub fn moved(ours: &[Table], committed: &[Table]) -> Moved {
             }
         }
     }
-    let far = stats::holm(&tests.iter().map(|test| test.p).collect::<Vec<_>>(), LEVEL);
+    let far = stats::holm(&tests.iter().map(|test| test.p).collect::<Vec<_>>(), MOVED_LEVEL);
     let far = tests.into_iter().zip(far).filter_map(|(test, is_far)| is_far.then_some(test));
     drifts.found.extend(far.map(|Compared { table, cell, ours, committed, p }| Drift {
         table,
@@ -120,15 +120,16 @@ fn pooled(pairs: &[Pair<'_>]) -> Option<Spread> {
 /// The mean over the cells that have every seed of their side, seed by seed: two samples that no seed is in twice.
 fn of_means(metric: &str, pairs: &[Pair<'_>]) -> Option<Compared> {
     let whole: Vec<&Pair<'_>> = pairs.iter().filter(|pair| pair.ours.missing == 0 && pair.committed.missing == 0).collect();
-    let sample = |side: fn(&Pair<'_>) -> Cell| -> Vec<f64> {
+    let sample = |cells: Vec<&Cell>| -> Vec<f64> {
         let mut by_seed: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-        for (seed, value) in whole.iter().flat_map(|pair| side(pair).values) {
-            by_seed.entry(seed).or_default().push(value);
+        for (seed, value) in cells.into_iter().flat_map(|cell| &cell.values) {
+            by_seed.entry(*seed).or_default().push(*value);
         }
         let whole = by_seed.into_values().filter(|values| values.len() == whole.len());
         whole.map(|values| values.iter().sum::<f64>() / count(values.len())).collect()
     };
-    let (ours, committed) = (sample(|pair| pair.ours.clone()), sample(|pair| pair.committed.clone()));
+    let ours = sample(whole.iter().map(|pair| pair.ours).collect());
+    let committed = sample(whole.iter().map(|pair| pair.committed).collect());
     if whole.len() < 2 || ours.is_empty() || committed.is_empty() || ours.len() + committed.len() < 3 {
         return None;
     }
@@ -145,6 +146,7 @@ fn of_means(metric: &str, pairs: &[Pair<'_>]) -> Option<Compared> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Philox, Stream};
 
     fn table(values: &[[f64; 3]], first_seed: u64) -> Table {
         let cells = values.iter().enumerate().map(|(row, values)| Cell {
@@ -202,15 +204,11 @@ mod tests {
 
     #[test]
     fn false_alarms_are_rare() {
-        let mut state = 9u64;
-        let mut uniform = || {
-            // The generator of L'Ecuyer 1999 for 64 bits, its upper bits.
-            state = state.wrapping_mul(3_935_559_000_370_003_845).wrapping_add(2_691_343_689_449_507_681);
-            (state >> 11) as f64 / (1u64 << 53) as f64
-        };
+        let philox = Philox::new(9, Stream::Scenes);
         let alarms = (0..1000)
-            .filter(|_| {
-                let mut normal = || (0..12).map(|_| uniform()).sum::<f64>() - 6.0;
+            .filter(|draw| {
+                let mut draws = philox.at(*draw, 0);
+                let mut normal = || (0..12).map(|_| draws.uniform64()).sum::<f64>() - 6.0;
                 let mut side = |seed| {
                     // Seeds move all cells alike, as far as each moves alone.
                     let of_seeds = [normal(), normal(), normal()];

@@ -41,11 +41,7 @@ fn of_items(claim: &ClaimSpec, tables: &[TableSpec], items: &dyn Fn(&str) -> Opt
     let fewest = metrics(claim, tables).into_iter().filter_map(|metric| Some((items(metric)?, metric)));
     let (items, metric) = fewest.min_by(|one, other| one.0.total_cmp(&other.0))?;
     let reach = stats::quantile(tail, f64::INFINITY) * ITEM_SD / items.sqrt();
-    let margin = claim
-        .test
-        .iter()
-        .filter_map(margin)
-        .fold(None, |least: Option<f64>, margin| Some(least.map_or(margin, |least| least.min(margin))));
+    let margin = claim.test.iter().filter_map(margin).min_by(f64::total_cmp);
     let asks = match margin {
         Some(margin) => format!("asks for a margin of {} points", short(margin)),
         None => format!("may rest on differences of {} points and less", short(PLAIN_MARGIN)),

@@ -84,10 +84,11 @@ impl Values {
         let header = reader.headers().map_err(|error| malformed(file, &error))?.clone();
         let header: Vec<String> = header.iter().map(|column| column.trim().to_owned()).collect();
         let mut problems = twice(file, &header);
+        let columns = Columns::of(&header);
         let mut rows = Vec::new();
         for record in reader.records() {
             match record {
-                Ok(record) => rows.extend(row(file, &header, &record, &mut problems)),
+                Ok(record) => rows.extend(row(file, &columns, &record, &mut problems)),
                 Err(error) => return Err(malformed(file, &error)),
             }
         }
@@ -166,17 +167,30 @@ fn why_idle(header: &[String], has_no_rows: bool) -> Option<(String, Option<Stri
     has_no_rows.then(|| ("holds a header and no rows".to_owned(), None))
 }
 
+/// A header, and what its columns mean: of others' files `mean`, `n` and `missing` may be labels.
+struct Columns<'a> {
+    header: &'a [String],
+    /// The column with the value.
+    value: &'static str,
+    /// Whether the value is the mean of so many runs.
+    is_summary: bool,
+}
+
+impl<'a> Columns<'a> {
+    fn of(header: &'a [String]) -> Self {
+        let has = |name: &str| header.iter().any(|column| column == name);
+        Self { header, value: if has(VALUE) { VALUE } else { MEAN }, is_summary: has(STDDEV) && has(N) }
+    }
+}
+
 /// One line as a cell; what is wrong with it goes to `problems`.
-fn row(file: &str, header: &[String], record: &csv::StringRecord, problems: &mut Vec<String>) -> Option<CellRow> {
+fn row(file: &str, columns: &Columns<'_>, record: &csv::StringRecord, problems: &mut Vec<String>) -> Option<CellRow> {
+    let Columns { header, value: value_column, is_summary } = *columns;
     let line = record.position().map_or(0, csv::Position::line);
     if record.len() != header.len() {
         problems.push(format!("{file}:{line}: {} fields, expected {} as in the header", record.len(), header.len()));
         return None;
     }
-    // Of others' files `mean`, `n` and `missing` may be labels.
-    let has = |name: &str| header.iter().any(|column| column == name);
-    let is_summary = has(STDDEV) && has(N);
-    let value_column = if has(VALUE) { VALUE } else { MEAN };
     let (mut labels, mut value, mut error, mut stddev) = (BTreeMap::new(), None, 0.0, None);
     let (mut n, mut missing) = (None, 0);
     let mut wrong = |column: &str, text: &str, expected: &str| {
@@ -219,7 +233,7 @@ fn row(file: &str, header: &[String], record: &csv::StringRecord, problems: &mut
         _ if missing > 0 => {
             Err(format!("{missing} of its {} runs without a value", u64::from(missing) + u64::from(n.unwrap_or(0))))
         }
-        (Some(mean), Some(n)) if is_summary => Ok(Measure::Summary(Summary { mean, stddev, n })),
+        (Some(mean), Some(n)) => Ok(Measure::Summary(Summary { mean, stddev, n })),
         (Some(value), _) => Ok(Measure::Reading { value, error }),
     };
     Some(CellRow { labels, measure })

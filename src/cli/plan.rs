@@ -28,14 +28,13 @@ use crate::trainer::model::{Recipe, build_with};
 #[expect(clippy::cast_precision_loss, reason = "numbers of items")]
 fn items_behind(loaded: &Loaded, metric: &str) -> Option<f64> {
     let (name, _) = metric.rsplit_once('.')?;
-    let config = loaded.expansion.config(0);
     let items = |source: &EvalSource| match source {
         EvalSource::Scenes { samples, .. } => Some(*samples as f64),
         EvalSource::Folder { .. } | EvalSource::Shards { .. } => {
             loaded.surveys.of_eval_set(source)?.samples.map(|samples| samples as f64)
         }
     };
-    config.evaluate.iter().find_map(|EvalConfig { task, name: of, sets, .. }| {
+    loaded.expansion.parts(0).evaluate.iter().find_map(|EvalConfig { task, name: of, sets, .. }| {
         let whole = format!("{}/{of}", task.name());
         let sets: Vec<_> = sets.iter().filter(|set| name == whole || name == format!("{whole}/{}", set.name)).collect();
         // A mean over k sets has the variance of the sum of theirs over k^2.

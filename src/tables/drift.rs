@@ -32,6 +32,13 @@ pub struct CellData {
     pub missing: u64,
 }
 
+impl CellData {
+    /// Runs with and without a value.
+    fn runs(&self) -> (u64, u64) {
+        (self.n, self.missing)
+    }
+}
+
 const AMOUNTS: [&str; 4] = ["mean", "stddev", "n", "missing"];
 
 impl TableData {
@@ -189,6 +196,10 @@ impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = |mean: &Option<f64>| mean.map_or("no value".to_owned(), |mean| rounded(mean, 2));
         let seeds = |(n, missing): (u64, u64)| if missing == 0 { format!("{n}") } else { format!("{n} of {}", n + missing) };
+        let moved = |ours: f64, committed: f64| {
+            let sign = if ours > committed { "+" } else { "" };
+            format!("{}, committed {} ({sign}{}", rounded(ours, 2), rounded(committed, 2), rounded(ours - committed, 2))
+        };
         write!(f, "{}", self.table)?;
         if !self.cell.is_empty() {
             let labels: Vec<String> = self.cell.iter().map(|(column, label)| format!("{column}={label}")).collect();
@@ -196,16 +207,10 @@ impl fmt::Display for Drift {
         }
         match &self.kind {
             DriftKind::Mean { ours: Some(ours), committed: Some(committed), allowed } => {
-                let sign = if ours > committed { "+" } else { "" };
-                let difference = rounded(ours - committed, 2);
-                write!(f, ": {}, committed {} ({sign}{difference}, tolerance {allowed})", rounded(*ours, 2), rounded(*committed, 2))
+                write!(f, ": {}, tolerance {allowed})", moved(*ours, *committed))
             }
             DriftKind::Mean { ours, committed, .. } => write!(f, ": {}, committed {}", value(ours), value(committed)),
-            DriftKind::Moved { ours, committed, p } => {
-                let difference = rounded(ours - committed, 2);
-                let sign = if ours > committed { "+" } else { "" };
-                write!(f, ": {}, committed {} ({sign}{difference}, p {p:.1e})", rounded(*ours, 2), rounded(*committed, 2))
-            }
+            DriftKind::Moved { ours, committed, p } => write!(f, ": {}, p {p:.1e})", moved(*ours, *committed)),
             DriftKind::Loss { step, ours: Some(ours), committed: Some(committed), allowed } => {
                 let share = (ours - committed).abs() / committed.abs() * 100.0;
                 write!(f, ": loss {ours:.7} at step {step}, committed {committed:.7} ({share:.1e}% away, tolerance {allowed})")
@@ -226,11 +231,10 @@ impl fmt::Display for Drift {
 pub fn drift(ours: &[TableData], committed: &[TableData], tolerance: &Tolerance) -> Drifts {
     compare(ours, committed, &|ours, committed, metric| {
         let allowed = tolerance.of(metric);
-        let seeds = |cell: &CellData| (cell.n, cell.missing);
         if allowed.is_left(ours.mean, committed.mean) {
             Some(DriftKind::Mean { ours: ours.mean, committed: committed.mean, allowed })
         } else {
-            (seeds(ours) != seeds(committed)).then(|| DriftKind::Seeds { ours: seeds(ours), committed: seeds(committed) })
+            (ours.runs() != committed.runs()).then(|| DriftKind::Seeds { ours: ours.runs(), committed: committed.runs() })
         }
     })
 }
@@ -243,8 +247,7 @@ pub fn unlike(ours: &[TableData], committed: &[TableData]) -> Drifts {
         if ours.mean.is_some() != committed.mean.is_some() {
             Some(DriftKind::Mean { ours: ours.mean, committed: committed.mean, allowed })
         } else {
-            let seeds = |cell: &CellData| (cell.n, cell.missing);
-            (ours.missing != committed.missing).then(|| DriftKind::Seeds { ours: seeds(ours), committed: seeds(committed) })
+            (ours.missing != committed.missing).then(|| DriftKind::Seeds { ours: ours.runs(), committed: committed.runs() })
         }
     })
 }

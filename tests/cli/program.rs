@@ -266,6 +266,19 @@ fn plans_are_printed_for_people_programs_and_graphviz() -> Outcome {
 }
 
 #[test]
+fn the_instructions_computed_with_can_be_named_and_unknown_ones_are_refused() -> Outcome {
+    let doctor = |name: &str| program().arg("doctor").env("SCALEDOWN_INSTRUCTIONS", name).output();
+    if cfg!(target_arch = "x86_64") {
+        assert!(text(&doctor("portable")?.stdout).contains("portable kernels"));
+    }
+    let refused = doctor("avx1024")?;
+    let error = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{error}");
+    assert!(error.contains("SCALEDOWN_INSTRUCTIONS is `avx1024`") && error.contains("hint: it has "), "{error}");
+    Ok(())
+}
+
+#[test]
 fn what_needs_no_experiment_works_anywhere() -> Outcome {
     let place = Place::new(SMALL)?;
     let schema: serde_json::Value = serde_json::from_slice(&place.scaledown(&["schema"])?.stdout)?;

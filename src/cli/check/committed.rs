@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::records;
 use crate::claims::fits::is_of_fit;
-use crate::claims::{Moved, findings, moved};
+use crate::claims::{Moved, moved};
 use crate::cli::args::Global;
 use crate::cli::experiment::Loaded;
 use crate::cli::losses::{LOSS, first_moved, limit};
 use crate::error::Error;
-use crate::jobs::fit_normals;
 use crate::record::{self, Records};
 use crate::run::CurvePoint;
-use crate::tables::{Allowance, Drift, Drifts, Table, TableData, TableInput, TableSpec, Tolerance, drift};
+use crate::tables::{Allowance, Drift, Drifts, Table, TableData, TableInput, TableSpec, Tolerance, build, drift};
 
 /// A committed results folder.
 pub(super) struct Committed {
@@ -143,8 +142,8 @@ fn other_seeds(fresh: &Fresh<'_>, committed: &Records) -> Result<Option<Moved>, 
     }
     let points = loaded.points();
     let input = TableInput::new(&points, &committed.runs);
-    let found = findings(&loaded.statements(), &input, &committed.outcomes, &fit_normals)?;
-    Ok(Some(moved(fresh.tables, &found.tables)))
+    let tables = loaded.spec().tables.iter().map(|table| build(table, &input)).collect::<Result<Vec<_>, _>>()?;
+    Ok(Some(moved(fresh.tables, &tables)))
 }
 
 /// Whether two paths lead to one folder.

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::Checked;
 use super::committed::Against;
-use crate::claims::{Verdict, to_text, to_value};
+use crate::claims::{MOVED_LEVEL, Verdict, to_text, to_value};
 use crate::cli::args::{Format, Global};
 use crate::error::Error;
 use crate::tables::{Drift, DriftKind};
@@ -39,9 +39,9 @@ fn for_people(global: &Global, checked: &Checked, out: &mut dyn Write) -> Result
         for metric in unknown {
             writeln!(out, "drift: {metric}: no cell has two seeds, so that nothing says how far seeds move it")?;
         }
-        let (found, compared, other) =
-            (drifts.found.len(), drifts.compared, "other seeds: t tests with the spread of both sides, Holm 5 %");
-        return Ok(writeln!(out, "{judged}; {found} cells or means drifted of {compared} cells compared ({other})")?);
+        let (found, compared) = (drifts.found.len(), drifts.compared);
+        let how = format!("other seeds: t tests with the spread of both sides, Holm {} %", 100.0 * MOVED_LEVEL);
+        return Ok(writeln!(out, "{judged}; {found} cells or means drifted of {compared} cells compared ({how})")?);
     }
     let moved = drifts.losses();
     let (drifted, compared) = (drifts.found.len() - moved, drifts.compared);
@@ -51,8 +51,8 @@ fn for_people(global: &Global, checked: &Checked, out: &mut dyn Write) -> Result
 }
 
 /// `claims`, and where there is something to compare with: `against`, `tolerance`, `cells` (compared, within, drifted), `losses`
-/// (runs whose losses were compared, and moved), `runs` (how the committed ones are others, or null), `other_seeds` (where they are those of the file with other seeds:
-/// the level, and the metrics of which nothing could be said) and `drift`, every difference
+/// (runs whose losses were compared, and moved), `runs` (how the committed ones are others, or null), `other_seeds` (where they are
+/// those of the file with other seeds: the level, and the metrics of which nothing could be said) and `drift`, every difference
 /// with the numbers on both sides.
 fn document(checked: &Checked) -> Value {
     let Checked { verdicts, against, ran: _ } = checked;
@@ -75,7 +75,8 @@ fn document(checked: &Checked) -> Value {
         fields.insert("tolerance".into(), json!({ "default": tolerance.default.to_string(), "metrics": metrics }));
         fields.insert("cells".into(), cells);
         fields.insert("runs".into(), runs.clone().into());
-        fields.insert("other_seeds".into(), seeds.as_ref().map(|unknown| json!({ "level": 0.05, "unknown": unknown })).into());
+        fields
+            .insert("other_seeds".into(), seeds.as_ref().map(|unknown| json!({ "level": MOVED_LEVEL, "unknown": unknown })).into());
         fields.insert("drift".into(), drifts.found.iter().map(drift_value).collect());
     }
     let is_well = verdicts.iter().all(Verdict::is_as_expected) && against.as_ref().is_none_or(Against::is_well);

@@ -107,7 +107,8 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    /// The classes of a world seed: a keyed choice of combinations, in keyed order of frequency, the k-th as often as 1 / k to the power `long_tail`.
+    /// The classes of a world seed: a keyed choice of combinations, in keyed order of frequency, the k-th as often as 1 / k to the
+    /// power `long_tail`.
     pub fn new(world_seed: u64, long_tail: f64) -> Self {
         let combinations = (SHAPES.len() * COLOURS.len() * PATTERNS.len()) as u64;
         let order = Permutation::new(&Philox::new(world_seed, Stream::Scenes), u64::MAX, combinations);

@@ -33,7 +33,7 @@ pub(super) fn few_samples(config: &EvalConfig, class_samples: &[u64]) -> Option<
         .then(|| format!("the train split of `{name}` has {all} of {} classes (least: {least}): {then}", class_samples.len()))
 }
 
-/// A set of the procedural world; its seed is filled in where the data are known.
+/// A set of the procedural world; its world is filled in where the data are known.
 pub(super) fn scenes_set(variant: &str, samples: u64) -> EvalSet {
     let source = EvalSource::scenes(variant, samples);
     EvalSet { name: variant.to_owned(), source }

@@ -256,7 +256,7 @@ impl SimdPath {
     }
 }
 
-/// The path that this process was told to take.
+/// The path of this process: the one that it was told to take, else the best.
 static CHOSEN: OnceLock<SimdPath> = OnceLock::new();
 
 /// Makes this process compute with the named instructions; else names those that this CPU has, the best first.

@@ -82,7 +82,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let subset = (0_u32..).take(pack.len()).collect();
             let batches = BatchSource::new(Arc::clone(&pack), encoded, subset, Augmenter::new(augmentation, side)?, 1)?;
             let (model, config) = (model(side), training(augmentation));
-            let setup = TrainSetup { model: &model, train: &config, seed: 1, device: DeviceKind::Cpu, precision: Precision::F32 };
+            let setup = TrainSetup {
+                model: &model,
+                train: &config,
+                seed: 1,
+                init: None,
+                device: DeviceKind::Cpu,
+                precision: Precision::F32,
+            };
             let options = TrainOptions { run: "bench".into(), threads: THREADS, checkpoints: None, checkpoint_every: 0 };
             let (mut times, mut waited, mut last) = (Vec::new(), Duration::ZERO, Instant::now());
             train(&setup, &batches, &options, &mut |done: StepDone| {

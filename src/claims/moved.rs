@@ -165,6 +165,7 @@ mod tests {
             fixed: BTreeMap::new(),
             metrics: vec!["m".to_owned()],
             cells: cells.collect(),
+            seeds_draw: None,
         }
     }
 

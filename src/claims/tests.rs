@@ -50,6 +50,7 @@ fn table_of(seeds: usize, cells: &[(&str, &str, &[f64])]) -> Table {
         fixed: BTreeMap::new(),
         metrics: vec!["acc1".to_owned()],
         cells: cells.iter().map(cell).collect(),
+        seeds_draw: None,
     }
 }
 

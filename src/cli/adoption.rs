@@ -143,7 +143,7 @@ fn differences(now: &RunRecord, then: &RunRecord, tolerance: &Tolerance) -> Vec<
         let finite = |run: &RunRecord| run.metrics.get(metric).copied().filter(|value| value.is_finite());
         let (ours, committed, allowed) = (finite(now), finite(then), tolerance.of(metric));
         if allowed.is_left(ours, committed) {
-            found.push(drift(metric, DriftKind::Mean { ours, committed, allowed }));
+            found.push(drift(metric, DriftKind::Mean { ours, committed, allowed: Some(allowed) }));
         }
     }
     found

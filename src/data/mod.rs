@@ -51,7 +51,7 @@ pub use names::SampleName;
 pub use order::{Permutation, SampleOrder, pool, pool_order};
 pub use pack::{Frame, NO_LABEL, PACK_FORMAT, Pack, PackHeader, PackTask, PictureView, ShardCount, Skip, SkipKind, Skips};
 pub use pack_writer::{PackSummary, PackWriter, PackedSample, Picture};
-pub use packing::{count, pack_eval, pack_training};
+pub use packing::{PoolPart, count, pack_eval, pack_training};
 pub use philox::{Draws, Philox, Stream, philox4x32, uniform_f32};
 pub use score_file::ScoreTable;
 pub use shards::matching_shards;

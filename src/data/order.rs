@@ -261,18 +261,18 @@ impl Pass {
     }
 }
 
-/// The fixed order in which pools of a source of `len` samples nest: the pool of size n is its first n.
+/// The order in which pools of one draw of a source of `len` samples nest: the pool of size n is its first n.
 ///
-/// It depends on `len` alone, not on any run's seed: every run draws its pools from the same order.
+/// It depends on `len` and `draw` alone: all runs whose seeds do not draw the pool have draw 0.
 #[must_use]
-pub fn pool_order(len: usize) -> Permutation {
-    Permutation::new(&Philox::new(0, Stream::Pool), 0, len as u64)
+pub fn pool_order(len: usize, draw: u64) -> Permutation {
+    Permutation::new(&Philox::new(draw, Stream::Pool), 0, len as u64)
 }
 
 /// The pool of the first `size` samples of [`pool_order`], ascending (the order in which files are read).
 #[must_use]
-pub fn pool(len: usize, size: usize) -> Vec<usize> {
-    let order = pool_order(len);
+pub fn pool(len: usize, size: usize, draw: u64) -> Vec<usize> {
+    let order = pool_order(len, draw);
     let mut pool: Vec<usize> = (0..size.min(len) as u64).map(|i| order.apply(i) as usize).collect();
     pool.sort_unstable();
     pool
@@ -375,11 +375,11 @@ mod tests {
 
     #[test]
     fn smaller_pools_nest_in_larger_ones() {
-        let small = pool(1000, 100);
-        let large = pool(1000, 400);
+        let small = pool(1000, 100, 0);
+        let large = pool(1000, 400, 0);
         assert_eq!((small.len(), large.len()), (100, 400));
         assert!(small.iter().all(|i| large.binary_search(i).is_ok()));
-        assert_eq!(pool(10, 99).len(), 10);
+        assert_eq!(pool(10, 99, 0).len(), 10);
     }
 
     #[test]

@@ -25,20 +25,37 @@ const BLOCK: usize = 512;
 /// Most bytes of their pixels.
 const BLOCK_BYTES: usize = 64 << 20;
 
-/// Packs a training pool in a frame: all of a source, or the first `size` of its keyed order. Which samples it holds, and in
+/// Which samples of a source are its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolPart {
+    /// So many, the first of a keyed order; `None`: all there are.
+    pub size: Option<u64>,
+    /// Which order, below 2^32. Pools of the procedural world of different draws have no sample in common.
+    pub draw: u64,
+}
+
+impl From<Option<u64>> for PoolPart {
+    /// The draw of runs whose seeds do not draw the pool.
+    fn from(size: Option<u64>) -> Self {
+        Self { size, draw: 0 }
+    }
+}
+
+/// Packs a training pool in a frame: all of a source, or the first of a keyed order. Which samples it holds, and in
 /// which order, does not depend on the frame.
 ///
-/// `progress` is called with samples done and in all. The pool nests: a smaller `size` of the same source is part of a larger
+/// `progress` is called with samples done and in all. Pools nest: a smaller `size` of the same source and draw is part of a larger
 /// one. Skipped samples are not replaced, so [`PackSummary::samples`] is the achieved size.
 ///
 /// **Errors**: unreadable, damaged or missing files; a pool larger than its source; no usable sample; a declared source.
 pub fn pack_training(
     source: &DataSource,
-    size: Option<u64>,
+    part: impl Into<PoolPart>,
     frame: Frame,
     dir: &Path,
     progress: &dyn Fn(u64, u64),
 ) -> DataResult<PackSummary> {
+    let PoolPart { size, draw } = part.into();
     let writer = || PackWriter::create(dir, PackTask::Training, frame);
     match source {
         DataSource::Scenes(world) => {
@@ -47,7 +64,7 @@ pub fn pack_training(
             let world = World::new(world);
             let mut packing = Packing::new(writer()?, frame, size, progress);
             packing.writer.classes(world.classnames(), scenes::templates());
-            packing.run_range(size, |i| Ok(world.training(i).pack(frame.side)))?;
+            packing.run_range(size, |i| Ok(world.training((draw << 32) | i).pack(frame.side)))?;
             packing.finish()
         }
         DataSource::Webdataset { shards } => {
@@ -56,7 +73,7 @@ pub fn pack_training(
             for path in &present.paths {
                 counts.push(shards::Shard::open(path)?.groups.len());
             }
-            let chosen = chosen(counts.iter().sum(), size)?;
+            let chosen = chosen(counts.iter().sum(), size, draw)?;
             let mut packing = Packing::new(writer()?, frame, chosen.len() as u64, progress);
             packing.shards(&present);
             let mut base = 0;
@@ -70,7 +87,7 @@ pub fn pack_training(
         }
         DataSource::Table { file, image_column, caption_column } => {
             let table = table::Table::read(Path::new(file), image_column, caption_column)?;
-            let rows = chosen(table.rows.len(), size)?;
+            let rows = chosen(table.rows.len(), size, draw)?;
             let mut packing = Packing::new(writer()?, frame, rows.len() as u64, progress);
             packing.warn_all(table.warnings.clone());
             packing.run(&rows, |decoder, &row| table.sample(row, decoder))?;
@@ -90,7 +107,7 @@ pub fn pack_eval(source: &EvalSource, side: usize, dir: &Path, progress: &dyn Fn
     let frame = Frame::centre(side);
     match source {
         EvalSource::Scenes { world_seed, variant, samples, shifts } => {
-            let world = World::new(&ScenesConfig { shifts: *shifts, ..ScenesConfig::of_seed(*world_seed) });
+            let world = World::new(&ScenesConfig::of_evaluation(*world_seed, *shifts));
             let variant = variant.parse()?;
             let mut packing = Packing::new(PackWriter::create(dir, PackTask::Classification, frame)?, frame, *samples, progress);
             packing.writer.classes(world.eval_classnames(variant), scenes::templates());
@@ -145,11 +162,11 @@ pub fn count(source: &DataSource) -> DataResult<Option<u64>> {
 }
 
 /// Indices of a pool among `available` samples, ascending.
-fn chosen(available: usize, size: Option<u64>) -> DataResult<Vec<usize>> {
+fn chosen(available: usize, size: Option<u64>, draw: u64) -> DataResult<Vec<usize>> {
     match size {
         None => Ok((0..available).collect()),
         Some(asked) if asked > available as u64 => Err(DataError::PoolTooLarge { asked, available: available as u64 }),
-        Some(asked) => Ok(pool(available, asked as usize)),
+        Some(asked) => Ok(pool(available, asked as usize, draw)),
     }
 }
 

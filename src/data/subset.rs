@@ -27,7 +27,10 @@ pub struct Subset {
 #[derive(Debug, Clone, Copy)]
 pub enum Ranking<'a> {
     /// A keyed permutation.
-    Random,
+    Random {
+        /// Which.
+        draw: u64,
+    },
     /// One score a sample, NaN for missing.
     Scores(&'a [f64]),
 }
@@ -40,7 +43,7 @@ pub enum Ranking<'a> {
 /// **Errors**: scores of another length than the pool; nothing left.
 pub fn choose(pool_len: usize, keep: Keep, by: Ranking<'_>, within: Option<&[u32]>) -> DataResult<Subset> {
     let mut scores = match by {
-        Ranking::Random => random_scores(pool_len),
+        Ranking::Random { draw } => random_scores(pool_len, draw),
         Ranking::Scores(scores) => scores.to_vec(),
     };
     if scores.len() != pool_len {
@@ -68,9 +71,9 @@ pub fn choose(pool_len: usize, keep: Keep, by: Ranking<'_>, within: Option<&[u32
     Ok(Subset { indices, unscored })
 }
 
-/// A keyed permutation as scores, so that random subsets of one pool nest too.
-fn random_scores(pool_len: usize) -> Vec<f64> {
-    let permutation = Permutation::new(&Philox::new(0, Stream::Subset), 0, pool_len as u64);
+/// A keyed permutation as scores, so that random subsets of one pool and draw nest too.
+fn random_scores(pool_len: usize, draw: u64) -> Vec<f64> {
+    let permutation = Permutation::new(&Philox::new(draw, Stream::Subset), 0, pool_len as u64);
     (0..pool_len as u64).map(|i| permutation.apply(i) as f64).collect()
 }
 
@@ -128,10 +131,13 @@ mod tests {
 
     #[test]
     fn smaller_shares_nest_and_random_needs_no_scores() {
-        let random = |share| choose(1000, Keep::Share(share), Ranking::Random, None).unwrap().indices;
+        let random = |share| choose(1000, Keep::Share(share), Ranking::Random { draw: 0 }, None).unwrap().indices;
         let (small, large) = (random(0.2), random(0.6));
         assert_eq!((small.len(), large.len()), (200, 600));
         assert!(small.iter().all(|i| large.binary_search(i).is_ok()));
+        let other = choose(1000, Keep::Share(0.2), Ranking::Random { draw: 1 }, None).unwrap().indices;
+        let common = small.iter().filter(|i| other.binary_search(i).is_ok()).count();
+        assert!((20..=60).contains(&common), "{common} of 200 in another draw, 40 by chance");
     }
 
     #[test]
@@ -150,7 +156,7 @@ mod tests {
         assert_eq!((kept.indices, kept.unscored), (vec![4, 9], 1));
         let all = choose(10, Keep::Count(9), Ranking::Scores(&scores), Some(&within)).unwrap().indices;
         assert_eq!(all, [1, 4, 6, 9]);
-        let drawn = |count| choose(10, Keep::Count(count), Ranking::Random, Some(&within)).unwrap().indices;
+        let drawn = |count| choose(10, Keep::Count(count), Ranking::Random { draw: 0 }, Some(&within)).unwrap().indices;
         assert_eq!(drawn(9), within);
         assert!(drawn(2).iter().all(|i| drawn(3).contains(i)), "sizes nest");
     }

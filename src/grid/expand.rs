@@ -58,8 +58,8 @@ pub struct RunParts<'a> {
 #[must_use]
 pub fn expand(spec: &ValidSpec, digests: &Digests) -> Expansion {
     let Resolved { data, models, trains, evaluates, device, precision, points, .. } = spec.resolved.as_ref();
-    let fragments = Fragments::new(data, models, evaluates, *device, *precision, digests);
     let seeds = &spec.sweep.seeds;
+    let fragments = Fragments::new(data, models, evaluates, (*device, *precision, &spec.sweep.seeds_draw), digests);
     let hash_chunk = |chunk: &[SectionIds]| {
         let (mut hasher, mut ids) = (PointHasher::default(), Vec::with_capacity(chunk.len() * seeds.len()));
         for point in chunk {
@@ -171,6 +171,7 @@ impl Expansion {
             seed,
             device,
             precision,
+            seeds_draw: self.spec.sweep.seeds_draw.clone(),
         }
     }
     /// All points that own each run, by run.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use crate::run::{
     DataConfig, DataSource, DeviceKind, EvalConfig, EvalSource, ModelConfig, Precision, QualityBy, QualityConfig, RunConfig,
-    Source, TokenizerConfig,
+    SeedParts, Source, TokenizerConfig,
 };
 
 /// Digest of what a run is, content of its data included.
@@ -77,7 +77,7 @@ pub fn run_id(config: &RunConfig, digests: &Digests) -> RunId {
 }
 
 fn by_content(config: &RunConfig, digests: &Digests) -> RunConfig {
-    let RunConfig { data, model, train, evaluate, seed, device, precision } = config;
+    let RunConfig { data, model, train, evaluate, seed, device, precision, seeds_draw } = config;
     RunConfig {
         data: data_by_content(data, digests),
         model: model.clone(),
@@ -86,6 +86,7 @@ fn by_content(config: &RunConfig, digests: &Digests) -> RunConfig {
         seed: *seed,
         device: *device,
         precision: *precision,
+        seeds_draw: seeds_draw.clone(),
     }
 }
 
@@ -166,8 +167,7 @@ impl Fragments {
         data: &[DataConfig],
         models: &[ModelConfig],
         evaluates: &[Vec<EvalConfig>],
-        device: DeviceKind,
-        precision: Precision,
+        (device, precision, seeds_draw): (DeviceKind, Precision, &SeedParts),
         digests: &Digests,
     ) -> Self {
         let around = |before: &str, middle: Vec<u8>, after: &str| [before.as_bytes(), &middle, after.as_bytes()].concat();
@@ -179,11 +179,11 @@ impl Fragments {
                 Data::Hashed(Box::new(hasher))
             }
         };
-        let tail = format!(
-            ",\"device\":{},\"precision\":{}}}",
-            String::from_utf8_lossy(&json(&device)),
-            String::from_utf8_lossy(&json(&precision))
-        );
+        let mut tail = [b",\"device\":", json(&device).as_slice(), b",\"precision\":", &json(&precision)].concat();
+        if !seeds_draw.is_default() {
+            tail.extend([b",\"seeds_draw\":", json(seeds_draw).as_slice()].concat());
+        }
+        tail.push(b'}');
         Self {
             data: data.iter().map(start).collect(),
             models: models.iter().map(|m| around("", json(m), ",\"train\":")).collect(),
@@ -191,7 +191,7 @@ impl Fragments {
                 .iter()
                 .map(|e| around(",\"evaluate\":", json(&evaluate_by_content(e, digests)), ",\"seed\":"))
                 .collect(),
-            tail: tail.into_bytes(),
+            tail,
         }
     }
 }

@@ -213,8 +213,13 @@ fn runs_do_not_depend_on_the_order_in_which_a_sweep_is_written() {
 #[test]
 fn ids_are_the_digest_of_the_whole_config() {
     let shards = "sweep:\n  seeds: 2\n  grid:\n    data.train:\n      - { dataset: webdataset, shards: \"train/{00000..00499}.tar\", size: 4k }\n      - { dataset: scenes, size: 4k, world_seed: 3 }\n    train.strategy: [clip, flip, { name: slip, augmentation: crop_flip }]\n    model.image_encoder: [vit-xs/8, vit-ti/16]\n    data.tokenizer: [{ name: unigram, vocab_size: 512 }, bpe]\n";
-    let found = expansion(shards);
-    assert_eq!(found.runs().len(), 48);
+    let drawing = shards.replace("seeds: 2", "seeds: 2\n  seeds_draw: [init, order, pool]");
+    let (found, drawing) = (expansion(shards), expansion(&drawing));
+    assert_eq!((found.runs().len(), drawing.runs().len()), (48, 48));
+    assert!(ids(&found).is_disjoint(&ids(&drawing)));
+    for (idx, run) in drawing.runs().iter().enumerate() {
+        assert_eq!(run_id(&drawing.config(idx), &Digests::default()), run.id, "run {idx}");
+    }
     for (idx, run) in found.runs().iter().enumerate() {
         let config = found.config(idx);
         assert_eq!(run_id(&config, &Digests::default()), run.id, "run {idx}");

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::in_pool;
-use crate::data::{Frame, Oddities, PackSummary, ShardCount, SkipKind, pack_eval as pack_eval_set, pack_training};
+use crate::data::{Frame, Oddities, PackSummary, PoolPart, ShardCount, SkipKind, pack_eval as pack_eval_set, pack_training};
 use crate::executor::{JobContext, JobError, JobOutput};
 use crate::plan::{DatasetSpec, EvalSetSpec};
 
@@ -28,9 +28,10 @@ pub struct PackedSummary {
 }
 
 pub(super) fn pack_pool(spec: &DatasetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
-    let DatasetSpec { source, size, image_size, framing, fingerprint: _ } = spec;
+    let DatasetSpec { source, size, draw, image_size, framing, fingerprint: _ } = spec;
     let frame = Frame { side: *image_size, framing: *framing };
-    let summary = in_pool(ctx, || pack_training(source, *size, frame, ctx.out(), &|done, total| ctx.progress(done, total)))??;
+    let part = PoolPart { size: *size, draw: *draw };
+    let summary = in_pool(ctx, || pack_training(source, part, frame, ctx.out(), &|done, total| ctx.progress(done, total)))??;
     Ok(packed(summary, ctx))
 }
 

@@ -6,7 +6,7 @@ use crate::executor::{JobContext, JobError, JobOutput};
 use crate::plan::{SubsetBy, SubsetSpec};
 
 pub(super) fn run(spec: &SubsetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {
-    let SubsetSpec { pool, samples: _, keep, by, within } = spec;
+    let SubsetSpec { pool, samples: _, keep, by, within, draw } = spec;
     let pack = Pack::open(&ctx.checked_input(pool)?)?;
     let within = match within {
         Some(within) => Some(read_subset(&ctx.checked_input(within)?.join(files::SUBSET), pack.len())?),
@@ -19,7 +19,7 @@ pub(super) fn run(spec: &SubsetSpec, ctx: &JobContext<'_>) -> Result<JobOutput, 
             Some(bytes.chunks_exact(8).map(|eight| f64::from_le_bytes(eight.try_into().expect("eight bytes"))).collect())
         }
     };
-    let ranking = scores.as_deref().map_or(Ranking::Random, Ranking::Scores);
+    let ranking = scores.as_deref().map_or(Ranking::Random { draw: *draw }, Ranking::Scores);
     let subset = choose(pack.len(), *keep, ranking, within.as_deref())?;
     if subset.unscored > 0 {
         let looked_at = within.as_ref().map_or(pack.len(), Vec::len);

@@ -31,7 +31,7 @@ pub(super) fn run(spec: &TrainSpec, key: &Key, checkpoint_every: u64, ctx: &JobC
     let ledger = Ledger::open(&kept);
     let options = TrainOptions { run: key.to_string(), threads: ctx.threads(), checkpoints: Some(kept.clone()), checkpoint_every };
     let (device, precision) = (spec.device, spec.precision);
-    let setup = TrainSetup { model: &spec.model, train: &spec.train, seed: spec.seed, device, precision };
+    let setup = TrainSetup { model: &spec.model, train: &spec.train, seed: spec.seed, init: spec.init, device, precision };
     let mut observer = Observer { ctx, steps: spec.train.steps, checkpoint_every, rate: Rate::default(), ledger };
     let trained = train(&setup, &batches, &options, &mut observer)?;
     let samples_seen = trained.step * spec.train.effective_batch();

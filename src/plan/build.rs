@@ -3,6 +3,7 @@
 //! What runs share (pool, subset, tokenizer, evaluation sets) is looked up by the part of the config that decides it and
 //! hashed once, so that a run costs the hashing of what is its own.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::job::{
 use super::{Key, PlanError, canonical};
 use crate::run::{
     DataConfig, DataSource, EvalConfig, EvalSource, EvalTask, FeatureRule, Framing, Keep, QualityBy, QualityConfig, RunConfig,
-    Source, TokenizerConfig,
+    SeedPart, Source, TokenizerConfig,
 };
 
 /// A run to be planned.
@@ -124,32 +125,49 @@ struct Measure {
     nodes: Rc<[Index]>,
 }
 
-/// Looks a value up by the JSON of what decides it (a part of the config, an image size), after comparing with the last one.
-struct Memo<K, V> {
-    last: Option<(K, usize, V)>,
+/// What the seed of a run draws of its data.
+#[derive(Clone, Copy, PartialEq, Serialize)]
+struct Drawn {
+    /// Which pool.
+    pool: u64,
+    /// Added to the seed of the scorer, which is else the one that is stated.
+    scorer: Option<u64>,
+}
+
+impl Drawn {
+    fn of(config: &RunConfig) -> Self {
+        let RunConfig { seed, seeds_draw, .. } = config;
+        let scorer = seeds_draw.draws(SeedPart::Scorer).then_some(*seed);
+        Self { pool: seeds_draw.seed_of(SeedPart::Pool, *seed), scorer }
+    }
+}
+
+/// Looks a value up by the JSON of what decides it (a part of the config; an image size, a draw), after comparing with the last one.
+struct Memo<K, A, V> {
+    last: Option<(K, A, V)>,
     all: HashMap<Vec<u8>, V>,
 }
 
-impl<K: PartialEq + Clone + Serialize, V: Clone> Memo<K, V> {
+impl<K: PartialEq + Clone + Serialize, A: PartialEq + Copy + Serialize, V: Clone> Memo<K, A, V> {
     fn new() -> Self {
         Self { last: None, all: HashMap::new() }
     }
 
-    fn known(&mut self, part: &K, image_size: usize) -> Option<V> {
-        if let Some((last, size, value)) = &self.last
-            && *size == image_size
+    fn known(&mut self, part: &K, at: A) -> Option<V> {
+        if let Some((last, last_at, value)) = &self.last
+            && *last_at == at
             && last == part
         {
             return Some(value.clone());
         }
-        let value = self.all.get(&json(&(part, image_size)))?.clone();
-        self.last = Some((part.clone(), image_size, value.clone()));
+        let value = self.all.get(&json(&(part, at)))?.clone();
+        self.last = Some((part.clone(), at, value.clone()));
         Some(value)
     }
 
-    fn learn(&mut self, part: &K, image_size: usize, value: V) {
-        self.all.insert(json(&(part, image_size)), value.clone());
-        self.last = Some((part.clone(), image_size, value));
+    fn learn(&mut self, part: &K, at: A, value: V) {
+        self.all.insert(json(&(part, at)), value.clone());
+        self.last = Some((part.clone(), at, value));
     }
 }
 
@@ -161,8 +179,8 @@ struct Builder<'a> {
     plan: Plan,
     fingerprint: &'a mut dyn FnMut(Source<'_>) -> Result<String, FingerprintError>,
     digests: HashMap<Vec<u8>, String>,
-    inputs: Memo<DataConfig, Inputs>,
-    measures: Memo<Vec<EvalConfig>, Rc<[Measure]>>,
+    inputs: Memo<DataConfig, (usize, Drawn), Inputs>,
+    measures: Memo<Vec<EvalConfig>, usize, Rc<[Measure]>>,
     by_run_id: HashMap<String, u32>,
     /// The last run that each job was counted for.
     counted: Vec<u32>,
@@ -188,8 +206,8 @@ impl<'a> Builder<'a> {
     fn run(&mut self, PlannedRun { run_id, config }: PlannedRun) -> Result<(), PlanError> {
         let number = u32::try_from(self.plan.runs.len()).expect("fewer than 2^32 runs");
         self.run_id = run_id;
-        let RunConfig { data, model, train: learning, evaluate, seed: _, device, precision } = &config;
-        let inputs = self.inputs(data, model.image_size)?;
+        let RunConfig { data, model, train: learning, evaluate, seed: _, device, precision, seeds_draw: _ } = &config;
+        let inputs = self.inputs(data, model.image_size, Drawn::of(&config))?;
         let train = self.train(&config, &inputs);
         let measures = self.measures(evaluate, model.image_size)?;
         let mut evaluates = Vec::with_capacity(measures.len());
@@ -268,11 +286,13 @@ impl<'a> Builder<'a> {
     }
 
     fn train(&mut self, config: &RunConfig, inputs: &Inputs) -> Index {
-        let RunConfig { data: _, model, train, evaluate: _, seed, device, precision } = config;
+        let RunConfig { data: _, model, train, evaluate: _, seed, device, precision, seeds_draw } = config;
+        let [init, order] = [SeedPart::Init, SeedPart::Order].map(|part| seeds_draw.seed_of(part, *seed));
         let spec = TrainSpec {
             model: model.clone(),
             train: train.clone(),
-            seed: *seed,
+            seed: order,
+            init: Some(init).filter(|init| *init != order),
             device: *device,
             precision: *precision,
             pool: self.key(inputs.pool),
@@ -283,30 +303,37 @@ impl<'a> Builder<'a> {
         self.intern(JobSpec::Train(Box::new(spec)), parents.iter().flatten())
     }
 
-    fn inputs(&mut self, data: &DataConfig, image_size: usize) -> Result<Inputs, PlanError> {
-        if let Some(inputs) = self.inputs.known(data, image_size) {
+    fn inputs(&mut self, data: &DataConfig, image_size: usize, drawn: Drawn) -> Result<Inputs, PlanError> {
+        if let Some(inputs) = self.inputs.known(data, (image_size, drawn)) {
             return Ok(inputs);
         }
         let DataConfig { source, size, quality, tokenizer, pack_side } = data;
         let pool = match pack_side {
-            Some(side) => self.pool(source, *size, *side, Framing::Whole)?,
-            None => self.pool(source, *size, image_size, Framing::Centre)?,
+            Some(side) => self.pool((source, *size, drawn.pool), *side, Framing::Whole)?,
+            None => self.pool((source, *size, drawn.pool), image_size, Framing::Centre)?,
         };
         let mut lineage = vec![pool];
         let tokenizer = self.tokenizer(tokenizer, pool)?;
         lineage.push(tokenizer);
         let subset = match quality {
-            Some(quality) => Some(self.subset(data, quality, pool, &mut lineage)?),
+            Some(quality) => Some(self.subset((data, drawn), quality, pool, &mut lineage)?),
             None => None,
         };
         let inputs = Inputs { pool, subset, tokenizer, lineage: lineage.into() };
-        self.inputs.learn(data, image_size, inputs.clone());
+        self.inputs.learn(data, (image_size, drawn), inputs.clone());
         Ok(inputs)
     }
 
-    fn pool(&mut self, source: &DataSource, size: Option<u64>, image_size: usize, framing: Framing) -> Result<Index, PlanError> {
+    fn pool(
+        &mut self,
+        (source, size, draw): (&DataSource, Option<u64>, u64),
+        image_size: usize,
+        framing: Framing,
+    ) -> Result<Index, PlanError> {
         let fingerprint = self.digest(Source::Data(source))?;
-        let spec = DatasetSpec { source: source.clone(), size, image_size, framing, fingerprint };
+        // All there is of a source is the same whatever is drawn.
+        let draw = size.map_or(0, |_| draw);
+        let spec = DatasetSpec { source: source.clone(), size, draw, image_size, framing, fingerprint };
         Ok(self.intern(JobSpec::Dataset(spec), [].iter()))
     }
 
@@ -331,7 +358,7 @@ impl<'a> Builder<'a> {
     /// The filters in turn, each on what the one before it kept; then the size.
     fn subset(
         &mut self,
-        data: &DataConfig,
+        (data, drawn): (&DataConfig, Drawn),
         quality: &QualityConfig,
         pool: Index,
         lineage: &mut Vec<Index>,
@@ -340,11 +367,12 @@ impl<'a> Builder<'a> {
         let mut within = None;
         let filters = std::iter::once((*keep, by)).chain(then.iter().map(|filter| (filter.keep, &filter.by)));
         for (keep, by) in filters.chain(size.map(|size| (Keep::Count(size), &QualityBy::Random))) {
-            let scores = self.scores(data, by, (pool, within), lineage)?;
+            let scores = self.scores((data, drawn), by, (pool, within), lineage)?;
             lineage.extend(scores);
             let by = scores.map_or(SubsetBy::Random, |scores| SubsetBy::Scores(self.key(scores)));
             let (samples, within_key) = (self.samples(pool), within.map(|subset| self.key(subset)));
-            let spec = SubsetSpec { pool: self.key(pool), samples, keep, by, within: within_key };
+            let draw = if by == SubsetBy::Random { drawn.pool } else { 0 };
+            let spec = SubsetSpec { pool: self.key(pool), samples, keep, by, within: within_key, draw };
             let subset = self.intern(JobSpec::Subset(spec), [Some(pool), scores, within].iter().flatten());
             lineage.push(subset);
             within = Some(subset);
@@ -355,17 +383,17 @@ impl<'a> Builder<'a> {
     /// The job that scores a pool for a measure; `None` where it needs no score.
     fn scores(
         &mut self,
-        data: &DataConfig,
+        (data, drawn): (&DataConfig, Drawn),
         by: &QualityBy,
         (pool, within): (Index, Option<Index>),
         lineage: &mut Vec<Index>,
     ) -> Result<Option<Index>, PlanError> {
         let by = match by {
             QualityBy::Random => return Ok(None),
-            QualityBy::Similarity { scorer } => return self.similarity(data, scorer, lineage).map(Some),
+            QualityBy::Similarity { scorer } => return self.similarity((data, drawn), scorer, lineage).map(Some),
             QualityBy::Rule { rule, scorer, target } => {
                 let target = target.as_ref();
-                return self.rule(data, (*rule, scorer, target), within, lineage).map(Some);
+                return self.rule((data, drawn), (*rule, scorer, target), within, lineage).map(Some);
             }
             QualityBy::Field(name) => ScoreBy::Field(name.clone()),
             QualityBy::Basic(least) => ScoreBy::Basic(*least),
@@ -381,19 +409,23 @@ impl<'a> Builder<'a> {
     /// image size. Its training, its tokenizer and what it sees.
     fn scorer(
         &mut self,
-        data: &DataConfig,
+        (data, drawn): (&DataConfig, Drawn),
         scorer: &RunConfig,
         lineage: &mut Vec<Index>,
     ) -> Result<(Index, Index, Index), PlanError> {
-        let own = self.inputs(&scorer.data, scorer.model.image_size)?;
+        let (own_pool, config) = match drawn.scorer {
+            None => (0, Cow::Borrowed(scorer)),
+            Some(seed) => (drawn.pool, Cow::Owned(RunConfig { seed: scorer.seed.wrapping_add(seed), ..scorer.clone() })),
+        };
+        let own = self.inputs(&scorer.data, scorer.model.image_size, Drawn { pool: own_pool, scorer: drawn.scorer })?;
         lineage.extend(own.lineage.iter());
-        let train = self.train(scorer, &own);
-        let seen = self.pool(&data.source, data.size, scorer.model.image_size, Framing::Centre)?;
+        let train = self.train(&config, &own);
+        let seen = self.pool((&data.source, data.size, drawn.pool), scorer.model.image_size, Framing::Centre)?;
         lineage.extend([train, seen]);
         Ok((train, own.tokenizer, seen))
     }
 
-    fn similarity(&mut self, data: &DataConfig, scorer: &RunConfig, lineage: &mut Vec<Index>) -> Result<Index, PlanError> {
+    fn similarity(&mut self, data: (&DataConfig, Drawn), scorer: &RunConfig, lineage: &mut Vec<Index>) -> Result<Index, PlanError> {
         let (train, tokenizer, seen) = self.scorer(data, scorer, lineage)?;
         let by = ScoreBy::Similarity {
             scorer: self.key(train),
@@ -407,7 +439,7 @@ impl<'a> Builder<'a> {
 
     fn rule(
         &mut self,
-        data: &DataConfig,
+        data: (&DataConfig, Drawn),
         (rule, scorer, target): (FeatureRule, &RunConfig, Option<&EvalSource>),
         within: Option<Index>,
         lineage: &mut Vec<Index>,

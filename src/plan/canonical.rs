@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::Key;
-use super::job::{DatasetSpec, EvalSetSpec, JobSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec, TokenizerSpec};
+use super::job::{DatasetSpec, EvalSetSpec, JobSpec, ScoreBy, ScoresSpec, SubsetBy, SubsetSpec, TokenizerSpec, is_zero};
 use crate::run::{DataSource, EvalSource, Framing, Keep, ScenesConfig, ScoreFile, TokenizerConfig};
 
 impl JobSpec {
@@ -57,9 +57,13 @@ pub(super) fn write(spec: &JobSpec, out: &mut Vec<u8>) {
 
 /// Appends the canonical form of a pool's samples, whatever the side and framing of images.
 pub(super) fn write_samples(spec: &DatasetSpec, out: &mut Vec<u8>) {
-    let KeyedDataset { source, size, fingerprint, image_size: _, framing: _ } = KeyedDataset::from(spec);
-    let keyed = Keyed { kind: "samples", version: DatasetSpec::VERSION, spec: (source, size, fingerprint) };
-    serde_json::to_writer(out, &keyed).expect("plain structs with text keys always serialise, and a Vec never refuses bytes");
+    let KeyedDataset { source, size, draw, fingerprint, image_size: _, framing: _ } = KeyedDataset::from(spec);
+    let (kind, version) = ("samples", DatasetSpec::VERSION);
+    let written = match draw {
+        0 => serde_json::to_writer(out, &Keyed { kind, version, spec: (source, size, fingerprint) }),
+        draw => serde_json::to_writer(out, &Keyed { kind, version, spec: (source, size, draw, fingerprint) }),
+    };
+    written.expect("plain structs with text keys always serialise, and a Vec never refuses bytes");
 }
 
 fn envelope<S: Serialize>(job: &JobSpec, spec: S, out: &mut Vec<u8>) {
@@ -71,6 +75,8 @@ fn envelope<S: Serialize>(job: &JobSpec, spec: S, out: &mut Vec<u8>) {
 struct KeyedDataset<'a> {
     source: KeyedData<'a>,
     size: Option<u64>,
+    #[serde(skip_serializing_if = "is_zero")]
+    draw: u64,
     image_size: usize,
     #[serde(skip_serializing_if = "Framing::is_centre")]
     framing: Framing,
@@ -88,7 +94,7 @@ enum KeyedData<'a> {
 
 impl<'a> From<&'a DatasetSpec> for KeyedDataset<'a> {
     fn from(spec: &'a DatasetSpec) -> Self {
-        let DatasetSpec { source, size, image_size, framing, fingerprint } = spec;
+        let DatasetSpec { source, size, draw, image_size, framing, fingerprint } = spec;
         let unknown = fingerprint.is_empty();
         let source = match source {
             DataSource::Scenes(world) => KeyedData::Scenes(world),
@@ -98,7 +104,7 @@ impl<'a> From<&'a DatasetSpec> for KeyedDataset<'a> {
             }
             DataSource::Declared { samples } => KeyedData::Declared { samples: *samples },
         };
-        Self { source, size: *size, image_size: *image_size, framing: *framing, fingerprint }
+        Self { source, size: *size, draw: *draw, image_size: *image_size, framing: *framing, fingerprint }
     }
 }
 
@@ -190,11 +196,13 @@ struct KeyedSubset<'a> {
     by: &'a SubsetBy,
     #[serde(skip_serializing_if = "Option::is_none")]
     within: Option<Key>,
+    #[serde(skip_serializing_if = "is_zero")]
+    draw: u64,
 }
 
 impl<'a> From<&'a SubsetSpec> for KeyedSubset<'a> {
     fn from(spec: &'a SubsetSpec) -> Self {
-        let SubsetSpec { pool, samples, keep, by, within } = spec;
-        Self { pool: samples.unwrap_or(*pool), keep, by, within: *within }
+        let SubsetSpec { pool, samples, keep, by, within, draw } = spec;
+        Self { pool: samples.unwrap_or(*pool), keep, by, within: *within, draw: *draw }
     }
 }

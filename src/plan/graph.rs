@@ -241,8 +241,9 @@ impl Plan {
 #[must_use]
 pub fn pool_label(spec: &DatasetSpec, source: &DataSource) -> String {
     let size = spec.size.map_or(String::new(), |size| format!(" {size}"));
+    let draw = if spec.draw == 0 { String::new() } else { format!(" drawn by seed {}", spec.draw) };
     let framing = if spec.framing.is_centre() { "" } else { "whole " };
-    format!("{}{size} {framing}at {} px", data_name(source), spec.image_size)
+    format!("{}{size}{draw} {framing}at {} px", data_name(source), spec.image_size)
 }
 
 /// What a person calls a packed evaluation set whose source is named so.
@@ -277,7 +278,7 @@ fn first_of(shards: &[String]) -> String {
 fn eval_name(source: &EvalSource) -> String {
     match source {
         EvalSource::Scenes { world_seed, variant, samples, shifts } => {
-            let config = ScenesConfig { shifts: *shifts, ..ScenesConfig::of_seed(*world_seed) };
+            let config = ScenesConfig::of_evaluation(*world_seed, *shifts);
             format!("scenes {variant} {samples}{}", world(*world_seed, &config.in_words()))
         }
         EvalSource::Folder { path, split } => format!("{path} {split}"),

@@ -43,6 +43,9 @@ pub struct DatasetSpec {
     pub source: DataSource,
     /// Samples kept of the source; `None`: all.
     pub size: Option<u64>,
+    /// Which order they are the first of.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub draw: u64,
     /// Side of the packed images, or of the square whose area whole pictures have at most, pixels.
     pub image_size: usize,
     /// What of a picture is packed.
@@ -179,6 +182,9 @@ pub struct SubsetSpec {
     /// The subset that it is chosen from; `None`: the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<Key>,
+    /// Which permutation a random one is drawn from.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub draw: u64,
 }
 
 /// What a subset ranks by.
@@ -199,8 +205,11 @@ pub struct TrainSpec {
     pub model: ModelConfig,
     /// How.
     pub train: TrainConfig,
-    /// The only source of randomness.
+    /// The only source of randomness, but for the initial parameters where `init` has another.
     pub seed: u64,
+    /// Seed of the initial parameters; `None`: `seed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<u64>,
     /// Kind of device.
     pub device: DeviceKind,
     /// Arithmetic of the step.
@@ -240,6 +249,12 @@ pub struct EvaluateSpec {
     pub device: DeviceKind,
     /// Arithmetic of the forward pass.
     pub precision: Precision,
+}
+
+/// The draw of most pools is left out of keys.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+pub(super) fn is_zero(draw: &u64) -> bool {
+    *draw == 0
 }
 
 /// What most evaluations do not have is left out of keys.
@@ -302,7 +317,7 @@ impl EvaluateSpec {
 }
 impl ReportSpec {
     /// Version of the code that writes results.
-    pub const VERSION: u32 = 4;
+    pub const VERSION: u32 = 5;
 }
 
 impl JobSpec {
@@ -354,7 +369,7 @@ impl JobSpec {
             Self::Scores(ScoresSpec { pool, samples: _, by, within }) => {
                 std::iter::once(*pool).chain(by.parents()).chain(*within).collect()
             }
-            Self::Subset(SubsetSpec { pool, samples: _, keep: _, by, within }) => {
+            Self::Subset(SubsetSpec { pool, samples: _, keep: _, by, within, draw: _ }) => {
                 let scores = match by {
                     SubsetBy::Random => None,
                     SubsetBy::Scores(scores) => Some(*scores),

@@ -6,7 +6,7 @@ use petgraph::algo::is_cyclic_directed;
 use super::*;
 use crate::run::{
     DataSource, EvalConfig, EvalSet, EvalSource, EvalTask, Framing, JobKind, Keep, Milestone, QualityBy, QualityConfig, RunConfig,
-    TokenizerConfig,
+    SeedPart, TokenizerConfig,
 };
 
 fn base() -> RunConfig {
@@ -64,6 +64,60 @@ fn a_scorer_that_is_also_a_run_is_trained_once() {
     assert!(scorer < plan.runs()[0].train);
     assert_eq!(plan.label(scorer), "scorer", "it carries the id of its run");
     assert_eq!(plan.job(scorer).num_runs, 2);
+}
+
+#[test]
+fn a_seed_draws_the_parts_that_are_named_and_the_rest_is_that_of_seed_0() {
+    use SeedPart::{Init, Order, Pool, Scorer};
+    let with = |parts: &[SeedPart]| {
+        let of_seed = |seed: u64| {
+            run(&seed.to_string(), |c| {
+                c.data.quality = similarity(base());
+                c.data.size = Some(400);
+                (c.seed, c.seeds_draw) = (seed, parts.iter().copied().collect());
+            })
+        };
+        plan((0..3).map(of_seed).collect())
+    };
+    let counts = |parts: &[SeedPart]| {
+        let kinds = with(parts).kinds();
+        [JobKind::Dataset, JobKind::Scores, JobKind::Subset, JobKind::Train].map(|kind| kinds[&kind])
+    };
+    // Data sets: the pool, the scorer's pool, the evaluation set. Trained: three runs and a scorer.
+    assert_eq!(counts(&[Init, Order]), [3, 1, 1, 4]);
+    assert_eq!(counts(&[Init]), [3, 1, 1, 4]);
+    assert_eq!(counts(&[Order, Pool]), [3 + 2, 3, 3, 4]);
+    assert_eq!(counts(&[Order, Scorer]), [3, 3, 3, 6]);
+    assert_eq!(counts(&[Init, Order, Pool, Scorer]), [3 + 4, 3, 3, 6]);
+    assert_eq!(counts(&[Pool]), [3 + 2, 3, 3, 4]);
+    let trained = |plan: &Plan, run: usize| match &plan.job(plan.runs()[run].train).spec {
+        JobSpec::Train(spec) => (spec.seed, spec.init),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([0, 1, 2].map(|run| trained(&with(&[Init, Order]), run)), [(0, None), (1, None), (2, None)]);
+    assert_eq!([0, 1, 2].map(|run| trained(&with(&[Init, Pool]), run)), [(0, None), (0, Some(1)), (0, Some(2))]);
+    assert_eq!([0, 1, 2].map(|run| trained(&with(&[Order]), run)), [(0, None), (1, Some(0)), (2, Some(0))]);
+    // Seed 0 is one run whatever else seeds draw, and a scorer that is drawn is the run of that seed.
+    let key = |plan: &Plan, run: usize| plan.job(plan.runs()[run].train).key;
+    assert_eq!(key(&with(&[Init, Order, Pool, Scorer]), 0), key(&with(&[Init, Order]), 0));
+    let drawn = |c: &mut RunConfig| {
+        (c.seed, c.seeds_draw) = (2, [Init, Order, Pool, Scorer].into_iter().collect());
+    };
+    let alone = plan(vec![run("scorer", drawn)]);
+    let all = with(&[Init, Order, Pool, Scorer]);
+    assert!(all.index_of(&key(&alone, 0)).is_some());
+    // A pool that is all of a source is the same whatever is drawn; what is kept of it at random is not.
+    let whole = |id: &str, seed, quality: Option<QualityConfig>| {
+        run(id, |c| {
+            (c.data.source, c.data.size, c.data.quality) = (shards(&["0.tar"]), None, quality);
+            (c.seed, c.seeds_draw) = (seed, [Pool].into_iter().collect());
+        })
+    };
+    let random = || Some(QualityConfig::single(Keep::Share(0.4), QualityBy::Random));
+    let plan = plan(vec![whole("a", 0, None), whole("b", 1, None), whole("c", 0, random()), whole("d", 1, random())]);
+    assert_eq!(key(&plan, 0), key(&plan, 1));
+    assert_ne!(key(&plan, 2), key(&plan, 3));
+    assert_eq!([JobKind::Dataset, JobKind::Subset].map(|kind| plan.kinds()[&kind]), [2, 2]);
 }
 
 #[test]

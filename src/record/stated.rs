@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::run::RunConfig;
+use crate::run::{RunConfig, SeedParts};
 
 /// Digests of what was stated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,9 @@ pub struct Stated {
     pub tables: BTreeMap<String, String>,
     /// Seeds of the runs.
     pub seeds: BTreeSet<u64>,
+    /// What they draw.
+    #[serde(default, skip_serializing_if = "SeedParts::is_default")]
+    pub seeds_draw: SeedParts,
     /// Of the evaluation sets of all runs together.
     pub evaluations: String,
 }
@@ -44,10 +47,11 @@ impl Stated {
     /// What these statements and runs are, none of which has finished.
     #[must_use]
     pub fn of<'a>(statements: &Value, configs: impl IntoIterator<Item = &'a RunConfig>) -> Self {
-        let (mut seeds, mut evaluations, mut runs) = (BTreeSet::new(), BTreeSet::new(), 0);
+        let (mut seeds, mut seeds_draw, mut evaluations, mut runs) = (BTreeSet::new(), SeedParts::default(), BTreeSet::new(), 0);
         for config in configs {
             runs += 1;
             seeds.insert(config.seed);
+            seeds_draw.clone_from(&config.seeds_draw);
             evaluations.insert(serde_json::to_string(&config.evaluate).expect("a config has only text keys and finite numbers"));
         }
         Self {
@@ -56,6 +60,7 @@ impl Stated {
             claims: digests(statements, "claims", "id"),
             tables: digests(statements, "tables", "name"),
             seeds,
+            seeds_draw,
             evaluations: digest(&evaluations.into_iter().collect::<Vec<_>>().join("\n")),
         }
     }
@@ -88,6 +93,9 @@ impl Stated {
                 all.push(format!("{noun} {} {what} after runs had finished", listed(seeds)));
             }
         }
+        if now.seeds_draw != self.seeds_draw {
+            all.push(format!("seeds draw {} since runs had finished, before {}", now.seeds_draw, self.seeds_draw));
+        }
         if now.evaluations != self.evaluations {
             all.push("evaluation sets edited after runs had finished".to_owned());
         }
@@ -119,6 +127,7 @@ fn digest(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::record::tests::config;
+    use crate::run::SeedPart;
     use serde_json::json;
 
     #[test]
@@ -146,6 +155,10 @@ mod tests {
         let all =
             ["seed 2 added", "seed 0 taken out", "evaluation sets edited"].map(|what| format!("{what} after runs had finished"));
         assert_eq!(marks.all, all);
+        let mut drawing = configs.clone();
+        drawing.iter_mut().for_each(|config| config.seeds_draw = [SeedPart::Init].into_iter().collect());
+        let all = first.marks(&Stated::of(&statements, &drawing)).all;
+        assert_eq!(all, ["seeds draw initial parameters since runs had finished, before initial parameters and order of samples"]);
         let over_finished = Stated { finished: 1, ..first.clone() };
         assert_eq!(said(&over_finished.marks(&first).claims)[0], "x stated when 1 of 2 runs had finished");
     }

@@ -7,8 +7,8 @@ use super::*;
 use crate::run::{
     Activation, Augmentation, CurvePoint, DataConfig, DataSource, DecayScale, EvalConfig, EvalSet, EvalSource, EvalTask,
     ImageEncoderConfig, Keep, LossConfig, Milestone, ModelConfig, OptimizerConfig, Pooling, Precision, QualityBy, QualityConfig,
-    RunConfig, RunStatus, ScenesConfig, SetOutcomes, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig, TrainConfig,
-    VitConfig,
+    RunConfig, RunStatus, ScenesConfig, SeedParts, SetOutcomes, SslConfig, StrategyConfig, TextEncoderConfig, TokenizerConfig,
+    TrainConfig, VitConfig,
 };
 
 /// A small config.
@@ -68,6 +68,7 @@ pub(crate) fn config(size: u64, seed: u64) -> RunConfig {
         seed,
         device: DeviceKind::Cpu,
         precision: Precision::F32,
+        seeds_draw: SeedParts::default(),
     }
 }
 

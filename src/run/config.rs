@@ -6,7 +6,7 @@ pub use scaledown_ops::Activation;
 
 use super::quality::{Basic, FeatureRule, Keep, ScoreFile};
 use super::ssl::SslConfig;
-use super::{EvalConfig, EvalSource, ImageEncoderConfig, Milestone, ScenesConfig};
+use super::{EvalConfig, EvalSource, ImageEncoderConfig, Milestone, ScenesConfig, SeedPart, SeedParts};
 
 /// Everything that decides the bytes of one run. Two equal configs are one run.
 ///
@@ -22,12 +22,15 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// What is measured, of the last weights and of those of every milestone; in no train key.
     pub evaluate: Vec<EvalConfig>,
-    /// The only source of randomness, through named streams (init, data order, augmentation).
+    /// The only source of randomness, through named streams, of the parts in `seeds_draw`.
     pub seed: u64,
     /// Kind of device, resolved from `auto`.
     pub device: DeviceKind,
     /// Arithmetic of the training step.
     pub precision: Precision,
+    /// What the seed draws.
+    #[serde(default, skip_serializing_if = "SeedParts::is_default")]
+    pub seeds_draw: SeedParts,
 }
 
 /// Kind of device that a run computes on.
@@ -70,7 +73,7 @@ impl Precision {
 pub struct DataConfig {
     /// Where the pool comes from.
     pub source: DataSource,
-    /// Samples in the pool: the first `size` of a keyed permutation, so smaller pools nest in larger ones. `None`: all there are.
+    /// Samples in the pool: the first `size` of a keyed permutation, so that smaller pools of one draw nest in larger ones. `None`: all there are.
     /// Always set for `Scenes`.
     pub size: Option<u64>,
     /// Filter on the pool; `None` keeps all of it (then `by` cannot matter and is dropped).
@@ -81,6 +84,25 @@ pub struct DataConfig {
     /// it does not: central squares are packed at the model's image size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack_side: Option<usize>,
+}
+
+impl DataConfig {
+    /// Whether a seed that draws this part of a run finds anything to draw in its data: a pool that is all there is of a source is
+    /// not drawn, and without a scorer none is.
+    #[must_use]
+    pub fn has_drawn(&self, part: SeedPart) -> bool {
+        let quality = self.quality.as_ref();
+        match part {
+            SeedPart::Init | SeedPart::Order => true,
+            SeedPart::Pool => {
+                let is_random = |quality: &QualityConfig| {
+                    quality.size.is_some() || quality.measures().any(|measure| matches!(measure, QualityBy::Random))
+                };
+                self.size.is_some() || quality.is_some_and(is_random)
+            }
+            SeedPart::Scorer => quality.is_some_and(|quality| quality.measures().any(|measure| measure.scorer().is_some())),
+        }
+    }
 }
 
 /// What of a picture is packed.

@@ -30,6 +30,12 @@ impl ScenesConfig {
         Self { world_seed, faults: Self::default_faults(), long_tail: Self::default_long_tail(), shifts: Self::default_shifts() }
     }
 
+    /// The world of an evaluation set, which knows neither faults nor a long tail.
+    #[must_use]
+    pub fn of_evaluation(world_seed: u64, shifts: f64) -> Self {
+        Self { shifts, ..Self::of_seed(world_seed) }
+    }
+
     /// What is said of a world beside its seed, where it is not as usual: "faults 50 %".
     #[must_use]
     pub fn in_words(&self) -> Vec<String> {

@@ -19,8 +19,8 @@ use super::tree::Node;
 use super::types::DataSpec;
 use super::valid::{Resolved, SectionIds, effective, is_touched};
 use crate::run::{
-    DataConfig, DataSource, EvalConfig, LossConfig, Milestone, ScenesConfig, TrainConfig, best_metric, best_step_metric, counted,
-    end_metric,
+    DataConfig, DataSource, EvalConfig, LossConfig, Milestone, ScenesConfig, SeedPart, TrainConfig, best_metric, best_step_metric,
+    counted, end_metric,
 };
 
 /// More points, or more runs of them, are taken for a slip of the pen.
@@ -157,6 +157,7 @@ impl<'b, 'a> Builder<'b, 'a> {
                 .diagnostics
                 .warn(warning.hint("images are packed at `model.image_size`; remove it, or state an augmentation"));
         }
+        self.check_drawn(sweep);
         for metric in self.variants.evaluate.iter().flat_map(|e| metrics(e)) {
             if !self.out.metrics.contains(&metric) {
                 self.out.metrics.push(metric);
@@ -164,6 +165,26 @@ impl<'b, 'a> Builder<'b, 'a> {
         }
         self.name_milestones();
         self.out
+    }
+
+    /// Whether what seeds draw is there to be drawn: runs of a point that are one run but for the number would be taken for several.
+    fn check_drawn(&mut self, sweep: &Sweep) {
+        let span = self.tree.nearest(&["sweep", "seeds_draw"]).span;
+        let data = &self.out.data;
+        let has_drawn = |config: &DataConfig| SeedPart::ALL.into_iter().any(|p| sweep.seeds_draw.draws(p) && config.has_drawn(p));
+        let message = "`sweep.seeds_draw` leaves runs that all seeds have alike";
+        let problem = Diagnostic::new(Code::Axis, span, message).hint("name `init` or `order` too");
+        if sweep.seeds.len() > 1 && data.iter().any(|config| !has_drawn(config)) {
+            self.loader.diagnostics.error(problem);
+        }
+        for (part, none) in
+            [(SeedPart::Pool, "no run has a part of a source as its pool"), (SeedPart::Scorer, "no run has a scorer")]
+        {
+            if sweep.seeds_draw.draws(part) && !data.is_empty() && !data.iter().any(|config| config.has_drawn(part)) {
+                let message = format!("`{}` in `sweep.seeds_draw` has no effect: {none}", part.name());
+                self.loader.diagnostics.warn(Diagnostic::new(Code::Axis, span, message));
+            }
+        }
     }
 
     /// Adds what the metrics are called at milestones, where runs have some.

@@ -17,7 +17,7 @@ use super::valid::{Execution, Points, Resolved, ValidSpec, is_above};
 use super::written::Written;
 use super::{LoadOptions, parse};
 use crate::claims::ClaimsFile;
-use crate::run::{RunConfig, TrainConfig};
+use crate::run::{RunConfig, SeedParts, TrainConfig};
 
 /// Longest name of a folder, bytes. **Source**: `NAME_MAX` of Linux and macOS.
 const MAX_NAME: usize = 255;
@@ -219,6 +219,7 @@ impl<'a> Loader<'a> {
                 seed: 0,
                 device: *device,
                 precision: *precision,
+                seeds_draw: SeedParts::default(),
             })
         });
         self.scoring.pop();

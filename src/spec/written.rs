@@ -97,7 +97,7 @@ impl Written {
     /// A whole config with its paths as written: the form that stands in records.
     #[must_use]
     pub fn config(&self, config: &RunConfig) -> RunConfig {
-        let RunConfig { data, model, train, evaluate, seed, device, precision } = config;
+        let RunConfig { data, model, train, evaluate, seed, device, precision, seeds_draw } = config;
         let DataConfig { source, size, pack_side, quality, tokenizer } = data;
         let mut quality = quality.clone();
         for measure in quality.iter_mut().flat_map(QualityConfig::measures_mut) {
@@ -127,6 +127,7 @@ impl Written {
             seed: *seed,
             device: *device,
             precision: *precision,
+            seeds_draw: seeds_draw.clone(),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::run::{DataSource, Framing, ScenesConfig};
 fn job(number: u64) -> (Key, JobSpec) {
     let source = DataSource::Scenes(ScenesConfig::of_seed(number));
     let spec = JobSpec::Dataset(DatasetSpec {
+        draw: 0,
         source,
         size: Some(1),
         image_size: 8,

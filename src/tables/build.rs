@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{NONE, TableSpec, TablesError};
 use crate::record::PointView;
-use crate::run::{GMACS_AS_STATED, RunRecord, RunStatus};
+use crate::run::{GMACS_AS_STATED, RunRecord, RunStatus, SeedParts};
 
 /// What tables are made of.
 #[derive(Debug, Clone, Default)]
@@ -44,6 +44,8 @@ pub struct Table {
     pub metrics: Vec<String>,
     /// The cells.
     pub cells: Vec<Cell>,
+    /// What the seeds of its runs draw; `None` where there is no run.
+    pub seeds_draw: Option<SeedParts>,
 }
 
 /// One cell: one metric of one point, over its seeds.
@@ -116,6 +118,8 @@ pub fn build(spec: &TableSpec, input: &TableInput<'_>) -> Result<Table, TablesEr
         .filter(|(path, labels)| !rows.0.contains(path) && columns.as_ref() != Some(path) && labels.0.len() == 1)
         .map(|(path, labels)| (path.clone(), labels.0[0].to_string()))
         .collect();
+    let records = groups.iter().flat_map(|group| &group.point.run_ids).filter_map(|run_id| input.records.get(run_id));
+    let seeds_draw = records.map(|record| record.config.seeds_draw.clone()).next();
     Ok(Table {
         name: name.clone(),
         caption: caption.clone(),
@@ -124,6 +128,7 @@ pub fn build(spec: &TableSpec, input: &TableInput<'_>) -> Result<Table, TablesEr
         fixed,
         metrics: values.0.clone(),
         cells,
+        seeds_draw,
     })
 }
 

@@ -133,8 +133,8 @@ pub enum DriftKind {
         ours: Option<f64>,
         /// As committed.
         committed: Option<f64>,
-        /// How far it might have moved.
-        allowed: Allowance,
+        /// How far it might have moved. `None` where cells are compared without one.
+        allowed: Option<Allowance>,
     },
     /// With other seeds the mean moved by more than seeds do: the two-sided p value, which is significant after Holm over all cells.
     Moved {
@@ -206,7 +206,7 @@ impl fmt::Display for Drift {
             write!(f, " ({})", labels.join(", "))?;
         }
         match &self.kind {
-            DriftKind::Mean { ours: Some(ours), committed: Some(committed), allowed } => {
+            DriftKind::Mean { ours: Some(ours), committed: Some(committed), allowed: Some(allowed) } => {
                 write!(f, ": {}, tolerance {allowed})", moved(*ours, *committed))
             }
             DriftKind::Mean { ours, committed, .. } => write!(f, ": {}, committed {}", value(ours), value(committed)),
@@ -232,7 +232,7 @@ pub fn drift(ours: &[TableData], committed: &[TableData], tolerance: &Tolerance)
     compare(ours, committed, &|ours, committed, metric| {
         let allowed = tolerance.of(metric);
         if allowed.is_left(ours.mean, committed.mean) {
-            Some(DriftKind::Mean { ours: ours.mean, committed: committed.mean, allowed })
+            Some(DriftKind::Mean { ours: ours.mean, committed: committed.mean, allowed: Some(allowed) })
         } else {
             (ours.runs() != committed.runs()).then(|| DriftKind::Seeds { ours: ours.runs(), committed: committed.runs() })
         }
@@ -243,9 +243,8 @@ pub fn drift(ours: &[TableData], committed: &[TableData], tolerance: &Tolerance)
 #[must_use]
 pub fn unlike(ours: &[TableData], committed: &[TableData]) -> Drifts {
     compare(ours, committed, &|ours, committed, _| {
-        let allowed = Allowance::Absolute(f64::INFINITY);
         if ours.mean.is_some() != committed.mean.is_some() {
-            Some(DriftKind::Mean { ours: ours.mean, committed: committed.mean, allowed })
+            Some(DriftKind::Mean { ours: ours.mean, committed: committed.mean, allowed: None })
         } else {
             (ours.missing != committed.missing).then(|| DriftKind::Seeds { ours: ours.runs(), committed: committed.runs() })
         }

@@ -54,7 +54,11 @@ impl Table {
                 }
             }
         }
-        out.push_str("\nMean ± standard deviation (seeds); `-` where there is no run.\n");
+        out.push_str("\nMean ± standard deviation (seeds); `-` where there is no run.");
+        if let Some(parts) = &self.seeds_draw {
+            let _ = write!(out, " Seeds draw {parts}.");
+        }
+        out.push('\n');
         out
     }
 

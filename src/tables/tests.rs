@@ -51,7 +51,7 @@ fn a_table_holds_mean_deviation_seeds_and_missing_runs_in_plan_order() {
         table.to_markdown(),
         format!(
             "# t\n\n{ACC1} by `model`:\n\n| data.size | small | large |\n| --- | ---: | ---: |\n| 64k | 21.0 ± 1.4 (2) | 31.5 (1 of 2) |\n\
-             | 1k | 5.2 ± 0.4 (2) | - (0 of 2) |\n\nMean ± standard deviation (seeds); `-` where there is no run.\n"
+             | 1k | 5.2 ± 0.4 (2) | - (0 of 2) |\n\nMean ± standard deviation (seeds); `-` where there is no run. Seeds draw initial parameters and order of samples.\n"
         )
     );
 }
@@ -64,7 +64,7 @@ fn metrics_stand_side_by_side_where_no_axis_runs_across() {
         format!(
             "# t\n\nc\n\nWhere `model` = small.\n\n| data.size | {ACC1} | gmacs |\n| --- | ---: | ---: |\n\
              | 64k | 21.0 ± 1.4 (2) | 12.3 ± 0.0 (2) |\n| 1k | 5.2 ± 0.4 (2) | 12.3 ± 0.0 (2) |\n\n\
-             Mean ± standard deviation (seeds); `-` where there is no run.\n"
+             Mean ± standard deviation (seeds); `-` where there is no run. Seeds draw initial parameters and order of samples.\n"
         )
     );
     assert_eq!(table.fixed["model"], "small");

@@ -32,6 +32,8 @@ pub struct TrainSetup<'a> {
     pub train: &'a TrainConfig,
     /// The run's seed.
     pub seed: u64,
+    /// Seed of the initial parameters; `None`: `seed`.
+    pub init: Option<u64>,
     /// Where it computes.
     pub device: DeviceKind,
     /// In which arithmetic.
@@ -137,7 +139,7 @@ pub fn train(
     let masked = masked_at(setup, start);
     let parameters = match &resumed {
         Some(checkpoint) => checkpoint.parameters.clone(),
-        None => initial_parameters(&build_with(setup.model, &Recipe::of(setup.train, masked)), setup.seed),
+        None => initial_parameters(&build_with(setup.model, &Recipe::of(setup.train, masked)), setup.init.unwrap_or(setup.seed)),
     };
     let optimizer = resumed.as_ref().map(|checkpoint| checkpoint.optimizer.as_slice());
     let mut step = prepare(setup, options, masked, parameters, optimizer)?;

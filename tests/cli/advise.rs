@@ -1,6 +1,10 @@
 //! Fits and frontiers beside tables, and what finished runs favour.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use scaledown::claims::{Budget, Costed, advise, costed};
+use scaledown::tables::{OneOrMany, TableInput, TableSpec, build};
 
 use crate::place::{Outcome, Place, SMALL, program, text_of as text};
 
@@ -63,7 +67,7 @@ fn advice_names_the_encoder_the_runs_and_how_sure_it_is() -> Outcome {
     // The table zeroshot: 31.0 of vit-xs/8 against 24.6 of vit-xxs/8, both at 4k.
     assert!(said.contains("  image encoder      vit-xs/8 (model.image_encoder)\n"), "{said}");
     assert!(said.contains("data.train.size=4k model.image_encoder=vit-xs/8 (runs "), "{said}");
-    assert!(said.contains("runner-up          image_encoder=vit-xxs/8: 24.57, behind by 6.47 ["), "{said}");
+    assert!(said.contains("runner-up          image_encoder=vit-xxs/8: 24.57 [22.24, 26.9], behind by 6.47 ["), "{said}");
     assert!(said.contains("  decided?           decided at 95 %\n"), "{said}");
     let (code, said, _) = of_quickstart(&["--gmacs", "700", "--format", "json"])?;
     let json: serde_json::Value = serde_json::from_str(&said)?;
@@ -124,5 +128,60 @@ fn advice_on_the_study_of_vits_names_the_best_cells_of_its_tables() -> Outcome {
         let interval = [0, 1].map(|side| json["interval"][side].as_f64().unwrap_or(f64::NAN));
         assert!(interval[0] < best.1 && best.1 < interval[1], "at {budget}: {json:#}");
     }
+    Ok(())
+}
+
+/// Every cell of a study's folder with its cost, by all axes.
+fn costed_cells(folder: &Path, metric: &str, cost: &str) -> Result<Vec<Costed>, Box<dyn std::error::Error>> {
+    let records = scaledown::record::read(folder)?;
+    let spec = TableSpec {
+        name: "held-out".to_owned(),
+        caption: None,
+        rows: OneOrMany(records.axes.clone()),
+        columns: None,
+        filter: BTreeMap::new(),
+        values: OneOrMany(vec![metric.to_owned(), cost.to_owned()]),
+    };
+    let table = build(&spec, &TableInput::new(&records.points, &records.runs))?;
+    Ok(costed(&table, &records.outcomes, metric, cost).0)
+}
+
+/// What a cell chooses: its labels but those of amounts.
+fn choice(cell: &Costed) -> Vec<(String, String)> {
+    cell.labels.iter().filter(|(path, _)| !["data.train.size", "train.budget"].contains(&path.as_str())).cloned().collect()
+}
+
+/// Each cell of one epoch that lies between two others of its choice in turn is taken away and asked for: how often its measured mean
+/// lies in the interval that advice gives there.
+#[test]
+fn intervals_of_advice_hold_the_cells_that_were_held_out() -> Outcome {
+    let (mut held, mut asked) = (0, 0);
+    for study in ["vit"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results/small").join(study);
+        let cells = costed_cells(&folder, "zeroshot/scenes.acc1", "gmacs")?;
+        let is_epoch = |cell: &&Costed| cell.labels.iter().all(|(path, label)| path != "train.budget" || label == "epochs=1");
+        let cells: Vec<Costed> = cells.iter().filter(is_epoch).cloned().collect();
+        for (idx, cell) in cells.iter().enumerate() {
+            let own: Vec<&Costed> = cells.iter().filter(|other| choice(other) == choice(cell)).collect();
+            let is_inner = own.iter().any(|other| other.cost < cell.cost) && own.iter().any(|other| other.cost > cell.cost);
+            if !is_inner {
+                continue;
+            }
+            let rest: Vec<Costed> = cells.iter().enumerate().filter(|(at, _)| *at != idx).map(|(_, cell)| cell.clone()).collect();
+            let budget = Budget { name: "gmacs".to_owned(), amount: cell.cost };
+            let advice = advise(&rest, "zeroshot/scenes.acc1", budget, &|_, _| Box::new(|| 0.0))?;
+            let is_choice = |labels: &[(String, String)]| choice(cell).iter().all(|label| labels.contains(label));
+            let rival = || advice.rivals.iter().find(|rival| is_choice(&rival.labels)).and_then(|rival| rival.interval);
+            let [low, high] = if is_choice(&advice.pick.labels) { advice.pick.interval } else { rival() }.ok_or("no interval")?;
+            let mean = cell.measure.mean();
+            asked += 1;
+            held += u32::from(low <= mean && mean <= high);
+            if !(low <= mean && mean <= high) {
+                println!("{study}: {} is at {mean:.1}, not within {low:.1} to {high:.1}", cell.name());
+            }
+        }
+    }
+    println!("{held} of {asked} held");
+    assert!(asked >= 8 && f64::from(held) >= 0.95 * f64::from(asked), "{held} of {asked}");
     Ok(())
 }

@@ -1,12 +1,14 @@
 //! Data end to end: files in, packs out, batches drawn; what the program says of files that are not as they should be.
 //!
-//! Damage is made on purpose; the real sets lie in `../shared/data` and are skipped with a line where they are absent.
+//! Damage is made on purpose.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod ablation;
 mod ahead;
 mod clip_tokens;
+mod pools;
 mod program;
+mod real;
 mod selection;
 #[path = "../support/shard.rs"]
 mod shard;
@@ -21,7 +23,7 @@ use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use scaledown::data::scenes::{Variant, World};
 use scaledown::data::{
     Augmenter, Batch, BatchSource, DataError, Frame, Oddities, Pack, PackSummary, PackTask, ShardCount, SkipKind, Tokenizer,
-    contact_sheet, count, fingerprint, matching_shards, pack_eval, pack_training, prompt,
+    contact_sheet, count, fingerprint, pack_eval, pack_training, prompt,
 };
 use scaledown::run::{Augmentation, DataSource, EvalSource, ScenesConfig, TokenizerConfig};
 
@@ -313,39 +315,6 @@ fn a_repeated_suffix_is_an_error_and_declared_data_cannot_be_read() {
 }
 
 #[test]
-fn pools_nest_and_one_too_large_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let shards: Vec<PathBuf> = (0..3).map(|shard| dir.path().join(format!("{shard:05}.tar"))).collect();
-    for (number, shard) in shards.iter().enumerate() {
-        let members: Vec<(String, Vec<u8>)> = (0..10)
-            .flat_map(|i| {
-                let sample = number * 10 + i;
-                let image = picture(sample as u32, 8, ImageFormat::Png);
-                [(format!("{sample:03}.png"), image), (format!("{sample:03}.txt"), format!("sample {sample}").into_bytes())]
-            })
-            .collect();
-        write_tar(shard, &members);
-    }
-    let source = webdataset(&shards.iter().map(PathBuf::as_path).collect::<Vec<_>>());
-    assert_eq!(count(&source).unwrap(), Some(30));
-    let captions = |size: Option<u64>| -> Vec<String> {
-        let out = tempfile::tempdir().unwrap();
-        pack_training(&source, size, Frame::centre(8), out.path(), &|_, _| {}).unwrap();
-        let pack = Pack::open(out.path()).unwrap();
-        (0..pack.len()).map(|sample| pack.caption(sample).to_owned()).collect()
-    };
-    let (small, large, all) = (captions(Some(7)), captions(Some(19)), captions(None));
-    assert_eq!((small.len(), large.len(), all.len()), (7, 19, 30));
-    assert!(small.iter().all(|caption| large.contains(caption)));
-    let order = |captions: &[String]| {
-        captions.iter().map(|caption| all.iter().position(|known| known == caption).unwrap()).collect::<Vec<_>>()
-    };
-    assert!(order(&large).is_sorted(), "packed in the order of the files");
-    let error = pack_training(&source, Some(31), Frame::centre(8), &dir.path().join("pack"), &|_, _| {}).unwrap_err().to_string();
-    assert_eq!(error, "a pool of 31 samples was asked for, the source has 30");
-}
-
-#[test]
 fn a_damaged_pack_is_refused_with_the_file_at_fault() {
     let dir = tempfile::tempdir().unwrap();
     pack_training(&DataSource::Scenes(ScenesConfig::of_seed(1)), Some(4), Frame::centre(16), dir.path(), &|_, _| {}).unwrap();
@@ -547,76 +516,4 @@ fn a_contact_sheet_is_a_png_with_its_captions_beside_it() {
     let text = std::fs::read_to_string(dir.path().join("sheet.txt")).unwrap();
     assert_eq!(text.lines().count(), 7);
     assert!(text.lines().nth(1).unwrap().starts_with("1,2\t") && text.contains(pack.caption(6)));
-}
-
-/// The real sets, or `None` with a printed line.
-fn real(set: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(set);
-    if !path.exists() {
-        println!("skipped: {} does not exist", path.display());
-        return None;
-    }
-    Some(path)
-}
-
-#[test]
-fn real_training_sets_pack_whole() {
-    for (set, shards, samples, side) in [("emoji", 7, 6_121, 64), ("cifar10", 10, 10_000, 32), ("fashion-mnist", 4, 4_000, 28)] {
-        let Some(root) = real(set) else { continue };
-        let listed = matching_shards(&format!("{}/train/*.tar", root.display())).unwrap();
-        assert_eq!(listed.len(), shards);
-        let source = DataSource::Webdataset { shards: listed };
-        assert_eq!(count(&source).unwrap(), Some(samples));
-        let dir = tempfile::tempdir().unwrap();
-        let summary = pack(&source, side, dir.path()).unwrap();
-        assert_eq!((summary.samples as u64, summary.skips.total), (samples, 0), "{:?}", summary.skips.listed.first());
-        assert!(summary.warnings.is_empty(), "{:?}", summary.warnings);
-        let pack = Pack::open(dir.path()).unwrap();
-        assert!((0..pack.len()).all(|sample| !pack.caption(sample).is_empty()));
-        assert!(pack.field(0, "class_index").is_some() && pack.field(0, "width") == Some(side as f64));
-    }
-}
-
-#[test]
-fn real_evaluation_sets_pack_whole() {
-    let sets = [
-        ("emoji/eval-iid", 715, 64),
-        ("emoji/eval-shift-openmoji-line", 1_000, 64),
-        ("cifar10/eval", 2_000, 32),
-        ("cifar10/eval-shift-corrupted", 1_000, 32),
-        ("fashion-mnist/eval", 2_000, 28),
-        ("fashion-mnist/eval-shift-inverted", 1_000, 28),
-        ("emoji/eval-retrieval", 715, 32),
-    ];
-    for (set, samples, side) in sets {
-        let Some(root) = real(set) else { continue };
-        let dir = tempfile::tempdir().unwrap();
-        let source = EvalSource::Folder { path: root.to_string_lossy().into(), split: "test".into() };
-        let summary = pack_eval(&source, side, dir.path(), &|_, _| {}).unwrap();
-        assert_eq!((summary.samples, summary.skips.total), (samples, 0), "{set}: {:?}", summary.skips.listed.first());
-        let pack = Pack::open(dir.path()).unwrap();
-        if set.ends_with("retrieval") {
-            assert!((0..pack.len()).all(|sample| (2..=3).contains(&pack.captions(sample).len())));
-        } else {
-            let classes = if set.starts_with("emoji") { 1_636 } else { 10 };
-            assert_eq!(pack.classnames().len(), classes);
-            assert!((0..pack.len()).all(|sample| pack.label(sample).is_some()));
-        }
-    }
-}
-
-#[test]
-fn real_training_shards_serve_as_a_held_out_evaluation_set() {
-    let Some(root) = real("fashion-mnist") else { return };
-    let source = EvalSource::Shards {
-        shards: vec![root.join("train/00003.tar").to_string_lossy().into_owned()],
-        class_field: "class_index".into(),
-        classnames: root.join("eval/classnames.txt").to_string_lossy().into_owned(),
-        templates: root.join("eval/zeroshot_classification_templates.txt").to_string_lossy().into_owned(),
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let summary = pack_eval(&source, 28, dir.path(), &|_, _| {}).unwrap();
-    let pack = Pack::open(dir.path()).unwrap();
-    assert_eq!((summary.samples, pack.classnames().len(), pack.task()), (1_000, 10, PackTask::Classification));
-    assert!((0..pack.len()).all(|sample| pack.label(sample).map(f64::from) == pack.field(sample, "class_index")));
 }

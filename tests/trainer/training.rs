@@ -83,7 +83,8 @@ fn run(config: &TrainConfig, batches: &BatchSource, stops: &[u64]) -> Trained {
     let checkpoints = tempfile::tempdir().expect("a folder");
     let options = options(checkpoints.path());
     let model = model();
-    let setup = TrainSetup { model: &model, train: config, seed: SEED, device: DeviceKind::Cpu, precision: Precision::F32 };
+    let setup =
+        TrainSetup { model: &model, train: config, seed: SEED, init: None, device: DeviceKind::Cpu, precision: Precision::F32 };
     for stop in stops {
         let mut until = |done: StepDone| if done.step == *stop { Command::Stop } else { Command::Continue };
         let stopped = train(&setup, batches, &options, &mut until).expect("it trains");
@@ -110,6 +111,22 @@ fn the_last_steps_of_flip_see_whole_images_and_a_stop_anywhere_changes_no_byte()
 }
 
 #[test]
+fn initial_parameters_may_have_a_seed_of_their_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let batches = batches(folder.path());
+    let (model, config) = (model(), flip(0.0));
+    let drawn = |seed, init| {
+        let setup = TrainSetup { model: &model, train: &config, seed, init, device: DeviceKind::Cpu, precision: Precision::F32 };
+        let checkpoints = tempfile::tempdir().expect("a folder");
+        train(&setup, &batches, &options(checkpoints.path()), &mut |_: StepDone| Command::Continue).expect("it trains").parameters
+    };
+    let whole = drawn(SEED, None);
+    assert!(drawn(SEED, Some(SEED)) == whole);
+    let (other_init, other_masks, other) = (drawn(SEED, Some(9)), drawn(9, Some(SEED)), drawn(9, None));
+    assert!(other_init != whole && other_masks != whole && other != other_init && other != other_masks);
+}
+
+#[test]
 fn weights_of_milestones_are_those_after_their_steps_stopped_or_not_and_change_no_other_byte() {
     let folder = tempfile::tempdir().expect("a folder");
     let batches = batches(folder.path());
@@ -117,7 +134,8 @@ fn weights_of_milestones_are_those_after_their_steps_stopped_or_not_and_change_n
     let config = TrainConfig { milestones: vec![at("10%", 1), at("50%", 6), at("all", 12)], ..flip(0.25) };
     let whole = run(&TrainConfig { milestones: Vec::new(), ..config.clone() }, &batches, &[]);
     let model = model();
-    let setup = TrainSetup { model: &model, train: &config, seed: SEED, device: DeviceKind::Cpu, precision: Precision::F32 };
+    let setup =
+        TrainSetup { model: &model, train: &config, seed: SEED, init: None, device: DeviceKind::Cpu, precision: Precision::F32 };
     let expected = |steps| {
         // The rate follows the steps of the whole run: it is stopped, not shortened.
         let checkpoints = tempfile::tempdir().expect("a folder");
@@ -150,7 +168,8 @@ fn a_run_whose_kept_weights_are_lost_makes_them_again() {
     let batches = batches(folder.path());
     let milestones = vec![Milestone { label: "50%".into(), step: 6 }];
     let (config, model) = (TrainConfig { milestones, ..flip(0.0) }, model());
-    let setup = TrainSetup { model: &model, train: &config, seed: SEED, device: DeviceKind::Cpu, precision: Precision::F32 };
+    let setup =
+        TrainSetup { model: &model, train: &config, seed: SEED, init: None, device: DeviceKind::Cpu, precision: Precision::F32 };
     let checkpoints = tempfile::tempdir().expect("a folder");
     let options = options(checkpoints.path());
     for stop in [4, 8] {
@@ -273,7 +292,8 @@ fn a_checkpoint_that_cannot_be_used_is_said_with_where_the_run_goes_on() {
     let folder = tempfile::tempdir().expect("a folder");
     let batches = batches(folder.path());
     let (config, model) = (flip(0.0), model());
-    let setup = TrainSetup { model: &model, train: &config, seed: SEED, device: DeviceKind::Cpu, precision: Precision::F32 };
+    let setup =
+        TrainSetup { model: &model, train: &config, seed: SEED, init: None, device: DeviceKind::Cpu, precision: Precision::F32 };
     let whole = run(&config, &batches, &[]);
     for (damaged, expected) in [(1, "goes on from the checkpoint before it, 4 steps done"), (2, "starts again from step 0")] {
         let place = tempfile::tempdir().expect("a folder");
@@ -301,7 +321,8 @@ fn a_batch_that_is_larger_than_the_subset_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let batches = batches(folder.path());
     let (config, model) = (TrainConfig { batch_size: 31, ..flip(0.0) }, model());
-    let setup = TrainSetup { model: &model, train: &config, seed: SEED, device: DeviceKind::Cpu, precision: Precision::F32 };
+    let setup =
+        TrainSetup { model: &model, train: &config, seed: SEED, init: None, device: DeviceKind::Cpu, precision: Precision::F32 };
     let options = TrainOptions { run: "a run".into(), threads: 1, checkpoints: None, checkpoint_every: 0 };
     let error = train(&setup, &batches, &options, &mut |_: StepDone| Command::Continue).expect_err("62 of 60");
     assert_eq!(error.to_string(), "a batch of 62 pairs is larger than the subset of 60 samples");

@@ -2,7 +2,8 @@
 //!
 //! Input: cells with their costs, and a [`Budget`]. Output: [`Advice`]. A choice is what cells have in common once their amounts of data
 //! and compute are taken away: share of the data, encoder, strategy, whatever else varies. Its value at a budget is that of its best
-//! cell where one costs so much, else between the two of its frontier that lie around it, straight in the logarithm of the cost. Beyond
+//! cell where one costs so much, else between the two of its frontier that lie around it, straight in the logarithm of the cost; its
+//! interval then reaches from the lower end of the one to the upper end of the other, since nothing says where between them it is. Beyond
 //! all runs it is what the choice's fit says. Invariant: pure; never more certain than the data: a lead is decided only where every rival
 //! is behind by its whole 95 % interval, was measured at the budget, and can be compared.
 
@@ -75,6 +76,10 @@ pub struct Rival {
     pub labels: Vec<(String, String)>,
     /// The metric to be expected of it.
     pub value: f64,
+    /// Its 95 % interval, where it is known.
+    pub interval: Option<[f64; 2]>,
+    /// Whether that lies between two of its cells.
+    pub is_between: bool,
     /// How far it is behind.
     pub versus: Versus,
     /// The largest cost of its runs, where that is below the budget.
@@ -225,6 +230,14 @@ impl Asked<'_> {
         Ok(At { labels: choice.labels.clone(), sum, ends_at })
     }
 
+    /// The interval of a value: of one cell what claims have; between two cells, which ascend, from the lower end of the first to the
+    /// upper end of the second.
+    fn interval(&self, sum: &Sum<'_>) -> Option<[f64; 2]> {
+        let of = |cell: &Costed| Versus::of(&vec![(1.0, cell)], &Vec::new(), self.metric, &self.pool).interval();
+        let ends: Option<Vec<[f64; 2]>> = sum.iter().map(|(_, cell)| of(cell)).collect();
+        ends.and_then(|ends| Some([ends.first()?[0], ends.last()?[1]]))
+    }
+
     /// Ranks choices by what they come to at a cost that some run reaches.
     fn by_runs(&self, choices: &[Choice<'_>], amount: f64) -> Ranked {
         let (mut found, mut left_out) = (Vec::new(), Vec::new());
@@ -239,13 +252,14 @@ impl Asked<'_> {
         let best = found.next().expect("a cell costs no more than the budget");
         let rivals = found.map(|rival| {
             let versus = Versus::of(&best.sum, &rival.sum, self.metric, &self.pool);
-            Rival { labels: rival.labels.clone(), value: value(&rival.sum), versus, ends_at: rival.ends_at }
+            let (value, interval, is_between) = (value(&rival.sum), self.interval(&rival.sum), rival.sum.len() > 1);
+            Rival { labels: rival.labels.clone(), value, interval, is_between, versus, ends_at: rival.ends_at }
         });
         let rivals = rivals.collect();
         let pick = Pick {
             labels: best.labels.clone(),
             value: value(&best.sum),
-            interval: Versus::of(&best.sum, &Vec::new(), self.metric, &self.pool).interval(),
+            interval: self.interval(&best.sum),
             cells: best.sum.iter().map(|(weight, cell)| (*weight, (*cell).clone())).collect(),
             fit: None,
             ends_at: best.ends_at,
@@ -277,6 +291,10 @@ impl Asked<'_> {
         found.sort_by(|a, b| b.2.total_cmp(&a.2));
         let mut found = found.into_iter();
         let (choice, cells, predicted, fit) = found.next()?;
+        let interval = |fit: &Found| {
+            let draws = || fit.draws.iter().map(|curve| shape.value(curve.at(&at))).collect();
+            (!fit.draws.is_empty()).then(|| super::fits::interval(draws()))
+        };
         let rivals = found.map(|(rival, _, value, other)| {
             let difference = predicted - value;
             let half_width = match !fit.draws.is_empty() && !other.draws.is_empty() {
@@ -289,11 +307,11 @@ impl Asked<'_> {
             };
             let knows_items = fit.note.is_none() && other.note.is_none();
             let versus = Versus { difference, half_width, knows_items, needs: None };
-            Rival { labels: rival.labels.clone(), value, versus, ends_at: None }
+            let (labels, interval) = (rival.labels.clone(), interval(&other));
+            Rival { labels, value, interval, is_between: false, versus, ends_at: None }
         });
         let rivals = rivals.collect();
-        let interval = (!fit.draws.is_empty())
-            .then(|| super::fits::interval(fit.draws.iter().map(|curve| shape.value(curve.at(&at))).collect()));
+        let interval = interval(&fit);
         let cells = cells.into_iter().map(|cell| (0.0, cell.clone())).collect();
         let pick = Pick { labels: choice.labels.clone(), value: predicted, interval, cells, fit: Some(fit), ends_at: None };
         Some((pick, rivals, left_out))

@@ -138,7 +138,16 @@ fn a_lead_is_decided_by_its_interval_and_else_says_how_many_seeds_would() {
     let between = ask(&two(&costs, 0.4, rising), "gmacs", 8.0).unwrap();
     let weights: Vec<f64> = between.pick.cells.iter().map(|(weight, _)| *weight).collect();
     assert!(weights.len() == 2 && weights.iter().all(|weight| (weight - 0.5).abs() < 1e-9), "{weights:?}");
-    assert!((between.pick.value - (20.0 + 8.0 * 8f64.ln())).abs() < 1e-9 && between.pick.interval.is_some());
+    assert!((between.pick.value - (20.0 + 8.0 * 8f64.ln())).abs() < 1e-9);
+    let ends = [4.0, 16.0].map(|cost| ask(&two(&costs, 0.4, rising), "gmacs", cost).unwrap());
+    let [low, high] = between.pick.interval.unwrap();
+    let [lower, upper] = ends.map(|advice| advice.rivals[0].interval.into_iter().chain(advice.pick.interval).collect::<Vec<_>>());
+    assert!(lower.iter().any(|ends| ends[0] == low) && upper.iter().any(|ends| ends[1] == high), "{lower:?} {upper:?}");
+    assert!(
+        between.rivals[0].is_between && between.decision().ends_with("on straight lines between cells"),
+        "{}",
+        between.decision()
+    );
 }
 
 #[test]

@@ -40,6 +40,12 @@ impl Advice {
         !self.rivals.is_empty() && !is_open && self.rivals.iter().all(Rival::is_beaten)
     }
 
+    /// Whether what is favoured, or a rival, was not measured at the budget but lies between two cells.
+    fn is_between(&self) -> bool {
+        let is_pick = matches!(self.basis, Basis::Runs) && self.pick.cells.len() > 1;
+        is_pick || self.rivals.iter().any(|rival| rival.is_between)
+    }
+
     /// Whether it is decided, in words.
     #[must_use]
     pub fn decision(&self) -> String {
@@ -56,6 +62,7 @@ impl Advice {
             Some(rival) => rival.versus.decision(),
             None if ended > 0 || has_fits && !self.left_out.is_empty() => "not decided".to_owned(),
             None if has_fits => "decided at 95 % if errors go on as their fits".to_owned(),
+            None if self.is_between() => "decided at 95 % on straight lines between cells".to_owned(),
             None => "decided at 95 %".to_owned(),
         };
         if ended > 0 {
@@ -75,7 +82,10 @@ impl Advice {
     fn basis_words(&self) -> String {
         let Self { budget, basis, pick, .. } = self;
         match basis {
-            Basis::Runs if pick.cells.len() > 1 => "between two cells of runs, straight in the logarithm of the cost".to_owned(),
+            Basis::Runs if pick.cells.len() > 1 => {
+                "between two cells of runs, straight in the logarithm of the cost; the interval reaches from one to the other"
+                    .to_owned()
+            }
             Basis::Runs => "by runs".to_owned(),
             Basis::Fits { factor } => {
                 let fit = pick.fit.as_ref().map_or(String::new(), |fit| {
@@ -133,10 +143,10 @@ impl Advice {
         }
         for (idx, rival) in rivals.iter().take(NAMED).enumerate() {
             let which = if idx == 0 { "runner-up" } else { "then" };
-            let Rival { labels, value, versus, ends_at } = rival;
+            let Rival { labels, value, interval: expected, is_between: _, versus, ends_at } = rival;
             let ended = ends_at.map_or(String::new(), |most| format!("; its runs end at {} {}", short(most), budget.name));
             let lead = format!("behind by {}{}", short(versus.difference), interval(versus.interval()));
-            let _ = writeln!(out, "  {which:<18} {}: {}, {lead}{ended}", name(labels), short(*value));
+            let _ = writeln!(out, "  {which:<18} {}: {}{}, {lead}{ended}", name(labels), short(*value), interval(*expected));
         }
         if rivals.len() > NAMED {
             let _ = writeln!(out, "  {:<18} {} more", "", rivals.len() - NAMED);
@@ -186,9 +196,10 @@ impl Advice {
             json!({ "quantities": quantities, "residual": fit.residual, "note": fit.note })
         });
         let rival = |rival: &Rival| {
-            let Rival { labels: whose, value, versus, ends_at } = rival;
+            let Rival { labels: whose, value, interval: expected, is_between, versus, ends_at } = rival;
             json!({
-                "labels": labels(whose), "value": value, "difference": versus.difference, "interval": versus.interval(),
+                "labels": labels(whose), "value": value, "value_interval": expected, "between_cells": is_between,
+                "difference": versus.difference, "interval": versus.interval(),
                 "decided": rival.is_beaten(), "why": versus.decision(), "ends_at": ends_at,
             })
         };

@@ -47,6 +47,7 @@ fn table(cells: &[(&str, &str, Vec<f64>)]) -> Table {
         fixed: BTreeMap::new(),
         metrics: vec!["acc1".to_owned()],
         cells: cells.iter().enumerate().map(cell).collect(),
+        seeds_draw: None,
     }
 }
 

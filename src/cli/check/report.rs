@@ -93,7 +93,8 @@ fn drift_value(drift: &Drift) -> Value {
             json!({ "step": step, "ours": ours, "committed": committed, "tolerance": allowed.to_string() })
         }
         DriftKind::Mean { ours, committed, allowed } => json!({
-            "ours": ours, "committed": committed, "difference": ours.zip(*committed).map(|(a, b)| a - b), "tolerance": allowed.to_string(),
+            "ours": ours, "committed": committed, "difference": ours.zip(*committed).map(|(a, b)| a - b),
+            "tolerance": allowed.map(|allowed| allowed.to_string()),
         }),
         DriftKind::Moved { ours, committed, p } => {
             json!({ "ours": ours, "committed": committed, "difference": ours - committed, "p": p })

@@ -110,6 +110,7 @@ fn cells_alone(seed: u64, number: u64, num_seeds: u64) -> Table {
         fixed: BTreeMap::new(),
         metrics: vec![METRIC.to_owned()],
         cells,
+        seeds_draw: None,
     }
 }
 

@@ -111,6 +111,7 @@ impl World {
             fixed: BTreeMap::new(),
             metrics: vec![METRIC.to_owned()],
             cells,
+            seeds_draw: None,
         };
         (table, Outcomes(outcomes))
     }

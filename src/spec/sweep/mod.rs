@@ -18,6 +18,7 @@ use std::ops::Range;
 
 use super::source::Span;
 use super::tree::Node;
+use crate::run::SeedParts;
 
 /// The digit of an axis that a point does not have.
 pub const ABSENT: u32 = u32::MAX;
@@ -27,6 +28,8 @@ pub const ABSENT: u32 = u32::MAX;
 pub struct Sweep {
     /// Seeds of every point, in the order written.
     pub seeds: Vec<u64>,
+    /// What they draw.
+    pub seeds_draw: SeedParts,
     /// Sub-grids in the order written: one, or the members of a union.
     pub grids: Vec<SubGrid>,
 }

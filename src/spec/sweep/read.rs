@@ -10,6 +10,7 @@ use super::super::source::Span;
 use super::super::tree::{Entry, Node, Tree};
 use super::axes::Form;
 use super::{SubGrid, Sweep, overlap};
+use crate::run::{SeedPart, SeedParts};
 
 /// Sub-grids that products of unions may come to.
 const MAX_GRIDS: usize = 10_000;
@@ -22,13 +23,14 @@ pub(in crate::spec) fn read(tree: &Node, diagnostics: &mut Diagnostics) -> (Swee
     let document = Document::experiment();
     let mut reader = Reader { tree, document, diagnostics, excludes: Vec::new(), places: Vec::new() };
     let Some(node) = tree.child("sweep").filter(|n| n.entries().is_some()) else {
-        return (Sweep { seeds: vec![0], grids: vec![SubGrid::default()] }, Vec::new());
+        return (Sweep { seeds: vec![0], grids: vec![SubGrid::default()], ..Sweep::default() }, Vec::new());
     };
     let seeds = reader.seeds(node.child("seeds"));
+    let seeds_draw = reader.seeds_draw(node.child("seeds_draw"), node.child("seeds"), &seeds);
     let grids = reader.grids(node);
     let excludes = reader.excludes;
     overlap::check(&grids, document, diagnostics);
-    (Sweep { seeds, grids }, excludes)
+    (Sweep { seeds, seeds_draw, grids }, excludes)
 }
 
 pub(super) struct Reader<'a> {
@@ -90,6 +92,27 @@ impl Reader<'_> {
             Tree::Map(_) => {}
         }
         vec![0]
+    }
+
+    fn seeds_draw(&mut self, node: Option<&Node>, stated: Option<&Node>, seeds: &[u64]) -> SeedParts {
+        let Some(Tree::List(items)) = node.map(|node| &node.value) else { return SeedParts::default() };
+        let mut parts: Vec<SeedPart> = Vec::new();
+        for item in items {
+            let Some(part) = SeedPart::ALL.into_iter().find(|part| item.text() == Some(part.name())) else { continue };
+            if parts.contains(&part) {
+                self.error(Code::Axis, item.span, format!("`{}` twice in `sweep.seeds_draw`", part.name()), None);
+            }
+            parts.push(part);
+        }
+        let largest = seeds.iter().copied().max().unwrap_or(0);
+        if parts.contains(&SeedPart::Pool)
+            && largest > SeedParts::MAX_POOL_SEED
+            && let Some(stated) = stated
+        {
+            let message = format!("seed {largest} draws no pool: expected at most {}", SeedParts::MAX_POOL_SEED);
+            self.error(Code::Axis, stated.span, message, None);
+        }
+        parts.into_iter().collect()
     }
 
     fn grids(&mut self, node: &Node) -> Vec<SubGrid> {

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use super::super::scalar::Count;
+use crate::run::SeedPart;
 
 /// Which settings vary, and over how many seeds: `grid` and `zip` (both: every combination of them), or one of `union` and
 /// `product`.
@@ -14,6 +15,8 @@ use super::super::scalar::Count;
 pub struct SweepSpec {
     /// A number of seeds (0, 1, ..), or a list of them. Default 1.
     pub seeds: Option<SeedsSpec>,
+    /// What seeds draw; the rest is that of seed 0. Default `[init, order]`.
+    pub seeds_draw: Option<Vec<SeedPart>>,
     /// Axes by dotted path, every combination.
     pub grid: Option<AxesSpec>,
     /// Axes by dotted path and of equal length, taken side by side.

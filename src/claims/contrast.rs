@@ -3,7 +3,8 @@
 //! Owns [`Spread`]. For weights w on cells that share n seeds, the seeds' part is A = max(s² Σw², o²) / n: s² is pooled over the
 //! cells of the tables with seeds as blocks ([`Pool::blocked`]), o² is the variance over seeds of the sum itself. Of several
 //! metrics, Σ w'Rw over the places stands for s² Σw², R being the covariance of the residuals. Where the weights of a metric do not
-//! add up to zero (a cell against a number), the seeds' common part does not cancel: A = o² / n, with n - 1 degrees of freedom.
+//! add up to zero (a cell against a number), the seeds' common part does not cancel: A = o² / n, with n - 1 degrees of freedom. So it is
+//! where seeds draw something in one cell that is not there in another (the scorer of a filter, against the whole pool).
 //! With the items' part I ([`super::items`]) the squared standard error is A + I, its degrees of freedom ν((A + I) / A)².
 //! Invariant: fewer than three seeds, or no spread at all, decide nothing, with the reason. Must not know: what is asked of the sum.
 
@@ -188,7 +189,7 @@ pub(super) fn common_seeds(parts: &[Part<'_>]) -> Result<Vec<u64>, String> {
 }
 
 /// The variance of the sum at one seed by what is pooled over the tables, with its degrees of freedom; `None` where the cells of a
-/// metric are not set against each other, or nothing can be pooled.
+/// metric are not set against each other, their seeds do not draw the same, or nothing can be pooled.
 fn pooled(parts: &[Part<'_>], pool: &Pool, seeds: &[u64]) -> Option<(f64, f64)> {
     let metrics: Vec<&str> = parts.iter().map(|part| part.metric).collect::<BTreeSet<_>>().into_iter().collect();
     let is_contrast = |metric: &&str| {
@@ -199,7 +200,12 @@ fn pooled(parts: &[Part<'_>], pool: &Pool, seeds: &[u64]) -> Option<(f64, f64)> 
     if !metrics.iter().all(is_contrast) {
         return None;
     }
-    let residuals = pool.blocked(&metrics, seeds)?;
+    let mut drawn = parts.iter().filter_map(|part| part.runs.first()).map(|run| run.drawn);
+    let first = drawn.next()?;
+    if drawn.any(|parts| parts != first) {
+        return None;
+    }
+    let residuals = pool.blocked(first, &metrics, seeds)?;
     let mut by_place: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for part in parts {
         let weights = by_place.entry(place(part.runs)).or_insert_with(|| vec![0.0; metrics.len()]);

@@ -157,9 +157,16 @@ impl Frontier {
 mod tests {
     use super::*;
     use crate::claims::{Measure, SeedRun};
+    use crate::run::SeedParts;
 
     fn cell(name: &str, cost: f64, values: &[f64]) -> Costed {
-        let run = |(seed, value): (u64, &f64)| SeedRun { seed, value: *value, run_id: format!("{name}{seed}"), items: None };
+        let run = |(seed, value): (u64, &f64)| SeedRun {
+            seed,
+            value: *value,
+            run_id: format!("{name}{seed}"),
+            drawn: SeedParts::none(),
+            items: None,
+        };
         Costed {
             labels: vec![("model".to_owned(), name.to_owned())],
             cost,

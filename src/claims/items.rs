@@ -85,6 +85,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::run::SeedParts;
 
     fn runs(sets: &[(&str, [&[u8]; 2])]) -> Vec<SeedRun> {
         let of_seed = |seed: usize| {
@@ -93,7 +94,7 @@ mod tests {
                 SetOutcomes { set: (*name).to_owned(), of: hits.len() as u64, hits }
             };
             let items: Arc<[SetOutcomes]> = sets.iter().map(set).collect();
-            SeedRun { seed: seed as u64, value: 0.0, run_id: String::new(), items: Some(items) }
+            SeedRun { seed: seed as u64, value: 0.0, run_id: String::new(), drawn: SeedParts::none(), items: Some(items) }
         };
         vec![of_seed(0), of_seed(1)]
     }

@@ -147,6 +147,7 @@ fn of_means(metric: &str, pairs: &[Pair<'_>]) -> Option<Compared> {
 mod tests {
     use super::*;
     use crate::data::{Philox, Stream};
+    use crate::run::SeedParts;
 
     fn table(values: &[[f64; 3]], first_seed: u64) -> Table {
         let cells = values.iter().enumerate().map(|(row, values)| Cell {
@@ -156,6 +157,7 @@ mod tests {
             values: (first_seed..).zip(values.iter().copied()).collect(),
             run_ids: (first_seed..first_seed + 3).map(|seed| format!("{row}-{seed}")).collect(),
             missing: 0,
+            drawn: SeedParts::none(),
         });
         Table {
             name: "t".to_owned(),
@@ -165,7 +167,6 @@ mod tests {
             fixed: BTreeMap::new(),
             metrics: vec!["m".to_owned()],
             cells: cells.collect(),
-            seeds_draw: None,
         }
     }
 

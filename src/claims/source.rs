@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::statement::CellsSpec;
-use crate::run::{Outcomes, SetOutcomes};
+use crate::run::{Outcomes, SeedParts, SetOutcomes};
 use crate::tables::{Cell, Table};
 
 /// What is known of one cell.
@@ -46,6 +46,8 @@ pub struct SeedRun {
     pub value: f64,
     /// Its id: cells of the same runs are one cell.
     pub run_id: String,
+    /// What the seeds of its cell draw.
+    pub drawn: SeedParts,
     /// What the items behind the value came to, where that is known.
     pub items: Option<Arc<[SetOutcomes]>>,
 }
@@ -155,6 +157,7 @@ impl<'a> RunTables<'a> {
             seed: *seed,
             value: *value,
             run_id: run_id.clone(),
+            drawn: cell.drawn,
             items: self.outcomes.and_then(|outcomes| outcomes.of(run_id, &cell.metric)).cloned(),
         };
         match (cell.missing, cell.values.len()) {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::statement::ClaimSpec;
 use super::*;
 use crate::jobs::fit_normals;
+use crate::run::SeedParts;
 use crate::tables::{Cell, Table};
 
 mod inference;
@@ -41,6 +42,7 @@ fn table_of(seeds: usize, cells: &[(&str, &str, &[f64])]) -> Table {
         values: (0..).zip(values.iter().copied()).collect(),
         run_ids: (0..values.len()).map(|seed| format!("{model}-{size}-{seed}")).collect(),
         missing: seeds - values.len(),
+        drawn: SeedParts::none(),
     };
     Table {
         name: "t".to_owned(),
@@ -50,7 +52,6 @@ fn table_of(seeds: usize, cells: &[(&str, &str, &[f64])]) -> Table {
         fixed: BTreeMap::new(),
         metrics: vec!["acc1".to_owned()],
         cells: cells.iter().map(cell).collect(),
-        seeds_draw: None,
     }
 }
 

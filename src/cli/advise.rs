@@ -23,6 +23,7 @@ pub(super) fn run(global: &Global, args: &Advise, out: &mut dyn Write) -> Result
     };
     let metric = metric(args, &folders)?;
     is_measured_alike(&metric, &folders)?;
+    draws_alike(&folders)?;
     let (mut cells, mut missing) = (Vec::new(), 0);
     for Folder { path: _, records } in &folders {
         let (found, without) = cells_of(records, &metric, name)?;
@@ -122,6 +123,18 @@ fn is_measured_alike(metric: &str, folders: &[Folder]) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Refuses runs whose seeds draw different parts: their scatter is not one, and a run of seed 0 may be in both.
+fn draws_alike(folders: &[Folder]) -> Result<(), Error> {
+    let drawn = |folder: &Folder| folder.records.runs.first().map(|run| run.config.seeds_draw);
+    let Some((first, parts)) = folders.iter().find_map(|folder| Some((folder, drawn(folder)?))) else { return Ok(()) };
+    let Some((other, others)) = folders.iter().find_map(|folder| Some((folder, drawn(folder).filter(|found| *found != parts)?)))
+    else {
+        return Ok(());
+    };
+    let message = format!("seeds of {} draw {parts}, those of {} {others}", first.path.display(), other.path.display());
+    Err(Error::Usage { message, hint: Some("name folders whose seeds draw the same".to_owned()) })
 }
 
 /// The cells of a folder with their costs, by all of its axes, and how many have no value.

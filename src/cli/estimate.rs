@@ -48,7 +48,10 @@ pub(super) fn estimate(
 ) -> Estimate {
     let runs = loaded.plan.runs().iter().zip(gmacs);
     let unfinished = runs.filter(|(run, _)| !known.contains(&loaded.plan.job(run.train).key));
-    let to_do: f64 = unfinished.map(|(run, gmacs)| gmacs - checkpointed(loaded, store, run.train)).sum();
+    let of_runs: f64 = unfinished.map(|(run, gmacs)| gmacs - checkpointed(loaded, store, run.train)).sum();
+    let needed: HashSet<usize> = loaded.plan.todo(|key| known.contains(key)).into_iter().collect();
+    let scorers = loaded.scorers().into_iter().filter(|(job, _)| needed.contains(job));
+    let to_do = of_runs + scorers.map(|(job, gmacs)| gmacs - checkpointed(loaded, store, job)).sum::<f64>();
     if to_do == 0.0 {
         return Estimate { seconds: Some(0.0), source: "every training is finished".into() };
     }

@@ -1,6 +1,6 @@
 //! From an experiment file to a plan: the joint of `spec`, `grid` and `plan`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::args::{Arithmetic, Device, Experiment, Global};
@@ -21,7 +21,7 @@ use crate::tables::TableSpec;
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cuda;
 use crate::trainer::checkpoint::Checkpoint;
-use crate::trainer::cost::gmacs_per_sample;
+use crate::trainer::cost::{gmacs_of_steps, gmacs_per_sample};
 use crate::trainer::ops::instructions;
 use crate::trainer::strategy::check_support;
 
@@ -279,6 +279,16 @@ impl Loaded {
         };
         let newest = Checkpoint::load_newest(&store.work_dir(&key), &key.to_string(), &kept);
         newest.ok().and_then(|newest| newest.found).map_or(0, |checkpoint| checkpoint.step)
+    }
+
+    /// Trainings that are no run's own, those of scorers, with their forward multiply-accumulates in units of 1e9.
+    pub fn scorers(&self) -> Vec<(usize, f64)> {
+        let own: BTreeSet<usize> = self.plan.runs().iter().map(|run| run.train).collect();
+        let cost = |(job, planned): (usize, &crate::plan::Job)| match &planned.spec {
+            JobSpec::Train(spec) if !own.contains(&job) => Some((job, gmacs_of_steps(&spec.model, &spec.train, spec.train.steps))),
+            _ => None,
+        };
+        self.plan.jobs().enumerate().filter_map(cost).collect()
     }
 
     /// Forward multiply-accumulates of all distinct runs, in units of 1e9.

@@ -148,6 +148,7 @@ fn json(
     value["experiment"] = loaded.spec().experiment.clone().into();
     value["points"] = loaded.expansion.num_points().into();
     value["gmacs"] = gmacs.iter().sum::<f64>().into();
+    value["scorer_gmacs"] = loaded.scorers().iter().map(|(_, gmacs)| gmacs).sum::<f64>().into();
     if let Some(runs) = value["runs"].as_array_mut() {
         for (idx, (run, planned)) in runs.iter_mut().zip(loaded.plan.runs()).enumerate() {
             run["adopted"] =
@@ -178,7 +179,10 @@ fn human(
         writeln!(out, "question    {}", question.trim())?;
     }
     writeln!(out, "points      {} (axes: {})", loaded.expansion.num_points(), axes(loaded))?;
-    let seeds = counted(spec.sweep.seeds.len(), "seed");
+    let mut seeds = counted(spec.sweep.seeds.len(), "seed");
+    if !spec.sweep.seeds_draw.is_default() {
+        seeds = format!("{seeds} that draw {}", spec.sweep.seeds_draw);
+    }
     writeln!(out, "runs        {} distinct, {seeds}", loaded.expansion.runs().len())?;
     let kinds: Vec<String> = plan.kinds().iter().map(|(kind, count)| format!("{count} {}", kind.name())).collect();
     writeln!(out, "jobs        {} ({})", plan.len(), kinds.join(", "))?;
@@ -200,6 +204,11 @@ fn human(
         writeln!(out, "data        {source}")?;
     }
     writeln!(out, "cost        {} GMACs (forward, both encoders, times samples seen)", amount(gmacs.iter().sum()))?;
+    let scorers = loaded.scorers();
+    if !scorers.is_empty() {
+        let (gmacs, trainings) = (scorers.iter().map(|(_, gmacs)| gmacs).sum(), counted(scorers.len(), "training"));
+        writeln!(out, "            {} GMACs besides in {trainings} of scorers", amount(gmacs))?;
+    }
     if !adopted.is_empty() {
         let left = (0..gmacs.len()).filter(|run| adopted.run(*run).is_none()).map(|run| gmacs[run]).sum();
         writeln!(out, "            {} GMACs of it in runs that are not adopted", amount(left))?;

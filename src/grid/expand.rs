@@ -59,7 +59,7 @@ pub struct RunParts<'a> {
 pub fn expand(spec: &ValidSpec, digests: &Digests) -> Expansion {
     let Resolved { data, models, trains, evaluates, device, precision, points, .. } = spec.resolved.as_ref();
     let seeds = &spec.sweep.seeds;
-    let fragments = Fragments::new(data, models, evaluates, (*device, *precision, &spec.sweep.seeds_draw), digests);
+    let fragments = Fragments::new(data, models, evaluates, (*device, *precision, spec.sweep.seeds_draw), digests);
     let hash_chunk = |chunk: &[SectionIds]| {
         let (mut hasher, mut ids) = (PointHasher::default(), Vec::with_capacity(chunk.len() * seeds.len()));
         for point in chunk {
@@ -171,7 +171,7 @@ impl Expansion {
             seed,
             device,
             precision,
-            seeds_draw: self.spec.sweep.seeds_draw.clone(),
+            seeds_draw: self.spec.sweep.seeds_draw,
         }
     }
     /// All points that own each run, by run.

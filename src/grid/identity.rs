@@ -86,7 +86,7 @@ fn by_content(config: &RunConfig, digests: &Digests) -> RunConfig {
         seed: *seed,
         device: *device,
         precision: *precision,
-        seeds_draw: seeds_draw.clone(),
+        seeds_draw: *seeds_draw,
     }
 }
 
@@ -167,7 +167,7 @@ impl Fragments {
         data: &[DataConfig],
         models: &[ModelConfig],
         evaluates: &[Vec<EvalConfig>],
-        (device, precision, seeds_draw): (DeviceKind, Precision, &SeedParts),
+        (device, precision, seeds_draw): (DeviceKind, Precision, SeedParts),
         digests: &Digests,
     ) -> Self {
         let around = |before: &str, middle: Vec<u8>, after: &str| [before.as_bytes(), &middle, after.as_bytes()].concat();
@@ -181,7 +181,7 @@ impl Fragments {
         };
         let mut tail = [b",\"device\":", json(&device).as_slice(), b",\"precision\":", &json(&precision)].concat();
         if !seeds_draw.is_default() {
-            tail.extend([b",\"seeds_draw\":", json(seeds_draw).as_slice()].concat());
+            tail.extend([b",\"seeds_draw\":", json(&seeds_draw).as_slice()].concat());
         }
         tail.push(b'}');
         Self {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::adopt::{Adopted, named_by_key};
 use super::{PackedSummary, files, outcomes, write};
+use crate::claims::fits::{FILE_PREFIX, FRONTIER_PREFIX};
 use crate::claims::{Findings, Statements, findings, to_csv};
 use crate::data::{Philox, SkipKind, Stream};
 use crate::executor::{EvaluateSummary, JobContext, JobError, JobOutput, TrainSummary};
@@ -69,20 +70,31 @@ pub fn fit_normals(draw: u64, stream: u32) -> Box<dyn FnMut() -> f64> {
     Box::new(move || draws.normal())
 }
 
-/// Says of tables and claims that were stated or edited after runs had finished that they were: in the captions of tables and the notes of
-/// verdicts. `statements` are those that the findings are of.
+/// Says of tables, fits and claims that were stated or edited after runs had finished that they were: in the captions of tables and fits
+/// and the notes of verdicts. `statements` are those that the findings are of.
 pub fn mark(findings: &mut Findings, records: &Records, statements: &serde_json::Value) {
     let Some(first) = &records.stated else { return };
-    let Marks { claims, tables, all } = first.marks(&Stated::of(statements, records.runs.iter().map(|run| &run.config)));
-    let Findings { tables: built, verdicts, files, .. } = findings;
+    let Marks { claims, tables, fits, all } = first.marks(&Stated::of(statements, records.runs.iter().map(|run| &run.config)));
+    let Findings { tables: built, fits: fitted, verdicts, files, frontiers } = findings;
     let mut replace = |name: String, bytes: Vec<u8>| {
         files.iter_mut().filter(|file| file.name == name).for_each(|file| file.bytes.clone_from(&bytes));
     };
     for table in built.iter_mut() {
         if let Some(said) = tables.get(&table.name) {
-            let caption = table.caption.as_ref().map_or(String::new(), |caption| format!("{caption}; "));
-            table.caption = Some(format!("{caption}this table was {said}"));
+            table.caption = Some(marked(table.caption.as_ref(), "table", said));
             replace(format!("tables/{}.md", table.name), table.to_markdown().into_bytes());
+        }
+    }
+    for fit in fitted.iter_mut() {
+        if let Some(said) = fits.get(&fit.name) {
+            fit.caption = Some(marked(fit.caption.as_ref(), "fit", said));
+            replace(format!("tables/{FILE_PREFIX}{}.md", fit.name), fit.to_markdown().into_bytes());
+        }
+    }
+    for frontier in frontiers.iter_mut() {
+        if let Some(said) = fits.get(&frontier.name) {
+            frontier.caption = Some(marked(frontier.caption.as_ref(), "frontier", said));
+            replace(format!("tables/{FRONTIER_PREFIX}{}.md", frontier.name), frontier.to_markdown().into_bytes());
         }
     }
     for verdict in verdicts.iter_mut() {
@@ -90,6 +102,12 @@ pub fn mark(findings: &mut Findings, records: &Records, statements: &serde_json:
         verdict.notes.extend(all.iter().cloned());
     }
     replace("claims.csv".to_owned(), to_csv(verdicts));
+}
+
+/// A caption that says when its table or fit was stated.
+fn marked(caption: Option<&String>, what: &str, said: &str) -> String {
+    let caption = caption.map_or(String::new(), |caption| format!("{caption}; "));
+    format!("{caption}this {what} was {said}")
 }
 
 pub(super) fn run(inputs: Option<&ReportInputs>, ctx: &JobContext<'_>) -> Result<JobOutput, JobError> {

@@ -128,11 +128,14 @@ struct Measure {
 /// What the seed of a run draws of its data.
 #[derive(Clone, Copy, PartialEq, Serialize)]
 struct Drawn {
-    /// Which pool.
+    /// Which pool, of the scorer too.
     pool: u64,
-    /// Added to the seed of the scorer, which is else the one that is stated.
+    /// The run's seed, where it draws the scorer; its seed is else the one that is stated.
     scorer: Option<u64>,
 }
+
+/// What the stated seeds of scorers are apart where runs' seeds are added to them.
+const SCORER_STRIDE: u64 = 1 << 40;
 
 impl Drawn {
     fn of(config: &RunConfig) -> Self {
@@ -413,11 +416,14 @@ impl<'a> Builder<'a> {
         scorer: &RunConfig,
         lineage: &mut Vec<Index>,
     ) -> Result<(Index, Index, Index), PlanError> {
-        let (own_pool, config) = match drawn.scorer {
-            None => (0, Cow::Borrowed(scorer)),
-            Some(seed) => (drawn.pool, Cow::Owned(RunConfig { seed: scorer.seed.wrapping_add(seed), ..scorer.clone() })),
+        let config = match drawn.scorer {
+            None => Cow::Borrowed(scorer),
+            // Scorers of other stated seeds stay others.
+            Some(seed) => {
+                Cow::Owned(RunConfig { seed: scorer.seed.wrapping_mul(SCORER_STRIDE).wrapping_add(seed), ..scorer.clone() })
+            }
         };
-        let own = self.inputs(&scorer.data, scorer.model.image_size, Drawn { pool: own_pool, scorer: drawn.scorer })?;
+        let own = self.inputs(&scorer.data, scorer.model.image_size, drawn)?;
         lineage.extend(own.lineage.iter());
         let train = self.train(&config, &own);
         let seen = self.pool((&data.source, data.size, drawn.pool), scorer.model.image_size, Framing::Centre)?;

@@ -317,7 +317,7 @@ impl EvaluateSpec {
 }
 impl ReportSpec {
     /// Version of the code that writes results.
-    pub const VERSION: u32 = 5;
+    pub const VERSION: u32 = 6;
 }
 
 impl JobSpec {

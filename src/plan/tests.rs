@@ -86,10 +86,11 @@ fn a_seed_draws_the_parts_that_are_named_and_the_rest_is_that_of_seed_0() {
     // Data sets: the pool, the scorer's pool, the evaluation set. Trained: three runs and a scorer.
     assert_eq!(counts(&[Init, Order]), [3, 1, 1, 4]);
     assert_eq!(counts(&[Init]), [3, 1, 1, 4]);
-    assert_eq!(counts(&[Order, Pool]), [3 + 2, 3, 3, 4]);
+    // The scorer learns from the pool of its run's seed.
+    assert_eq!(counts(&[Order, Pool]), [3 + 4, 3, 3, 6]);
     assert_eq!(counts(&[Order, Scorer]), [3, 3, 3, 6]);
     assert_eq!(counts(&[Init, Order, Pool, Scorer]), [3 + 4, 3, 3, 6]);
-    assert_eq!(counts(&[Pool]), [3 + 2, 3, 3, 4]);
+    assert_eq!(counts(&[Pool]), [3 + 4, 3, 3, 6]);
     let trained = |plan: &Plan, run: usize| match &plan.job(plan.runs()[run].train).spec {
         JobSpec::Train(spec) => (spec.seed, spec.init),
         other => panic!("{other:?}"),

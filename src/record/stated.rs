@@ -23,6 +23,9 @@ pub struct Stated {
     pub claims: BTreeMap<String, String>,
     /// By name.
     pub tables: BTreeMap<String, String>,
+    /// By name; `None` in records from before fits were noted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fits: Option<BTreeMap<String, String>>,
     /// Seeds of the runs.
     pub seeds: BTreeSet<u64>,
     /// What they draw.
@@ -39,6 +42,8 @@ pub struct Marks {
     pub claims: BTreeMap<String, String>,
     /// What is said of a table, by name.
     pub tables: BTreeMap<String, String>,
+    /// What is said of a fit, by name.
+    pub fits: BTreeMap<String, String>,
     /// What is said of every claim.
     pub all: Vec<String>,
 }
@@ -51,7 +56,7 @@ impl Stated {
         for config in configs {
             runs += 1;
             seeds.insert(config.seed);
-            seeds_draw.clone_from(&config.seeds_draw);
+            seeds_draw = config.seeds_draw;
             evaluations.insert(serde_json::to_string(&config.evaluate).expect("a config has only text keys and finite numbers"));
         }
         Self {
@@ -59,6 +64,7 @@ impl Stated {
             runs,
             claims: digests(statements, "claims", "id"),
             tables: digests(statements, "tables", "name"),
+            fits: Some(digests(statements, "fits", "name")),
             seeds,
             seeds_draw,
             evaluations: digest(&evaluations.into_iter().collect::<Vec<_>>().join("\n")),
@@ -99,11 +105,12 @@ impl Stated {
         if now.evaluations != self.evaluations {
             all.push("evaluation sets edited after runs had finished".to_owned());
         }
-        Marks { claims: of(&self.claims, &now.claims), tables: of(&self.tables, &now.tables), all }
+        let fits = self.fits.iter().zip(&now.fits).map(|(first, now)| of(first, now)).next().unwrap_or_default();
+        Marks { claims: of(&self.claims, &now.claims), tables: of(&self.tables, &now.tables), fits, all }
     }
 }
 
-/// Fields of tables and claims that decide neither a cell nor a verdict.
+/// Fields of tables, fits and claims that decide neither a cell nor a verdict.
 const NO_STATEMENT: [&str; 3] = ["caption", "expect", "remark"];
 
 /// Digests of the entries of a list, by the field that names them.
@@ -135,6 +142,7 @@ mod tests {
         let statements = json!({
             "tables": [{ "name": "t", "rows": ["a"], "caption": "c" }, { "name": "u", "rows": ["a"] }],
             "claims": [{ "id": "x", "says": "s" }, { "id": "y", "says": "s" }],
+            "fits": [{ "name": "f", "of": "loss", "caption": "c" }],
         });
         let configs = [config(8, 0), config(8, 1)];
         let first = Stated::of(&statements, &configs);
@@ -142,6 +150,8 @@ mod tests {
         let mut later = statements.clone();
         later["tables"][0]["caption"] = "d".into();
         later["tables"][1]["rows"][0] = "b".into();
+        later["fits"][0]["caption"] = "d".into();
+        later["fits"].as_array_mut().expect("a list").push(json!({ "name": "g", "of": "loss" }));
         later["claims"][0]["expect"] = "mixed".into();
         later["claims"][0]["remark"] = "two of three".into();
         later["claims"][1]["says"] = "z".into();
@@ -152,6 +162,9 @@ mod tests {
         let said = |marks: &BTreeMap<String, String>| marks.iter().map(|(name, said)| format!("{name} {said}")).collect::<Vec<_>>();
         assert_eq!(said(&marks.claims), ["w stated after runs had finished", "y edited after runs had finished"]);
         assert_eq!(said(&marks.tables), ["u edited after runs had finished"]);
+        assert_eq!(said(&marks.fits), ["g stated after runs had finished"]);
+        let before = Stated { fits: None, ..first.clone() };
+        assert!(before.marks(&Stated::of(&later, &configs)).fits.is_empty(), "of records that do not note them nothing is said");
         let all =
             ["seed 2 added", "seed 0 taken out", "evaluation sets edited"].map(|what| format!("{what} after runs had finished"));
         assert_eq!(marks.all, all);

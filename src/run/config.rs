@@ -6,7 +6,7 @@ pub use scaledown_ops::Activation;
 
 use super::quality::{Basic, FeatureRule, Keep, ScoreFile};
 use super::ssl::SslConfig;
-use super::{EvalConfig, EvalSource, ImageEncoderConfig, Milestone, ScenesConfig, SeedPart, SeedParts};
+use super::{EvalConfig, EvalSource, ImageEncoderConfig, Milestone, ScenesConfig, SeedParts};
 
 /// Everything that decides the bytes of one run. Two equal configs are one run.
 ///
@@ -84,25 +84,6 @@ pub struct DataConfig {
     /// it does not: central squares are packed at the model's image size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pack_side: Option<usize>,
-}
-
-impl DataConfig {
-    /// Whether a seed that draws this part of a run finds anything to draw in its data: a pool that is all there is of a source is
-    /// not drawn, and without a scorer none is.
-    #[must_use]
-    pub fn has_drawn(&self, part: SeedPart) -> bool {
-        let quality = self.quality.as_ref();
-        match part {
-            SeedPart::Init | SeedPart::Order => true,
-            SeedPart::Pool => {
-                let is_random = |quality: &QualityConfig| {
-                    quality.size.is_some() || quality.measures().any(|measure| matches!(measure, QualityBy::Random))
-                };
-                self.size.is_some() || quality.is_some_and(is_random)
-            }
-            SeedPart::Scorer => quality.is_some_and(|quality| quality.measures().any(|measure| measure.scorer().is_some())),
-        }
-    }
 }
 
 /// What of a picture is packed.

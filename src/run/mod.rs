@@ -6,6 +6,7 @@
 //! key version.
 
 mod config;
+mod drawn;
 mod encoder;
 mod evaluation;
 mod event;

@@ -170,12 +170,18 @@ impl<'b, 'a> Builder<'b, 'a> {
     /// Whether what seeds draw is there to be drawn: runs of a point that are one run but for the number would be taken for several.
     fn check_drawn(&mut self, sweep: &Sweep) {
         let span = self.tree.nearest(&["sweep", "seeds_draw"]).span;
-        let data = &self.out.data;
-        let has_drawn = |config: &DataConfig| SeedPart::ALL.into_iter().any(|p| sweep.seeds_draw.draws(p) && config.has_drawn(p));
-        let message = "`sweep.seeds_draw` leaves runs that all seeds have alike";
-        let problem = Diagnostic::new(Code::Axis, span, message).hint("name `init` or `order` too");
-        if sweep.seeds.len() > 1 && data.iter().any(|config| !has_drawn(config)) {
-            self.loader.diagnostics.error(problem);
+        let Resolved { data, trains, points, .. } = &self.out;
+        let is_one_run = |point: &&SectionIds| {
+            let (Some(data), Some(train)) = (data.get(point.data as usize), trains.get(point.train as usize)) else { return false };
+            let is_drawn = |part: SeedPart| data.has_drawn(part) && (part != SeedPart::Order || train.steps > 0);
+            !sweep.seeds_draw.iter().any(is_drawn)
+        };
+        let alike = points.iter().filter(is_one_run).count();
+        if sweep.seeds.len() > 1 && alike > 0 {
+            let of = counted(points.len(), "point");
+            let message = format!("in {alike} of {of} seeds draw nothing, so that all would give the same run");
+            let problem = Diagnostic::new(Code::Axis, span, message);
+            self.loader.diagnostics.error(problem.hint("name `init` in `sweep.seeds_draw` too"));
         }
         for (part, none) in
             [(SeedPart::Pool, "no run has a part of a source as its pool"), (SeedPart::Scorer, "no run has a scorer")]
@@ -184,6 +190,23 @@ impl<'b, 'a> Builder<'b, 'a> {
                 let message = format!("`{}` in `sweep.seeds_draw` has no effect: {none}", part.name());
                 self.loader.diagnostics.warn(Diagnostic::new(Code::Axis, span, message));
             }
+        }
+        self.check_whole_pools(sweep, span);
+    }
+
+    /// A pool whose stated size is all there is of its source is one pool, whatever seeds draw.
+    fn check_whole_pools(&mut self, sweep: &Sweep, span: Span) {
+        if !sweep.seeds_draw.draws(SeedPart::Pool) {
+            return;
+        }
+        let mut whole: Vec<u64> = self.variants.data.iter().filter_map(|data| data.whole).collect();
+        whole.sort_unstable();
+        whole.dedup();
+        for size in whole {
+            let message =
+                format!("`sweep.seeds_draw` has `pool`, and `data.train.size` is {size}, which is all there are of the source");
+            let hint = "state fewer, or leave the size or `pool` out";
+            self.loader.diagnostics.error(Diagnostic::new(Code::Axis, span, message).hint(hint));
         }
     }
 

@@ -127,7 +127,7 @@ impl Written {
             seed: *seed,
             device: *device,
             precision: *precision,
-            seeds_draw: seeds_draw.clone(),
+            seeds_draw: *seeds_draw,
         }
     }
 }

@@ -44,8 +44,6 @@ pub struct Table {
     pub metrics: Vec<String>,
     /// The cells.
     pub cells: Vec<Cell>,
-    /// What the seeds of its runs draw; `None` where there is no run.
-    pub seeds_draw: Option<SeedParts>,
 }
 
 /// One cell: one metric of one point, over its seeds.
@@ -63,6 +61,8 @@ pub struct Cell {
     pub run_ids: Vec<String>,
     /// Runs of the point that have no value.
     pub missing: usize,
+    /// What the seeds of its runs draw; nothing where there is no run.
+    pub drawn: SeedParts,
 }
 
 impl Cell {
@@ -118,8 +118,6 @@ pub fn build(spec: &TableSpec, input: &TableInput<'_>) -> Result<Table, TablesEr
         .filter(|(path, labels)| !rows.0.contains(path) && columns.as_ref() != Some(path) && labels.0.len() == 1)
         .map(|(path, labels)| (path.clone(), labels.0[0].to_string()))
         .collect();
-    let records = groups.iter().flat_map(|group| &group.point.run_ids).filter_map(|run_id| input.records.get(run_id));
-    let seeds_draw = records.map(|record| record.config.seeds_draw.clone()).next();
     Ok(Table {
         name: name.clone(),
         caption: caption.clone(),
@@ -128,7 +126,6 @@ pub fn build(spec: &TableSpec, input: &TableInput<'_>) -> Result<Table, TablesEr
         fixed,
         metrics: values.0.clone(),
         cells,
-        seeds_draw,
     })
 }
 
@@ -207,7 +204,9 @@ fn cell(group: &Group<'_>, metric: &str, input: &TableInput<'_>) -> Cell {
     let (values, run_ids): (Vec<(u64, f64)>, Vec<String>) =
         found.map(|(record, value)| ((record.config.seed, value), record.run_id.clone())).unzip();
     let missing = group.point.run_ids.len() - values.len();
-    Cell { row: group.row.clone(), column: group.column.clone(), metric: metric.to_owned(), values, run_ids, missing }
+    let known = group.point.run_ids.iter().find_map(|run_id| input.records.get(run_id));
+    let drawn = known.map_or_else(SeedParts::none, |record| record.config.drawn());
+    Cell { row: group.row.clone(), column: group.column.clone(), metric: metric.to_owned(), values, run_ids, missing, drawn }
 }
 
 /// Counts that every record holds and that a table may show like metrics.

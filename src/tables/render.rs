@@ -55,8 +55,12 @@ impl Table {
             }
         }
         out.push_str("\nMean ± standard deviation (seeds); `-` where there is no run.");
-        if let Some(parts) = &self.seeds_draw {
-            let _ = write!(out, " Seeds draw {parts}.");
+        let mut drawn = self.cells.iter().map(|cell| cell.drawn).filter(|parts| !parts.is_empty());
+        if let Some(first) = drawn.next() {
+            let (in_all, in_some) = drawn.fold((first, first), |(all, some), parts| (all.and(parts), some.or(parts)));
+            let more = in_some.without(in_all);
+            let more = if more.is_empty() { String::new() } else { format!(", where there is one also {more}") };
+            let _ = write!(out, " Seeds draw {in_all}{more}.");
         }
         out.push('\n');
         out

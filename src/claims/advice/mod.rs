@@ -3,9 +3,10 @@
 //! Input: cells with their costs, and a [`Budget`]. Output: [`Advice`]. A choice is what cells have in common once their amounts of data
 //! and compute are taken away: share of the data, encoder, strategy, whatever else varies. Its value at a budget is that of its best
 //! cell where one costs so much, else between the two of its frontier that lie around it, straight in the logarithm of the cost; its
-//! interval then reaches from the lower end of the one to the upper end of the other, since nothing says where between them it is. Beyond
-//! all runs it is what the choice's fit says. Invariant: pure; never more certain than the data: a lead is decided only where every rival
-//! is behind by its whole 95 % interval, was measured at the budget, and can be compared.
+//! interval then reaches from the lower end of the one to the upper end of the other, which holds what lies between if that rises with the
+//! cost. Beyond all runs it is what the choice's fit says. Invariant: pure; never more certain than the data: a lead is decided only where
+//! every rival is behind by its whole 95 % interval, at the budget or at both cells around it, and has runs that cost so much. That the
+//! cells were chosen as the best of several by the values that they are shown with is in no interval.
 
 mod words;
 
@@ -78,8 +79,8 @@ pub struct Rival {
     pub value: f64,
     /// Its 95 % interval, where it is known.
     pub interval: Option<[f64; 2]>,
-    /// Whether that lies between two of its cells.
-    pub is_between: bool,
+    /// Where it or what is favoured lies between two of its cells: whether the lead is decided at the lower cells and at the upper ones.
+    pub holds_at_ends: Option<bool>,
     /// How far it is behind.
     pub versus: Versus,
     /// The largest cost of its runs, where that is below the budget.
@@ -87,10 +88,10 @@ pub struct Rival {
 }
 
 impl Rival {
-    /// Whether it is known to be behind.
+    /// Whether it is known to be behind: between cells, on the lines and at the cells that they join.
     #[must_use]
     pub fn is_beaten(&self) -> bool {
-        self.versus.is_decided() && self.ends_at.is_none()
+        self.versus.is_decided() && self.ends_at.is_none() && self.holds_at_ends != Some(false)
     }
 }
 
@@ -238,6 +239,20 @@ impl Asked<'_> {
         ends.and_then(|ends| Some([ends.first()?[0], ends.last()?[1]]))
     }
 
+    /// Whether a lead is decided at the first cells of two sums and at the last ones; `None` where both are single cells.
+    fn holds_at_ends(&self, best: &Sum<'_>, rival: &Sum<'_>) -> Option<bool> {
+        let is_ahead = |(ours, theirs): (&Costed, &Costed)| {
+            let versus = Versus::of(&vec![(1.0, ours)], &vec![(1.0, theirs)], self.metric, &self.pool);
+            versus.difference > 0.0 && versus.is_decided()
+        };
+        let [(_, ours), .., (_, our_last)] = best.as_slice() else {
+            let ((_, ours), [(_, first), .., (_, last)]) = (best.first()?, rival.as_slice()) else { return None };
+            return Some(is_ahead((ours, first)) && is_ahead((ours, last)));
+        };
+        let ((_, theirs), (_, their_last)) = (rival.first()?, rival.last()?);
+        Some(is_ahead((ours, theirs)) && is_ahead((our_last, their_last)))
+    }
+
     /// Ranks choices by what they come to at a cost that some run reaches.
     fn by_runs(&self, choices: &[Choice<'_>], amount: f64) -> Ranked {
         let (mut found, mut left_out) = (Vec::new(), Vec::new());
@@ -252,8 +267,9 @@ impl Asked<'_> {
         let best = found.next().expect("a cell costs no more than the budget");
         let rivals = found.map(|rival| {
             let versus = Versus::of(&best.sum, &rival.sum, self.metric, &self.pool);
-            let (value, interval, is_between) = (value(&rival.sum), self.interval(&rival.sum), rival.sum.len() > 1);
-            Rival { labels: rival.labels.clone(), value, interval, is_between, versus, ends_at: rival.ends_at }
+            let (value, interval) = (value(&rival.sum), self.interval(&rival.sum));
+            let holds_at_ends = self.holds_at_ends(&best.sum, &rival.sum);
+            Rival { labels: rival.labels.clone(), value, interval, holds_at_ends, versus, ends_at: rival.ends_at }
         });
         let rivals = rivals.collect();
         let pick = Pick {
@@ -308,7 +324,7 @@ impl Asked<'_> {
             let knows_items = fit.note.is_none() && other.note.is_none();
             let versus = Versus { difference, half_width, knows_items, needs: None };
             let (labels, interval) = (rival.labels.clone(), interval(&other));
-            Rival { labels, value, interval, is_between: false, versus, ends_at: None }
+            Rival { labels, value, interval, holds_at_ends: None, versus, ends_at: None }
         });
         let rivals = rivals.collect();
         let interval = interval(&fit);

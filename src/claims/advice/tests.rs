@@ -3,6 +3,7 @@ use std::fs;
 use super::*;
 use crate::claims::{Measure, SeedRun};
 use crate::data::{Philox, Stream};
+use crate::run::SeedParts;
 
 fn normals(draw: u64, stream: u32) -> Box<dyn FnMut() -> f64> {
     let mut draws = Philox::new(0, Stream::Fits).at(draw, stream);
@@ -109,7 +110,13 @@ fn cnns_lead_first_and_vits_later_as_in_figures_13a_and_14a() {
 fn seeds(mean: f64, id: &str, by: f64) -> Measure {
     let pattern = id.bytes().map(usize::from).sum::<usize>() % 3;
     let signs = [[1.0, -1.0, 0.0], [-1.0, 0.3, 0.7], [0.2, 0.8, -1.0]][pattern];
-    let run = |(seed, sign): (u64, f64)| SeedRun { seed, value: mean + by * sign, run_id: format!("{id}-{seed}"), items: None };
+    let run = |(seed, sign): (u64, f64)| SeedRun {
+        seed,
+        value: mean + by * sign,
+        run_id: format!("{id}-{seed}"),
+        drawn: SeedParts::none(),
+        items: None,
+    };
     Measure::Seeds((0..).zip(signs).map(run).collect())
 }
 
@@ -143,11 +150,12 @@ fn a_lead_is_decided_by_its_interval_and_else_says_how_many_seeds_would() {
     let [low, high] = between.pick.interval.unwrap();
     let [lower, upper] = ends.map(|advice| advice.rivals[0].interval.into_iter().chain(advice.pick.interval).collect::<Vec<_>>());
     assert!(lower.iter().any(|ends| ends[0] == low) && upper.iter().any(|ends| ends[1] == high), "{lower:?} {upper:?}");
-    assert!(
-        between.rivals[0].is_between && between.decision().ends_with("on straight lines between cells"),
-        "{}",
-        between.decision()
-    );
+    // At 4 the other one leads.
+    assert!(between.rivals[0].versus.is_decided() && !between.is_decided(), "{}", between.to_text());
+    assert_eq!(between.decision(), "not decided: the lead is not decided at both cells that it lies between");
+    let ahead: [&dyn Fn(f64) -> f64; 2] = [&|x: f64| 10.0 + x.ln(), &|x: f64| 20.0 + 8.0 * x.ln()];
+    let clear = ask(&two(&costs, 0.4, ahead), "gmacs", 8.0).unwrap();
+    assert_eq!((clear.is_decided(), clear.decision().as_str()), (true, "decided at 95 %, between cells and at them"));
 }
 
 #[test]

@@ -40,12 +40,6 @@ impl Advice {
         !self.rivals.is_empty() && !is_open && self.rivals.iter().all(Rival::is_beaten)
     }
 
-    /// Whether what is favoured, or a rival, was not measured at the budget but lies between two cells.
-    fn is_between(&self) -> bool {
-        let is_pick = matches!(self.basis, Basis::Runs) && self.pick.cells.len() > 1;
-        is_pick || self.rivals.iter().any(|rival| rival.is_between)
-    }
-
     /// Whether it is decided, in words.
     #[must_use]
     pub fn decision(&self) -> String {
@@ -55,6 +49,7 @@ impl Advice {
         let open: Vec<&Rival> = self.rivals.iter().filter(|rival| !rival.versus.is_decided()).collect();
         let ended = self.rivals.iter().filter(|rival| rival.ends_at.is_some()).count();
         let has_fits = matches!(self.basis, Basis::Fits { .. });
+        let ends: Vec<Option<bool>> = self.rivals.iter().map(|rival| rival.holds_at_ends).collect();
         let mut words = match open.first() {
             Some(rival) if open.len() > 1 => {
                 format!("{}; {} are not told apart from it", rival.versus.decision(), counted(open.len(), "choice"))
@@ -62,7 +57,10 @@ impl Advice {
             Some(rival) => rival.versus.decision(),
             None if ended > 0 || has_fits && !self.left_out.is_empty() => "not decided".to_owned(),
             None if has_fits => "decided at 95 % if errors go on as their fits".to_owned(),
-            None if self.is_between() => "decided at 95 % on straight lines between cells".to_owned(),
+            None if ends.contains(&Some(false)) => {
+                "not decided: the lead is not decided at both cells that it lies between".to_owned()
+            }
+            None if ends.contains(&Some(true)) => "decided at 95 %, between cells and at them".to_owned(),
             None => "decided at 95 %".to_owned(),
         };
         if ended > 0 {
@@ -143,7 +141,7 @@ impl Advice {
         }
         for (idx, rival) in rivals.iter().take(NAMED).enumerate() {
             let which = if idx == 0 { "runner-up" } else { "then" };
-            let Rival { labels, value, interval: expected, is_between: _, versus, ends_at } = rival;
+            let Rival { labels, value, interval: expected, holds_at_ends: _, versus, ends_at } = rival;
             let ended = ends_at.map_or(String::new(), |most| format!("; its runs end at {} {}", short(most), budget.name));
             let lead = format!("behind by {}{}", short(versus.difference), interval(versus.interval()));
             let _ = writeln!(out, "  {which:<18} {}: {}{}, {lead}{ended}", name(labels), short(*value), interval(*expected));
@@ -196,9 +194,9 @@ impl Advice {
             json!({ "quantities": quantities, "residual": fit.residual, "note": fit.note })
         });
         let rival = |rival: &Rival| {
-            let Rival { labels: whose, value, interval: expected, is_between, versus, ends_at } = rival;
+            let Rival { labels: whose, value, interval: expected, holds_at_ends, versus, ends_at } = rival;
             json!({
-                "labels": labels(whose), "value": value, "value_interval": expected, "between_cells": is_between,
+                "labels": labels(whose), "value": value, "value_interval": expected, "holds_at_ends": holds_at_ends,
                 "difference": versus.difference, "interval": versus.interval(),
                 "decided": rival.is_beaten(), "why": versus.decision(), "ends_at": ends_at,
             })

@@ -6,7 +6,7 @@ use super::*;
 use crate::claims::{Measure, SeedRun};
 use crate::data::{Philox, Stream};
 use crate::record::PointView;
-use crate::run::{Outcomes, SetOutcomes};
+use crate::run::{Outcomes, SeedParts, SetOutcomes};
 use crate::tables::{Cell, Table};
 
 fn normals(draw: u64, stream: u32) -> Box<dyn FnMut() -> f64> {
@@ -38,6 +38,7 @@ fn table(cells: &[(&str, &str, Vec<f64>)]) -> Table {
         values: (0..).zip(values.iter().copied()).collect(),
         run_ids: (0..values.len()).map(|seed| format!("{idx}-{seed}")).collect(),
         missing: usize::from(values.is_empty()),
+        drawn: SeedParts::none(),
     };
     Table {
         name: "fit-t".to_owned(),
@@ -47,7 +48,6 @@ fn table(cells: &[(&str, &str, Vec<f64>)]) -> Table {
         fixed: BTreeMap::new(),
         metrics: vec!["acc1".to_owned()],
         cells: cells.iter().enumerate().map(cell).collect(),
-        seeds_draw: None,
     }
 }
 
@@ -170,7 +170,13 @@ fn what_cells_do_not_fix_is_refused_in_words() {
 /// Cells of two amounts with three seeds.
 fn joint(places: &[(f64, f64)]) -> FitCurve {
     let cell = |(idx, (n, s)): (usize, &(f64, f64))| {
-        let run = |(seed, value): (u64, f64)| SeedRun { seed, value, run_id: format!("{idx}-{seed}"), items: None };
+        let run = |(seed, value): (u64, f64)| SeedRun {
+            seed,
+            value,
+            run_id: format!("{idx}-{seed}"),
+            drawn: SeedParts::none(),
+            items: None,
+        };
         let values = seeds(90.0 - 30.0 / n.sqrt() - 20.0 / s, idx, 0.1);
         let measure = Measure::Seeds((0..).zip(values).map(run).collect());
         CurveCell { labels: Vec::new(), at: vec![*n, *s], measure, is_held_out: false }
@@ -229,6 +235,7 @@ fn shifts_have_the_variance_of_seeds_and_items() {
                 seed,
                 value: set.percent() + [0.3, -0.5, 0.4, -0.2][seed as usize],
                 run_id: seed.to_string(),
+                drawn: SeedParts::none(),
                 items: Some(sets),
             }
         };

@@ -14,7 +14,7 @@ use super::{CHUNK, percent};
 use crate::claims::fits::{Found, ScalingSpec, fit, interval};
 use crate::data::{Philox, Stream};
 use crate::jobs::fit_normals;
-use crate::run::Outcomes;
+use crate::run::{Outcomes, SeedParts};
 use crate::tables::{Cell, OneOrMany, Table, amount};
 
 /// Sizes of cells; the last is held out.
@@ -100,6 +100,7 @@ fn cells_alone(seed: u64, number: u64, num_seeds: u64) -> Table {
         values: (0..).zip(blocks.iter().map(|block| 100.0 - error(size) + block + SCATTER.0 * draws.normal())).collect(),
         run_ids: (0..num_seeds).map(|seed| format!("{idx}-{seed}")).collect(),
         missing: 0,
+        drawn: SeedParts::none(),
     };
     let cells = SIZES.iter().enumerate().map(&mut cell).collect();
     Table {
@@ -110,7 +111,6 @@ fn cells_alone(seed: u64, number: u64, num_seeds: u64) -> Table {
         fixed: BTreeMap::new(),
         metrics: vec![METRIC.to_owned()],
         cells,
-        seeds_draw: None,
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::data::{Draws, Philox, Stream};
-use crate::run::{Outcomes, SetOutcomes};
+use crate::run::{Outcomes, SeedParts, SetOutcomes};
 use crate::tables::{Cell, Table};
 
 /// The metric of every table.
@@ -100,7 +100,7 @@ impl World {
                 run_ids.push(run_id);
             }
             let (row, column) = (vec![cell.row.clone()], cell.column.clone());
-            cells.push(Cell { row, column, metric: METRIC.to_owned(), values, run_ids, missing: 0 });
+            cells.push(Cell { row, column, metric: METRIC.to_owned(), values, run_ids, missing: 0, drawn: SeedParts::none() });
         }
         let columns = self.cells[0].column.as_ref().map(|_| "size".to_owned());
         let table = Table {
@@ -111,7 +111,6 @@ impl World {
             fixed: BTreeMap::new(),
             metrics: vec![METRIC.to_owned()],
             cells,
-            seeds_draw: None,
         };
         (table, Outcomes(outcomes))
     }

@@ -15,6 +15,8 @@ pub(in crate::spec) struct DataPart {
     pub config: DataConfig,
     /// Samples after size and quality; `None` where only the data itself can tell.
     pub subset: Option<u64>,
+    /// The stated size of the pool, where that is all there are of its source.
+    pub whole: Option<u64>,
     /// What a person should know of its files.
     pub warnings: Vec<Problem>,
 }
@@ -67,7 +69,8 @@ pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<
         return Err(problems);
     }
     let pack_side = pack_side.map(in_memory);
-    Ok(DataPart { config: DataConfig { source, size, quality, tokenizer, pack_side }, subset, warnings })
+    let whole = size.filter(|size| Some(*size) == at_hand);
+    Ok(DataPart { config: DataConfig { source, size, quality, tokenizer, pack_side }, subset, whole, warnings })
 }
 
 /// What a procedural world cannot have; its shares are shares already.

@@ -94,11 +94,13 @@ impl Reader<'_> {
         vec![0]
     }
 
+    /// What seeds draw; a list with a mistake, which the form names, is not looked at.
     fn seeds_draw(&mut self, node: Option<&Node>, stated: Option<&Node>, seeds: &[u64]) -> SeedParts {
         let Some(Tree::List(items)) = node.map(|node| &node.value) else { return SeedParts::default() };
         let mut parts: Vec<SeedPart> = Vec::new();
         for item in items {
-            let Some(part) = SeedPart::ALL.into_iter().find(|part| item.text() == Some(part.name())) else { continue };
+            let part = SeedPart::ALL.into_iter().find(|part| item.text() == Some(part.name()));
+            let Some(part) = part else { return SeedParts::default() };
             if parts.contains(&part) {
                 self.error(Code::Axis, item.span, format!("`{}` twice in `sweep.seeds_draw`", part.name()), None);
             }

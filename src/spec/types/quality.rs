@@ -75,7 +75,7 @@ pub enum QualityBySpec {
 pub struct SimilaritySpec {
     /// An experiment file without a sweep: the run that scores.
     pub scorer: FilePath,
-    /// Seed of that run; 0 unless stated.
+    /// Seed of that run; 0 unless stated. Where seeds draw the scorer, another one for each, made of this and theirs.
     #[serde(default)]
     pub seed: u64,
     /// What the scorer must have been trained on; refused where it was not.
@@ -125,7 +125,7 @@ pub struct BasicSpec {
 pub struct NegClipLossSpec {
     /// An experiment file without a sweep: the run that scores.
     pub scorer: FilePath,
-    /// Seed of that run; 0 unless stated.
+    /// Seed of that run; 0 unless stated. Where seeds draw the scorer, another one for each, made of this and theirs.
     #[serde(default)]
     pub seed: u64,
     /// What the scorer must have been trained on; refused where it was not.
@@ -144,7 +144,7 @@ pub struct NegClipLossSpec {
 pub struct NormSimSpec {
     /// An experiment file without a sweep: the run that scores.
     pub scorer: FilePath,
-    /// Seed of that run; 0 unless stated.
+    /// Seed of that run; 0 unless stated. Where seeds draw the scorer, another one for each, made of this and theirs.
     #[serde(default)]
     pub seed: u64,
     /// What the scorer must have been trained on; refused where it was not.
@@ -171,7 +171,7 @@ pub enum NormSpec {
 pub struct ImageClusterSpec {
     /// An experiment file without a sweep: the run that scores.
     pub scorer: FilePath,
-    /// Seed of that run; 0 unless stated.
+    /// Seed of that run; 0 unless stated. Where seeds draw the scorer, another one for each, made of this and theirs.
     #[serde(default)]
     pub seed: u64,
     /// What the scorer must have been trained on; refused where it was not.
@@ -190,7 +190,7 @@ pub struct ImageClusterSpec {
 pub struct SemDedupSpec {
     /// An experiment file without a sweep: the run that scores.
     pub scorer: FilePath,
-    /// Seed of that run; 0 unless stated.
+    /// Seed of that run; 0 unless stated. Where seeds draw the scorer, another one for each, made of this and theirs.
     #[serde(default)]
     pub seed: u64,
     /// What the scorer must have been trained on; refused where it was not.

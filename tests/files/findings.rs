@@ -44,53 +44,78 @@ fn of_figures() -> BTreeMap<String, String> {
     claims.map(|claim| (claim.id.clone(), word(&claim))).collect()
 }
 
-/// The rows of every table of claims, each by the names of its columns.
-fn rows() -> Vec<BTreeMap<String, String>> {
-    let text = fs::read_to_string(root().join("results/README.md")).expect("results/README.md");
-    let cells = |line: &str| -> Vec<String> {
-        line.trim().trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
-    };
-    let (mut rows, mut header) = (Vec::new(), None);
-    for line in text.lines() {
-        match (&header, line.starts_with('|')) {
-            (_, false) => header = None,
-            (None, true) => header = Some(cells(line)),
-            (Some(_), true) if line.starts_with("|-") => {}
-            (Some(columns), true) if columns[0] == "claim" => rows.push(columns.iter().cloned().zip(cells(line)).collect()),
-            _ => {}
-        }
-    }
-    rows
+/// Cells of a line of a table.
+fn cells(line: &str) -> Vec<String> {
+    line.trim().trim_matches('|').split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).collect()
 }
 
-#[test]
-fn every_verdict_of_the_findings_is_that_of_the_results() {
+/// Id and sentence of every claim of an experiment, in the order written.
+fn stated(experiment: &str) -> Vec<(String, String)> {
+    let path = root().join("experiments").join(format!("{experiment}.yaml"));
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let file: serde_yaml::Value = serde_yaml::from_str(&text).expect("an experiment is YAML");
+    let claims = file["claims"].as_sequence().cloned().unwrap_or_default();
+    let of = |claim: &serde_yaml::Value, key: &str| claim[key].as_str().expect("a text").to_owned();
+    claims.iter().map(|claim| (of(claim, "id"), of(claim, "says"))).collect()
+}
+
+/// The text with every table of claims made anew: a row for each claim of the experiment that its first folder is of.
+fn with_tables(text: &str) -> String {
     let figures = of_figures();
-    let mut listed: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for row in rows() {
-        let id = &row["claim"];
-        let expected = figures.get(id).map_or("-", String::as_str);
-        assert_eq!(row["its figures"], expected, "the verdict of {id} on the paper's figures");
-        for (folder, said) in row.iter().filter(|(column, _)| column.contains('/')) {
-            let found = verdicts(folder);
-            let expected = found.as_ref().map_or("not run", |verdicts| verdicts.get(id).map_or("-", String::as_str));
-            assert_eq!(said, expected, "the verdict of {id} in results/{folder}");
-            listed.entry(folder.clone()).or_default().push(id.clone());
+    let (mut out, mut is_row) = (Vec::new(), false);
+    for line in text.lines() {
+        is_row &= line.starts_with('|');
+        if is_row {
+            continue;
+        }
+        out.push(line.to_owned());
+        let columns = cells(line);
+        if line.starts_with('|') && columns[0] == "claim" {
+            out.push("|---".repeat(columns.len()) + "|");
+            let folders: Vec<(&String, _)> = columns.iter().skip(3).map(|column| (column, verdicts(column))).collect();
+            for (id, says) in stated(folders[0].0) {
+                let figure = figures.get(&id).map_or("-", String::as_str);
+                let verdict = |(column, found): &(&String, Option<BTreeMap<String, String>>)| match found {
+                    _ if !column.contains('/') => "-".to_owned(),
+                    None => "not run".to_owned(),
+                    Some(verdicts) => verdicts.get(&id).cloned().unwrap_or("-".to_owned()),
+                };
+                let verdicts: Vec<String> = folders.iter().map(verdict).collect();
+                out.push(format!("| {id} | {says} | {figure} | {} |", verdicts.join(" | ")));
+            }
+            is_row = true;
         }
     }
-    for folder in ["small/quality", "small/quantity", "small/vit", "small/architectures", "small/strategies", "small/augmentation"]
-    {
-        let ids = listed.remove(folder).unwrap_or_else(|| panic!("results/README.md has no table of {folder}"));
-        let left_out: Vec<String> =
-            verdicts(folder).into_iter().flatten().map(|(id, _)| id).filter(|id| !ids.contains(id)).collect();
-        assert!(left_out.is_empty(), "results/README.md leaves out {left_out:?} of {folder}");
+    out.join("\n") + "\n"
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("results/README.md")).expect("results/README.md")
+}
+
+/// `SCALEDOWN_UPDATE_GOLDEN=1` writes the tables as they should be.
+#[test]
+fn every_verdict_of_the_findings_is_that_of_the_results() {
+    let (found, expected) = (readme(), with_tables(&readme()));
+    if std::env::var_os("SCALEDOWN_UPDATE_GOLDEN").is_some() {
+        fs::write(root().join("results/README.md"), &expected).expect("results/README.md is written");
+        return;
     }
+    for (found, expected) in found.lines().zip(expected.lines()) {
+        assert_eq!(found, expected, "results/README.md; SCALEDOWN_UPDATE_GOLDEN=1 writes its tables anew");
+    }
+    assert_eq!(found.lines().count(), expected.lines().count());
+    let folders: Vec<String> =
+        found.lines().filter(|line| line.starts_with("| claim |")).map(|line| cells(line)[3].clone()).collect();
+    let studies = ["quality", "quantity", "vit", "architectures", "strategies", "augmentation"].map(|name| format!("small/{name}"));
+    assert_eq!(folders, studies);
 }
 
 #[test]
 fn every_claim_of_the_paper_is_judged_by_a_study_or_said_not_to_be() {
-    let listed: Vec<String> = rows().into_iter().map(|row| row["claim"].clone()).collect();
-    let text = fs::read_to_string(root().join("results/README.md")).expect("results/README.md");
+    let text = readme();
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let listed: Vec<String> = rows.map(|line| cells(line)[0].clone()).collect();
     let (_, apart) = text.split_once("## Readings of the figures alone").expect("the section on claims that no study speaks to");
     let missing: Vec<String> =
         of_figures().into_keys().filter(|id| !listed.contains(id) && !apart.contains(&format!("`{id}`"))).collect();

@@ -34,7 +34,8 @@ pub(super) struct Wrong {
 impl Case {
     fn new(test: &'static str, truth: &'static str, claim: impl Into<String>, means: &[f64]) -> Self {
         let cells = means.iter().enumerate().map(|(idx, mean)| cell(format!("m{idx}"), None, *mean)).collect();
-        let world = World { cells, num_seeds: 3, num_items: 500, block_sd: 0.4, level: 50.0, turned: 0.0102, likely: 0.98 };
+        let world =
+            World { cells, num_seeds: 3, num_items: 500, block_sd: 0.4, scorer_sd: 0.0, level: 50.0, turned: 0.0102, likely: 0.98 };
         Self { test, truth, wrong: Vec::new(), noted: None, claim: claim.into(), meets: None, world }
     }
 
@@ -80,6 +81,13 @@ impl Case {
         self
     }
 
+    /// Seeds draw a scorer of all cells but one, which adds so many points to each of them.
+    fn scored_but(mut self, cell_idx: usize, scorer_sd: f64) -> Self {
+        self.world.cells.iter_mut().enumerate().for_each(|(idx, cell)| cell.has_scorer = idx != cell_idx);
+        self.world.scorer_sd = scorer_sd;
+        self
+    }
+
     /// The same about another level.
     fn level(mut self, level: f64) -> Self {
         let by = level - self.world.level;
@@ -94,7 +102,7 @@ impl Case {
 }
 
 fn cell(row: String, column: Option<String>, mean: f64) -> TrueCell {
-    TrueCell { row, column, mean, seed_sd: 0.65 }
+    TrueCell { row, column, mean, seed_sd: 0.65, has_scorer: false }
 }
 
 const SUPPORTED: &[VerdictKind] = &[VerdictKind::Supported];
@@ -148,6 +156,14 @@ fn pairs() -> Vec<Case> {
         greater("equal, about 12 %", same).level(12.0).wrong(SUPPORTED).wrong(REFUTED),
         greater("equal; runs of one scatter by 1.8, of the others by 0.6", same)
             .unequal(0.0, 0, 1.7)
+            .wrong(SUPPORTED)
+            .wrong(REFUTED),
+        greater("equal; seeds draw the scorer of all 10 cells but one of the two, by 1.8", &[50.0; 10])
+            .scored_but(1, 1.8)
+            .wrong(SUPPORTED)
+            .wrong(REFUTED),
+        greater("equal; seeds draw the scorer of both and not of another, by 1.8", &[50.0; 10])
+            .scored_but(9, 1.8)
             .wrong(SUPPORTED)
             .wrong(REFUTED),
         greater("by 3", &[53.0, 50.0, 47.0, 53.0]).noted(79.0, 93.0),

@@ -83,10 +83,15 @@ impl Covered {
 
 /// Cells and items on the curve.
 fn world(num_seeds: u64) -> World {
-    let cell =
-        |size: &&str| TrueCell { row: "m0".to_owned(), column: Some((*size).to_owned()), mean: 100.0 - error(size), seed_sd: 0.65 };
+    let cell = |size: &&str| TrueCell {
+        row: "m0".to_owned(),
+        column: Some((*size).to_owned()),
+        mean: 100.0 - error(size),
+        seed_sd: 0.65,
+        has_scorer: false,
+    };
     let cells = SIZES.iter().map(cell).collect();
-    World { cells, num_seeds, num_items: 500, block_sd: SCATTER.1, level: 50.0, turned: 0.0102, likely: 0.98 }
+    World { cells, num_seeds, num_items: 500, block_sd: SCATTER.1, scorer_sd: 0.0, level: 50.0, turned: 0.0102, likely: 0.98 }
 }
 
 /// A draw of runs that scatter about their cells.

@@ -9,19 +9,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::data::{Draws, Philox, Stream};
-use crate::run::{Outcomes, SeedParts, SetOutcomes};
+use crate::run::{Outcomes, SeedPart, SetOutcomes};
 use crate::tables::{Cell, Table};
 
 /// The metric of every table.
 pub(super) const METRIC: &str = "acc1";
 
-/// One cell of a table: labels of its row and column, its mean in percent, and the standard deviation that its seeds add, points.
+/// One cell of a table: labels of its row and column, its mean in percent, the standard deviation that its seeds add, points, and whether
+/// they draw a scorer.
 #[derive(Debug, Clone)]
 pub(super) struct TrueCell {
     pub row: String,
     pub column: Option<String>,
     pub mean: f64,
     pub seed_sd: f64,
+    pub has_scorer: bool,
 }
 
 /// Cells and how they are measured.
@@ -32,6 +34,8 @@ pub(super) struct World {
     pub num_items: usize,
     /// Standard deviation of what a seed adds to all cells alike, points.
     pub block_sd: f64,
+    /// Standard deviation of what a seed adds to all cells with a scorer alike, points.
+    pub scorer_sd: f64,
     /// The mean about which items are right or wrong in a cell, percent.
     pub level: f64,
     /// The share of items that a cell turns round.
@@ -65,9 +69,16 @@ impl World {
     /// What every run of every cell is above the level, as a share.
     fn shifts(&self, draws: &mut Draws) -> Vec<Vec<f64>> {
         let blocks: Vec<f64> = (0..self.num_seeds).map(|_| self.block_sd * draws.normal()).collect();
+        let scorers: Vec<f64> = match self.scorer_sd {
+            0.0 => vec![0.0; blocks.len()],
+            sd => blocks.iter().map(|_| sd * draws.normal()).collect(),
+        };
         let mut of_cell = |cell: &TrueCell| {
-            let mut of_seed = |block: &f64| (cell.mean - self.level + block + cell.seed_sd * draws.normal()) / 100.0;
-            blocks.iter().map(&mut of_seed).collect()
+            let mut of_seed = |(block, scorer): (&f64, &f64)| {
+                let scorer = if cell.has_scorer { *scorer } else { 0.0 };
+                (cell.mean - self.level + block + scorer + cell.seed_sd * draws.normal()) / 100.0
+            };
+            blocks.iter().zip(&scorers).map(&mut of_seed).collect()
         };
         self.cells.iter().map(&mut of_cell).collect()
     }
@@ -100,7 +111,8 @@ impl World {
                 run_ids.push(run_id);
             }
             let (row, column) = (vec![cell.row.clone()], cell.column.clone());
-            cells.push(Cell { row, column, metric: METRIC.to_owned(), values, run_ids, missing: 0, drawn: SeedParts::none() });
+            let drawn = cell.has_scorer.then_some(SeedPart::Scorer).into_iter().collect();
+            cells.push(Cell { row, column, metric: METRIC.to_owned(), values, run_ids, missing: 0, drawn });
         }
         let columns = self.cells[0].column.as_ref().map(|_| "size".to_owned());
         let table = Table {
@@ -154,9 +166,10 @@ mod tests {
 
     #[test]
     fn a_cell_has_its_mean_and_a_draw_is_repeatable() {
-        let cell = |row: &str, mean: f64| TrueCell { row: row.to_owned(), column: None, mean, seed_sd: 1.0 };
+        let cell = |row: &str, mean: f64| TrueCell { row: row.to_owned(), column: None, mean, seed_sd: 1.0, has_scorer: false };
         let cells = vec![cell("a", 50.0), cell("b", 44.0), cell("c", 57.0)];
-        let world = World { cells, num_seeds: 3, num_items: 500, block_sd: 0.5, level: 50.0, turned: 0.05, likely: 0.95 };
+        let world =
+            World { cells, num_seeds: 3, num_items: 500, block_sd: 0.5, scorer_sd: 0.0, level: 50.0, turned: 0.05, likely: 0.95 };
         assert_eq!(world.draw(3, 7).0, world.draw(3, 7).0);
         let mut sums = [0.0; 3];
         for number in 0..400 {

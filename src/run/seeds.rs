@@ -106,7 +106,6 @@ impl SeedParts {
 
     /// Whether they are what seeds draw unless stated, which keys and records leave out.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }

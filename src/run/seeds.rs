@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A part of a run that its seed may draw; a part that it does not draw is that of seed 0.
+/// A part of a run that its seed may draw; a part that it does not draw is that of seed 0, a scorer that of its stated seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SeedPart {

@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
-"""Times whole CLIP training steps of PyTorch and of `scaledown bench step` on one GPU, alternating, and prints the ratios.
+"""Times whole CLIP training steps of PyTorch on one GPU, beside those that `scaledown gpu-check --only models` timed.
 
-    python3 benches/torch_gpu.py --scaledown target/release/scaledown [--only vit-b-32] [--out results/gpu/torch.json]
+    scaledown gpu-check --only models --out results/gpu/rows.jsonl
+    python3 benches/torch_gpu.py --seconds 120 --beside results/gpu/rows.jsonl --out results/gpu/torch.jsonl
 
-PyTorch gets its best: SDPA, fused AdamW, bf16 autocast, torch.compile, and for small models CUDA graphs. Both sides step the
-same shapes from uint8 images that lie on the GPU: normalise, encode, symmetric contrastive loss, backward, AdamW. Needs PyTorch
-with CUDA; nothing of the project depends on it.
+PyTorch gets its best: SDPA, fused AdamW, bf16 autocast, torch.compile, for small models CUDA graphs. Both sides step the
+same shapes from uint8 images that lie on the GPU: normalise, encode, symmetric contrastive loss, backward, AdamW. A row is
+written before the next is begun; all of it ends within `--seconds` but for the row under way, and what there was no time for
+is a row that says so. Needs PyTorch with CUDA; nothing of the project depends on it.
 """
 import argparse
 import json
 import math
+import signal
 import statistics
-import subprocess
 import time
 
 import torch
@@ -21,14 +23,21 @@ import torch.nn.functional as F
 # name: image size, patch, (width, depth, heads), (text width, depth, heads), tokens, vocabulary, embed_dim, batch, masked
 MODELS = {
     "vit-b-32": (224, 32, (768, 12, 12), (512, 12, 8), 77, 49408, 512, 4096, 0.0),
+    "vit-b-32-half": (224, 32, (768, 12, 12), (512, 12, 8), 77, 49408, 512, 2048, 0.0),
+    "vit-s-16": (224, 16, (384, 12, 6), (64, 1, 1), 16, 512, 384, 1024, 0.0),
+    "width-48": (32, 8, (48, 3, 2), (48, 2, 2), 16, 512, 64, 128, 0.0),
+    "width-96": (32, 4, (96, 4, 2), (64, 3, 2), 16, 4096, 128, 256, 0.0),
+    "width-192": (32, 4, (192, 6, 3), (192, 4, 3), 16, 4096, 256, 256, 0.0),
     "vit-b-16": (224, 16, (768, 12, 12), (512, 12, 8), 77, 49408, 512, 1024, 0.0),
     "flip50-b-16": (224, 16, (768, 12, 12), (512, 12, 8), 77, 49408, 512, 2048, 0.5),
     "flip75-b-16": (224, 16, (768, 12, 12), (512, 12, 8), 77, 49408, 512, 4096, 0.75),
-    "width-64": (32, 4, (64, 4, 2), (64, 4, 2), 16, 4096, 128, 256, 0.0),
-    "width-128": (32, 4, (128, 6, 4), (128, 4, 4), 16, 4096, 256, 256, 0.0),
-    "width-192": (64, 8, (192, 6, 3), (192, 4, 3), 16, 4096, 256, 256, 0.0),
 }
-MODES = ("eager", "compile", "graph")
+# What tells most first: a half batch is what eager mode has memory for, a graph is what small models gain by.
+ROWS = [
+    ("vit-b-32-half", "compile"), ("width-48", "graph"), ("width-192", "graph"), ("vit-s-16", "compile"), ("width-96", "graph"),
+    ("vit-b-32-half", "eager"), ("vit-b-16", "compile"), ("flip50-b-16", "compile"), ("vit-b-32", "compile"),
+    ("width-192", "compile"), ("width-48", "compile"), ("flip75-b-16", "compile"), ("width-48", "eager"),
+]
 
 
 class Block(nn.Module):
@@ -122,63 +131,86 @@ def torch_step(spec, mode):
 
 
 def milliseconds(run, seconds):
-    times = []
-    begun = time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - begun < seconds:
+    """Median of groups of steps for about so many seconds, and how many steps there were; at least one."""
+    start = time.perf_counter()
+    run(1)
+    first = time.perf_counter() - start
+    group = max(1, min(10, int(0.02 / first)))
+    times, steps, begun = [], 0, time.perf_counter()
+    while len(times) < 9 and (not times or time.perf_counter() - begun + first * group <= seconds):
         start = time.perf_counter()
-        run(10)
-        times.append((time.perf_counter() - start) * 100)
-    return statistics.median(times)
+        run(group)
+        times.append((time.perf_counter() - start) * 1000 / group)
+        steps += group
+    return statistics.median(times), steps
 
 
-def ours(program, spec, seconds):
-    image, patch, vit, text, tokens, vocab, embed_dim, batch, masked = spec
-    options = {
-        "what": "clip", "device": "cuda", "precision": "bf16", "format": "json", "seconds": seconds, "batch": batch,
-        "image-size": image, "patch-size": patch, "width": vit[0], "depth": vit[1], "heads": vit[2], "masked": masked,
-        "text-width": text[0], "text-depth": text[1], "text-heads": text[2], "context-length": tokens,
-        "vocab-size": vocab, "embed-dim": embed_dim,
+class TookTooLong(Exception):
+    pass
+
+
+def too_long(*_):
+    raise TookTooLong("took longer than its share of the time")
+
+
+def measured(name, mode, seconds):
+    torch.cuda.reset_peak_memory_stats()
+    begun = time.perf_counter()
+    run = torch_step(MODELS[name], mode)
+    ready = time.perf_counter() - begun
+    ms, steps = milliseconds(run, seconds)
+    batch = MODELS[name][7]
+    return {
+        "ms": round(ms, 4), "steps": steps, "samples_per_s": round(batch * 1000 / ms, 1), "ready_s": round(ready, 2),
+        "peak_bytes": torch.cuda.max_memory_allocated(), "free_bytes": torch.cuda.mem_get_info()[0],
     }
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    out = subprocess.run([program, "bench", "step", *words], check=True, capture_output=True, text=True).stdout
-    return json.loads(out)
+
+
+def beside(path):
+    """Milliseconds of our own steps, by model."""
+    rows = (json.loads(line) for line in open(path)) if path else []
+    return {row["model"]: row["ms"] for row in rows if row["row"] == "model"}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--scaledown", required=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--row-seconds", type=float, default=2.0)
     parser.add_argument("--only", action="append", choices=MODELS)
-    parser.add_argument("--modes", default=",".join(MODES))
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--out")
+    parser.add_argument("--beside", help="rows of `scaledown gpu-check --only models`")
+    parser.add_argument("--out", help="rows are appended here")
     args = parser.parse_args()
+    begun, ours = time.perf_counter(), beside(args.beside)
     device = torch.cuda.get_device_name()
-    print(f"{device}, torch {torch.__version__}, CUDA {torch.version.cuda}")
-    rows = []
-    for name in args.only or MODELS:
-        spec = MODELS[name]
-        row = {"model": name, "batch": spec[7], "device": device, "torch": torch.__version__, "ms": {}}
-        for _ in range(args.rounds):
-            report = ours(args.scaledown, spec, args.seconds)
-            row["tflop_per_s"] = report["gflop_per_s"] / 1e3
-            row["ms"].setdefault("ours", []).append(report["median_ms"])
-            for mode in args.modes.split(","):
-                try:
-                    run = torch_step(spec, mode)
-                    row["ms"].setdefault(mode, []).append(milliseconds(run, args.seconds))
-                    del run
-                except Exception as error:  # out of memory, or a mode that this PyTorch cannot do: said, not hidden
-                    row.setdefault("failed", {})[mode] = str(error).split("\n")[0]
-                torch.cuda.empty_cache()
-        best = {mode: min(times) for mode, times in row["ms"].items()}
-        row["ratio"] = {mode: round(ms / best["ours"], 3) for mode, ms in best.items() if mode != "ours"}
-        rows.append(row)
-        print(json.dumps(row))
-    if args.out:
-        with open(args.out, "w") as file:
-            json.dump(rows, file, indent=1)
-            file.write("\n")
+    signal.signal(signal.SIGALRM, too_long)
+
+    def give(row):
+        line = json.dumps(row)
+        print(line, flush=True)
+        if args.out:
+            with open(args.out, "a") as file:
+                file.write(line + "\n")
+
+    give({"row": "machine", "device": device, "torch": torch.__version__, "cuda": torch.version.cuda, "seconds": args.seconds})
+    for name, mode in ROWS:
+        if args.only and name not in args.only:
+            continue
+        row = {"row": "torch", "model": name, "mode": mode, "batch": MODELS[name][7]}
+        left = args.seconds - (time.perf_counter() - begun)
+        if left < 5:
+            give({**row, "left_out": f"{max(left, 0):.0f} s are left"})
+            continue
+        signal.alarm(int(left))
+        try:
+            row.update(measured(name, mode, args.row_seconds))
+            if name in ours:
+                row["torch_by_ours"] = round(row["ms"] / ours[name], 3)
+        except Exception as error:  # out of memory, a mode that this PyTorch cannot do, no time: said, not hidden
+            row["failed"] = f"{type(error).__name__}: {error}".split("\n")[0]
+        signal.alarm(0)
+        give(row)
+        torch._dynamo.reset()
+        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 // Layer norm over rows of width C up to 2048.
 //   forward     y = h gain + bias with h = (x - mean) rstd, mean the row's, rstd = 1 / sqrt(biased variance + eps)
-//   recompute   y from the saved mean and rstd: the same bits
 //   backward    with g = dy gain: dx = rstd (g - mean(g) - h mean(g h)); dgain = sum over rows of dy h, dbias = sum of dy
 // Arguments: x float, row r of the norm is its row r stride + ends[r] (ends u32[rows], or null for 0); gain, bias float[C]; y
 // float or real[rows, C] (y_is_real); mean, rstd float[rows]. backward: grad_y float or real (grad_is_real), its row is r / share
@@ -103,28 +102,6 @@ KERNEL(THREADS) layer_norm_forward_256(FORWARD_ARGUMENTS) { FORWARD(1, 2); }
 KERNEL(THREADS) layer_norm_forward_512(FORWARD_ARGUMENTS) { FORWARD(1, 4); }
 KERNEL(THREADS) layer_norm_forward_1024(FORWARD_ARGUMENTS) { FORWARD(1, 8); }
 KERNEL(THREADS) layer_norm_forward_2048(FORWARD_ARGUMENTS) { FORWARD(WARPS, 4); }
-
-template <int N>
-DEV void recompute(const float* x, const float* gain, const float* bias, const float* mean, const float* rstd, real* y, u32 rows,
-                   u32 width) {
-    u32 i = blockIdx.x * THREADS + threadIdx.x, row = i / (width / N), column = i % (width / N) * N;
-    if (row >= rows) return;
-    float v[N], g[N], b[N], m = mean[row], r = rstd[row];
-    load_pack<N>(v, x + (size_t)row * width + column);
-    load_pack<N>(g, gain + column);
-    load_pack<N>(b, bias + column);
-#pragma unroll
-    for (int n = 0; n < N; n++) v[n] = affine(normal(v[n], m, r), g[n], b[n]);
-    store_pack<N>(y + (size_t)row * width + column, v);
-}
-
-// `pack` adjacent columns a thread, flat over everything.
-KERNEL(THREADS) layer_norm_recompute(const float* __restrict__ x, const float* __restrict__ gain, const float* __restrict__ bias,
-                                     const float* __restrict__ mean, const float* __restrict__ rstd, real* __restrict__ y,
-                                     u32 rows, u32 width, u32 pack) {
-    if (pack == 4) recompute<4>(x, gain, bias, mean, rstd, y, rows, width);
-    else recompute<1>(x, gain, bias, mean, rstd, y, rows, width);
-}
 
 // The sums over the W warps of a row of both numbers. One barrier is enough where calls alternate between two rooms.
 template <int W> DEV void row_sums(float& a, float& b, float (*room)[WARPS]) {

@@ -67,9 +67,19 @@ DEV void mma_16_8_16(float (&d)[4], const u32 (&a)[4], u32 b0, u32 b1) {
     });
 }
 // 2^x to about two units in the last place, 0 where it would be subnormal.
-DEV float exp2_fast(float x) { return exp2f(x); }
+#ifdef EMU_NOISE
+// Up to two units in the last place off, by the bits of the argument: no better than the units of any GPU.
+DEV float off(float x, float y) {
+    int by = (int)(__float_as_uint(x) * 2654435761u >> 16) % 5 - 2;
+    bool is_normal = fabsf(y) >= 1.17549435e-38f && fabsf(y) < 3.0e38f;
+    return is_normal ? __uint_as_float(__float_as_uint(y) + (u32)by) : y;
+}
+#else
+DEV float off(float, float y) { return y; }
+#endif
+DEV float exp2_fast(float x) { return off(x, exp2f(x)); }
 // 1 / x to one unit in the last place, 0 where that would be subnormal.
-DEV float reciprocal_fast(float x) { return 1.0f / x; }
+DEV float reciprocal_fast(float x) { return off(x, 1.0f / x); }
 #else
 #define DEV __device__ __forceinline__
 // Most threads of a block and, if wanted, the blocks that must fit a multiprocessor.

@@ -277,26 +277,45 @@ pub struct PlanOptions {
 /// Options of `gpu-check`.
 #[derive(Debug, Args)]
 pub struct GpuCheck {
+    /// Experiments whose products are timed beside those of the models that are timed whole
+    #[arg(value_name = "EXPERIMENT.yaml")]
+    pub files: Vec<PathBuf>,
     /// Only these parts [default: all]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub only: Vec<GpuCheckPart>,
-    /// Write what was found as JSON
-    #[arg(long, value_name = "FILE.json")]
+    /// Seconds for all of it; what there is no time for is a row that says so
+    #[arg(long, value_name = "N", default_value_t = 600.0, value_parser = positive)]
+    pub seconds: f64,
+    /// Append what is found, as soon as it is, as lines of JSON
+    #[arg(long, value_name = "FILE.jsonl")]
     pub out: Option<PathBuf>,
     /// Only write the gradients of a few steps there, in f32 and bf16, for benches/torch_gradients.py
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["only", "out"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["only", "out", "files"])]
     pub gradients: Option<PathBuf>,
+    /// Only write what each row may take at best on a GPU that sustains 700 TFLOP/s in bf16 and 4 TB/s, as CSV; needs no GPU
+    #[arg(long, value_name = "FILE.csv", conflicts_with_all = ["only", "out", "gradients"])]
+    pub expected: Option<PathBuf>,
+    /// Only compile the kernels into that folder, for a machine that finds them by SCALEDOWN_KERNELS=DIR; needs NVRTC and no GPU
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["only", "out", "files", "gradients", "expected"])]
+    pub compile: Option<PathBuf>,
+    /// Compute capability to compile for
+    #[arg(long, value_name = "MAJOR.MINOR", default_value = "9.0", requires = "compile")]
+    pub capability: String,
 }
 
 /// A part of `gpu-check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum GpuCheckPart {
+    /// How long each product takes that a program needs, and by which algorithm.
+    Products,
     /// Every kernel against the CPU's rows.
     Kernels,
     /// Whole steps against the CPU backend.
     Steps,
-    /// How long kernels, products and losses take.
+    /// How long losses, attention and the kernels between products take.
     Speed,
+    /// How long whole steps of known models take.
+    Models,
 }
 
 /// Options of `table`.

@@ -194,7 +194,8 @@ fn image_encoder(args: &BenchStep) -> Result<ImageEncoderConfig, Error> {
     Ok(config)
 }
 
-fn model(args: &BenchStep) -> Result<ModelConfig, Error> {
+/// The model of the stated shape.
+pub(super) fn model(args: &BenchStep) -> Result<ModelConfig, Error> {
     let (width, heads) = (args.width, args.heads);
     let text_width = args.text_width.unwrap_or(width);
     let text = TextEncoderConfig {
@@ -222,7 +223,8 @@ fn model(args: &BenchStep) -> Result<ModelConfig, Error> {
     })
 }
 
-fn train(args: &BenchStep) -> TrainConfig {
+/// How it is trained.
+pub(super) fn train(args: &BenchStep) -> TrainConfig {
     TrainConfig {
         strategy: StrategyConfig { masked: args.masked, ..StrategyConfig::clip() },
         loss: LossConfig::Contrastive,
@@ -240,8 +242,9 @@ fn train(args: &BenchStep) -> TrainConfig {
     }
 }
 
+/// A made-up batch.
 #[expect(clippy::cast_possible_truncation, reason = "made-up pixels and positions")]
-fn batch(args: &BenchStep, model: &ModelConfig, program: &Program, device: DeviceKind) -> StepBatch {
+pub(super) fn batch(args: &BenchStep, model: &ModelConfig, program: &Program, device: DeviceKind) -> StepBatch {
     let philox = Philox::new(0, Stream::Init);
     let mut draws = philox.at(0, 0);
     let text = &model.text_encoder;

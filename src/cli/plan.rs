@@ -222,7 +222,10 @@ fn human(
         let mib = |bytes: u64| bytes as f64 / 1048576.0;
         match planned_bytes(&loaded.expansion.config(run)) {
             Ok(bytes) => writeln!(out, "memory      about {:.0} MiB for the largest batch", mib(bytes))?,
-            Err(error) => writeln!(out, "memory      unknown: {error}")?,
+            Err(error) => {
+                writeln!(out, "memory      unknown: {error}")?;
+                error.hint().iter().try_for_each(|hint| writeln!(out, "            hint: {hint}"))?;
+            }
         }
     }
     trainings(loaded, out)?;

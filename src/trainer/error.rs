@@ -36,6 +36,16 @@ pub enum TrainerError {
         /// Which.
         buffer: String,
     },
+    /// A batch whose parts have more elements than a GPU kernel counts.
+    #[error("a part of a batch is too large for a GPU: kernel {kernel} would count {count} elements, 2^32 at most")]
+    TooLarge {
+        /// The kernel.
+        kernel: &'static str,
+        /// What it would count.
+        count: u64,
+        /// Parts that are small enough.
+        parts: u64,
+    },
     /// A part of the config that no backend here can train.
     #[error("{what} cannot be trained yet on {device}")]
     Unsupported {
@@ -130,6 +140,9 @@ impl TrainerError {
             Self::OutOfMemory => Some("use a smaller batch, or cut it with `train.accumulate`".into()),
             Self::DeviceMemory { .. } => {
                 Some("use a smaller batch, cut it with `train.accumulate`, or run fewer jobs at once on the GPU".into())
+            }
+            Self::TooLarge { parts, .. } => {
+                Some(format!("cut the batch with `train.accumulate: {parts}` or more, or use a smaller one"))
             }
             Self::Unsupported { hint, .. } | Self::NoCuda { hint, .. } => Some(hint.clone()),
             Self::Cuda { .. } => {

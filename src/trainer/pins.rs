@@ -132,6 +132,7 @@ impl Describer {
             Arg::Null => "null".to_owned(),
             Arg::U32(value) => value.to_string(),
             Arg::F32(value) => format!("{:08x}", value.to_bits()),
+            Arg::TooLarge(value) => format!("too large {value}"),
         }
     }
     fn node(&mut self, node: &Node) -> String {

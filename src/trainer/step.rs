@@ -228,6 +228,7 @@ impl Training<'_> {
                 self = self.unmask(done)?;
             }
             self.advance(done)?;
+            self.step.take_warnings().into_iter().for_each(|warning| watcher.warn(warning));
             // Reading the loss waits for a backend that runs ahead: only for a point of the curve, a checkpoint, and twice a second
             // for the progress display.
             let is_kept = train.kept_steps().any(|kept| kept == step);

@@ -1,14 +1,17 @@
 //! The host side of the GPU backend alone: addresses, arguments, row-major products, copies, capture and replay, and that
 //! everything is given back.
 
+use std::path::Path;
+
 use scaledown::run::Precision;
 use scaledown::trainer::TrainerError;
+use scaledown::trainer::backend::cuda::CudaDevice;
 use scaledown::trainer::backend::cuda::device::{Address, Device};
-use scaledown::trainer::backend::cuda::driver::CudaDevice;
+use scaledown::trainer::backend::cuda::pool::close_idle;
 use scaledown::trainer::ops::elementwise;
 use scaledown::trainer::ops::launch::{BufferIdx, Factor, Launch, Node, Product, Real, Section, View};
 
-use crate::standins::{in_children, live};
+use crate::standins::{in_children, in_children_with, live};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -35,9 +38,43 @@ const fn view(buffer: u32, offset: usize) -> View {
     View { buffer: BufferIdx(buffer), offset }
 }
 
+/// The context stays for the life of the process.
+fn assert_all_is_given_back(folder: &Path) -> Outcome {
+    assert!(close_idle() > 0, "a device that was dropped stays open");
+    assert_eq!(live(folder)?, 1, "objects were not given back");
+    Ok(())
+}
+
 #[test]
 fn products_of_every_layout_and_type_are_row_major() -> Outcome {
     let Some(folder) = in_children("host::products_of_every_layout_and_type_are_row_major")? else { return Ok(()) };
+    assert_eq!(check_all()?, Vec::<String>::new(), "nothing is told of products that the library has");
+    assert_all_is_given_back(&folder)
+}
+
+/// Without an algorithm at all, without one for a bias, with one that is suggested and does not run.
+#[test]
+fn products_that_the_library_lacks_have_the_same_values_and_a_warning() -> Outcome {
+    let ways: [&[(&str, &str)]; 3] =
+        [&[("STANDIN_PRODUCTS", "none")], &[("STANDIN_PRODUCTS", "no-bias")], &[("STANDIN_PRODUCTS", "broken")]];
+    let Some(folder) = in_children_with("host::products_that_the_library_lacks_have_the_same_values_and_a_warning", &ways)? else {
+        return Ok(());
+    };
+    let warnings = check_all()?;
+    let way = std::env::var("STANDIN_PRODUCTS")?;
+    let how = match way.as_str() {
+        "no-bias" => "(CUBLAS_STATUS_NOT_SUPPORTED): its bias is added apart",
+        "none" => "(CUBLAS_STATUS_NOT_SUPPORTED): a plain kernel does it, slowly",
+        _ => "(an algorithm that was suggested does not run): a plain kernel does it, slowly",
+    };
+    assert!(warnings.iter().any(|warning| warning.contains("the product 3 x 5 x 7") && warning.ends_with(how)), "{warnings:?}");
+    assert!(way == "broken" || warnings.iter().all(|warning| warning.ends_with(how)), "{warnings:?}");
+    assert_all_is_given_back(&folder)
+}
+
+/// Checks products of every layout and type on devices of both precisions; what was told of them.
+fn check_all() -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    let mut warnings = Vec::new();
     for (precision, factors) in [(Precision::F32, Real::F32), (Precision::Bf16, Real::Bf16)] {
         let mut device = CudaDevice::new(0, precision)?;
         for case in 0..32_usize {
@@ -46,9 +83,9 @@ fn products_of_every_layout_and_type_are_row_major() -> Outcome {
             let has_addend = bit(3) && out_real == Real::F32;
             check(&mut device, factors, out_real, [bit(0), bit(1), bit(2), has_addend])?;
         }
+        warnings.extend(device.take_warnings());
     }
-    assert_eq!(live(&folder)?, 0, "objects were not given back");
-    Ok(())
+    Ok(warnings)
 }
 
 /// Checks one product with a, b transposed, a bias, an addend as the flags say.
@@ -131,7 +168,7 @@ fn a_recording_replays_in_order_on_what_is_in_memory_then() -> Outcome {
     drop(device);
     // Recordings may outlive their device; nothing but they is left.
     drop((graph, empty));
-    assert_eq!(live(&folder)?, 0, "objects were not given back");
+    assert_all_is_given_back(&folder)?;
     Ok(())
 }
 
@@ -166,7 +203,7 @@ fn branches_fork_and_join_and_a_failure_in_one_leaves_the_device_usable() -> Out
     }
     drop(device);
     drop(graph);
-    assert_eq!(live(&folder)?, 0, "objects were not given back");
+    assert_all_is_given_back(&folder)?;
     Ok(())
 }
 
@@ -202,5 +239,41 @@ fn what_cannot_be_done_is_a_typed_error_and_the_device_goes_on() -> Outcome {
     let mut found = [0; 8];
     device.read(at.at(16), &mut found)?;
     assert_eq!(values_of(&found, Real::Bf16), [1.0, 2.0, 3.0, 4.0]);
+    Ok(())
+}
+
+#[test]
+fn a_device_stays_open_between_its_users_and_is_closed_where_memory_is_short() -> Outcome {
+    let Some(folder) = in_children("host::a_device_stays_open_between_its_users_and_is_closed_where_memory_is_short")? else {
+        return Ok(());
+    };
+    let cast = elementwise::cuda::cast(4, view(0, 0), view(0, 16));
+    let use_once = |precision| -> Outcome {
+        let mut device = CudaDevice::new(0, precision)?;
+        let at = device.allocate(64)?;
+        let graph = device.prepare(&[Section::serial([cast.clone()])], &[at])?;
+        device.run(&graph)?;
+        drop(graph);
+        device.free(at);
+        Ok(())
+    };
+    use_once(Precision::Bf16)?;
+    let open = live(&folder)?;
+    use_once(Precision::Bf16)?;
+    assert_eq!(live(&folder)?, open, "the device that was open was used again");
+    use_once(Precision::F32)?;
+    assert!(live(&folder)? > open, "another precision is another device");
+    // Two at a time are two; what a caller leaves allocated is freed.
+    let (mut first, second) = (CudaDevice::new(0, Precision::F32)?, CudaDevice::new(0, Precision::F32)?);
+    first.allocate(64)?;
+    drop((first, second));
+    assert_eq!(close_idle(), 3);
+    assert_eq!(live(&folder)?, 1);
+    // The stand-in has 512 MiB, of which an idle device holds 32: all but what the second needs is had once the first is closed.
+    drop(CudaDevice::new(0, Precision::Bf16)?);
+    let mut large = CudaDevice::new(0, Precision::F32)?;
+    let at = large.allocate(460 << 20)?;
+    assert_eq!(close_idle(), 0, "the idle device was closed for it");
+    large.free(at);
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! The stand-ins (`standin.c`) are compiled at test time and must be in place before a process starts, so tests run children with
 //! LD_LIBRARY_PATH set; they print a line and pass without a C and a C++ compiler.
 
+mod calls;
 mod host;
 mod program;
 mod standins;

@@ -188,3 +188,47 @@ fn a_device_that_is_too_small_makes_failed_rows_with_bytes_and_a_hint() -> Outco
     }
     Ok(())
 }
+
+/// What was opened in a process, as the stand-ins tell at its end.
+fn opens(path: &Path) -> Result<Vec<(String, u32)>, Box<dyn std::error::Error>> {
+    let text = std::fs::read_to_string(path)?;
+    let mut opens = Vec::new();
+    for line in text.lines() {
+        let (what, count) = line.split_once(' ').ok_or("a count")?;
+        opens.push((what.to_owned(), count.parse()?));
+    }
+    opens.sort_unstable();
+    Ok(opens)
+}
+
+#[test]
+fn a_sweep_makes_one_context_and_opens_one_device_for_all_its_jobs() -> Outcome {
+    let Some(place) = Place::new(SWEEP)? else { return Ok(()) };
+    let path = place.folder.path().join("opens");
+    let out = place.command("counted", &["--device", "cuda"]).env("STANDIN_OPENS", &path).output()?;
+    assert!(out.status.success(), "{}", said(&out));
+    assert_eq!(opens(&path)?, [("contexts".to_owned(), 1), ("devices".to_owned(), 1)]);
+    Ok(())
+}
+
+#[test]
+fn a_gpu_check_makes_one_context_and_opens_few_devices_and_its_rows_say_what_was_left_out() -> Outcome {
+    let Some(place) = Place::new(SWEEP)? else { return Ok(()) };
+    let (path, rows) = (place.folder.path().join("opens"), place.folder.path().join("rows.jsonl"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scaledown"));
+    standins::prepare(&mut command, place.standins.path());
+    command.current_dir(place.folder.path()).args(["gpu-check", "--only", "steps,kernels,models", "--seconds", "6", "small.yaml"]);
+    let out = command.arg("--out").arg(&rows).env("STANDIN_OPENS", &path).env("STANDIN_MIB", "400").output()?;
+    assert!(out.status.success(), "{}", said(&out));
+    let opens = opens(&path)?;
+    assert_eq!(opens[0], ("contexts".to_owned(), 1));
+    assert!(opens[1].1 <= 4, "{opens:?}");
+    let rows = std::fs::read_to_string(&rows)?;
+    let rows = rows.lines().map(serde_json::from_str::<serde_json::Value>).collect::<Result<Vec<_>, _>>()?;
+    let of = |kind: &str| rows.iter().filter(|row| row["row"] == kind).count();
+    assert!(of("machine") == 1 && of("end") == 1 && of("check") > 0 && of("left_out") > 0, "{rows:?}");
+    // Every check and every model is there, done or left out.
+    let checks = scaledown::trainer::check::KERNELS.len() + 1 + 13;
+    assert_eq!(of("check") + of("left_out") + of("model"), checks + 10, "{rows:?}");
+    Ok(())
+}

@@ -1,9 +1,12 @@
 // A driver, an NVRTC and a cuBLASLt that run on the CPU, so that the whole program runs without a GPU: memory is the heap, work
 // outside a capture runs at once, a graph is the list of what was captured, kernels are compiled for the emulator (tests/emu).
-// Stricter than the real ones: a capture that allocates or waits is refused, fresh memory is not zero.
+// Stricter than the real ones: a capture that allocates or waits is refused, fresh memory is not zero, cuBLASLt fails in a context
+// that was made again.
 // Compiled three times, with DRIVER, NVRTC or CUBLASLT defined. Of the environment: STANDIN_EMULATOR, the folder of emu.h;
 // STANDIN_KERNELS, a folder for compiled kernels; STANDIN_MIB, the memory of the device; STANDIN_REFUSES, a compute capability
-// (as 90) whose machine code the driver refuses. Meant for Linux and one process a device.
+// (as 90) whose machine code the driver refuses; STANDIN_PRODUCTS, which products cuBLASLt lacks (`none`:
+// it has none, `no-bias`: none with a bias, `broken`: what it suggests does not run); STANDIN_OPENS, a file that is told at the end how often a context was made and a
+// device opened (cuBLASLt is asked for a handle once a device). Meant for Linux and one process a device.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <math.h>
@@ -47,6 +50,13 @@ static uint16_t to_bf16(float x) {
     return (uint16_t)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
 }
 int standin_enqueue(const Op* op, void* stream);
+int standin_contexts(void);
+// At the end of the process: how often something was opened.
+static void standin_tell(const char* what, int count) {
+    const char* path = getenv("STANDIN_OPENS");
+    FILE* file = path && count ? fopen(path, "a") : 0;
+    if (file) fprintf(file, "%s %d\n", what, count), fclose(file);
+}
 
 #ifdef DRIVER
 enum { OK = 0, INVALID = 1, MEMORY = 2, NO_CONTEXT = 201, CAPTURING = 900, UNJOINED = 904, ISOLATION = 905 };
@@ -141,10 +151,19 @@ int cuDeviceGet(int* d, int ordinal) { return *d = ordinal, OK; }
 int cuDeviceGetName(char* name, int len, int d) { return snprintf(name, len, "Stand-in"), OK; }
 int cuDeviceTotalMem_v2(size_t* bytes, int d) { return *bytes = limit(), OK; }
 int cuDeviceGetAttribute(int* value, int which, int d) { return *value = which == 75 ? 9 : which == 76 ? 0 : 1, OK; }
-static char context;
+// One that is made again after it was destroyed has other bytes: libraries keep what they knew of the first.
+static char context[64];
+static int users, made;
 
-int cuDevicePrimaryCtxRetain(void** c, int d) { return *c = &context, live++, OK; }
-int cuDevicePrimaryCtxRelease_v2(int d) { return live--, OK; }
+int cuDevicePrimaryCtxRetain(void** c, int d) {
+    pthread_mutex_lock(&device);
+    if (!users++ && made < 63) made++;
+    pthread_mutex_unlock(&device);
+    return *c = &context[made], live++, OK;
+}
+int cuDevicePrimaryCtxRelease_v2(int d) { return users--, live--, OK; }
+int standin_contexts(void) { return made; }
+static void __attribute__((destructor)) tell(void) { standin_tell("contexts", made); }
 int cuCtxGetCurrent(void** c) { return *c = current, OK; }
 int cuCtxSetCurrent(void* c) { return current = c, OK; }
 int cuStreamCreate(void** s, unsigned flags) { return *s = calloc(1, sizeof(Stream)), live++, flags == 1 ? OK : INVALID; }
@@ -324,7 +343,9 @@ typedef struct {
     uint32_t reduction, alignment[4];
 } Preference;
 size_t cublasLtGetVersion(void) { return 130000; }
-int cublasLtCreate(void** h) { return *h = malloc(1), 0; }
+static int handles;
+int cublasLtCreate(void** h) { return *h = malloc(1), __sync_fetch_and_add(&handles, 1), 0; }
+static void __attribute__((destructor)) tell(void) { standin_tell("devices", handles); }
 int cublasLtDestroy(void* h) { return free(h), 0; }
 int cublasLtMatmulDescCreate(Desc** d, int compute, int scale) {
     return *d = calloc(1, sizeof(Desc)), (*d)->compute = compute, (*d)->epilogue = 1, scale == 0 ? 0 : 7;
@@ -350,11 +371,19 @@ int cublasLtMatmulPreferenceSetAttribute(Preference* p, int which, const void* v
     if (which >= 5 && which <= 8 && bytes == 4) return memcpy(&p->alignment[which - 5], value, 4), 0;
     return 7;
 }
+int cublasLtMatmulAlgoConfigGetAttribute(const Algorithm* t, int which, void* value, size_t bytes, size_t* written) {
+    uint32_t found[4] = {(uint32_t)t->data[0], 20, 1, 0};
+    return which < 4 && bytes == 4 ? (memcpy(value, &found[which], 4), 0) : 7;
+}
 int cublasLtMatmulAlgoCheck(void* h, Desc* d, Layout* a, Layout* b, Layout* c, Layout* l, Algorithm* t, Result* r) { return 0; }
 // The first algorithm is one that does not run after all; alignments travel in the second.
 int cublasLtMatmulAlgoGetHeuristic(void* h, Desc* d, Layout* a, Layout* b, Layout* c, Layout* l, Preference* p, int asked,
                                    Result* results, int* found) {
-    if (p->reduction != 2 || !p->workspace || asked < 2) return 7;
+    // Partial sums may be kept in f32 alone: that of the sums, or an output's.
+    if ((p->reduction != 2 && (p->reduction != 6 || l->type != 0)) || !p->workspace || asked < 2) return 7;
+    const char* refused = getenv("STANDIN_PRODUCTS");
+    if (refused && (!strcmp(refused, "none") || (!strcmp(refused, "no-bias") && d->epilogue == 4))) return 15;
+    if (refused && !strcmp(refused, "broken")) return results[0] = (Result){0}, *found = 1, 0;
     results[0] = (Result){0}, results[1] = (Result){.algorithm = {{1}}};
     for (int i = 0; i < 4; i++) results[1].algorithm.data[1 + i] = p->alignment[i];
     return *found = 2, 0;
@@ -363,6 +392,7 @@ int cublasLtMatmul(void* h, Desc* d, const float* alpha, uint64_t pa, Layout* a,
                    uint64_t pc, Layout* c, uint64_t pd, Layout* l, const Algorithm* t, uint64_t workspace, size_t bytes, void* s) {
     uint64_t pointers[4] = {pa, pb, pc, pd};
     if (t->data[0] != 1) return 15;
+    if (standin_contexts() > 1) return 13;
     for (int i = 0; i < 4; i++)
         if (!t->data[1 + i] || pointers[i] % t->data[1 + i]) return 7;
     if (!workspace || workspace % 256 || bytes != 32 << 20 || !s || a->type != b->type || d->compute != 68) return 7;

@@ -21,19 +21,24 @@ pub fn prepare(command: &mut Command, folder: &Path) {
 
 /// The folder of the stand-ins in a child; in the parent, runs the test in children, one for each way to replay.
 pub fn in_children(test: &str) -> Result<Option<PathBuf>, Box<dyn std::error::Error>> {
+    // One of the drivers refuses machine code, as one may that is older than the compiler.
+    let eager = [("SCALEDOWN_CUDA_REPLAY", "eager"), ("STANDIN_REFUSES", "90")];
+    in_children_with(test, &[&[("SCALEDOWN_CUDA_REPLAY", "graph")], &eager, &[("SCALEDOWN_CUDA_REPLAY", "checked")]])
+}
+
+/// As [`in_children`], one for each list of variables.
+pub fn in_children_with(test: &str, ways: &[&[(&str, &str)]]) -> Result<Option<PathBuf>, Box<dyn std::error::Error>> {
     if let Some(folder) = std::env::var_os(FOLDER) {
         return Ok(Some(folder.into()));
     }
     let Some(folder) = compiled()? else { return Ok(None) };
-    // One of the drivers refuses machine code, as one may that is older than the compiler.
-    for (replay, refused) in [("graph", None), ("eager", Some("90")), ("checked", None)] {
+    for way in ways {
         let mut child = Command::new(std::env::current_exe()?);
         prepare(&mut child, folder.path());
-        child.args(["--exact", test, "--nocapture"]).env(FOLDER, folder.path()).env("SCALEDOWN_CUDA_REPLAY", replay);
-        child.envs(refused.map(|capability| ("STANDIN_REFUSES", capability)));
+        child.args(["--exact", test, "--nocapture"]).env(FOLDER, folder.path()).envs(way.iter().copied());
         let out = child.output()?;
         let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
-        assert!(out.status.success() && said.contains("1 passed"), "{replay}:\n{said}");
+        assert!(out.status.success() && said.contains("1 passed"), "{way:?}:\n{said}");
     }
     Ok(None)
 }

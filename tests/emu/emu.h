@@ -350,9 +350,14 @@ inline float __logf(float x) { return logf(x); }
 inline float __fdividef(float a, float b) { return a / b; }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 inline float __frsqrt_rn(float x) { return 1.0f / sqrtf(x); }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
+// These never become part of a fused operation, also where the compiler may contract.
+inline float apart(float x) {
+    volatile float y = x;
+    return y;
+}
+inline float __fmul_rn(float a, float b) { return apart(a * b); }
+inline float __fadd_rn(float a, float b) { return apart(apart(a) + apart(b)); }
+inline float __fsub_rn(float a, float b) { return apart(apart(a) - apart(b)); }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fsqrt_rn(float a) { return sqrtf(a); }
 template <class T> T __ldg(const T* p) { return *p; }

@@ -58,6 +58,7 @@ fn execute_launch(launch: &Launch, real: Real, order: u32, address: Resolve) {
         Arg::Null => 0,
         Arg::U32(value) => u64::from(*value),
         Arg::F32(value) => u64::from(value.to_bits()),
+        Arg::TooLarge(value) => panic!("{} counts to {value}", launch.kernel),
     };
     let mut values: Vec<u64> = launch.args.iter().map(argument).collect();
     let mut pointers: Vec<*mut c_void> = values.iter_mut().map(|value| std::ptr::from_mut(value).cast()).collect();
@@ -123,6 +124,7 @@ fn library(module: Module, real: Real) -> &'static Library {
 fn compile(module: Module, real: Real) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let is_sanitized = std::env::var_os("SCALEDOWN_EMU_ASAN").is_some();
+    let is_noisy = std::env::var_os("SCALEDOWN_EMU_NOISE").is_some();
     // From the folder, not from the library: a kernel can be edited and tested without building the library again.
     let kernel = std::fs::read_to_string(root.join("kernels").join(format!("{}.cu", module.name))).expect("kernels/ is here");
     let mut source = module.prefix();
@@ -135,7 +137,7 @@ fn compile(module: Module, real: Real) -> PathBuf {
         source.push_str(&format!("EMU_EXPORT({kernel})\n"));
     }
     let mut digest = blake3::Hasher::new();
-    digest.update(source.as_bytes()).update(&[u8::from(is_sanitized)]);
+    digest.update(source.as_bytes()).update(&[u8::from(is_sanitized), u8::from(is_noisy)]);
     let kernels =
         std::fs::read_dir(root.join("kernels")).expect("kernels/ is here").map(|entry| entry.expect("it is readable").path());
     let mut headers: Vec<PathBuf> = kernels.filter(|path| path.extension().is_some_and(|kind| kind == "cuh")).collect();
@@ -154,8 +156,16 @@ fn compile(module: Module, real: Real) -> PathBuf {
     std::fs::write(&unit, source).expect("the target folder is writable");
     let beside = folder.join(format!("{name}.{}.so", std::process::id()));
     let mut command = Command::new(compiler());
-    command.args(["-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-DEMU", "-Wall", "-Wno-unused-function"]);
+    command.args(["-std=c++17", "-O2", "-fPIC", "-shared", "-DEMU", "-Wall", "-Wno-unused-function"]);
     command.args(["-Wno-unknown-pragmas", "-Wno-ignored-attributes"]);
+    if is_noisy {
+        command.args(["-DEMU_NOISE", "-ffp-contract=fast"]);
+        if cfg!(target_arch = "x86_64") {
+            command.arg("-mfma");
+        }
+    } else {
+        command.arg("-ffp-contract=off");
+    }
     if is_sanitized {
         command.args(["-g", "-fsanitize=address"]);
     }

@@ -28,7 +28,7 @@ macro_rules! files {
     )*};
 }
 
-files!(activation, adafactor, adamw, attention, contrastive, elementwise, embedding, layer_norm, normalize, patchify);
+files!(activation, adafactor, adamw, attention, contrastive, elementwise, embedding, layer_norm, normalize, patchify, product);
 
 #[test]
 fn every_kernel_file_is_checked() {

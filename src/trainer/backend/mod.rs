@@ -238,6 +238,14 @@ pub trait Step {
     fn draws_masks(&self) -> bool {
         false
     }
+    /// Bytes of device memory that are left; `None` where that is not known, or it computes in the host's memory.
+    fn free_device_bytes(&self) -> Option<u64> {
+        None
+    }
+    /// What a person should know of the steps since this was asked last, and that stops nothing.
+    fn take_warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
     /// Offers the bytes of all images of a pool; true if they are held now, and batches may be places in them, in units of `unit`
     /// pixels: images [N, S, S, 3] with a unit of S x S, or pictures of any size that every batch crops.
     ///

@@ -30,5 +30,8 @@ fn check(real: Real, limit: f32, kind: Activation, len: usize, order: u32) {
     let what = format!("{kind:?} {real:?} {len}");
     assert_near(&what, &bench.read_reals(forward, len), &y, limit);
     assert_near(&format!("{what} again"), &bench.read_reals(again, len), &y, limit);
+    // The logistic function is made of a power of two and a reciprocal, each up to two units off in f32; its slope takes that times
+    // x and the slope of the inner function, of which the product is up to about 10 where s (1 - s) counts.
+    let limit = limit.max(5e-6);
     assert_near(&format!("{what} gradient"), &bench.read_reals(grad_view, len), &grad, limit);
 }

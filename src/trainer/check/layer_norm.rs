@@ -2,7 +2,7 @@
 
 use crate::trainer::ops::Accumulation;
 use crate::trainer::ops::launch::{Real, View};
-use crate::trainer::ops::layer_norm::cuda::{Backward, Forward, Recompute, RowPick};
+use crate::trainer::ops::layer_norm::cuda::{Backward, Forward, RowPick};
 use crate::trainer::ops::layer_norm::{self, cuda};
 
 use super::lab::{Bench, ORDERS, REALS, assert_near, random, rounded};
@@ -65,8 +65,8 @@ fn floats(bench: &mut Bench, values: &[f32], skipped: usize) -> View {
     bench.floats(&[&vec![9.0; skipped], values].concat()).floats(skipped)
 }
 
-/// Rows and statistics agree with the cpu and are recomputed to the bit.
-pub(super) fn rows_and_statistics_agree_with_the_cpu_and_are_recomputed_to_the_bit() {
+/// Rows and statistics agree with the cpu.
+pub(super) fn rows_and_statistics_agree_with_the_cpu() {
     for real in REALS {
         for ((rows, width), order) in SHAPES.into_iter().zip(ORDERS.into_iter().cycle()) {
             check_forward(real, &Case::new(rows, width, 1), real, order, 0);
@@ -94,11 +94,6 @@ fn check_forward(real: Real, case: &Case, y_real: Real, order: u32, skipped: usi
     assert_near(&what, &found, &case.y, limit(y_real));
     assert_near(&format!("{what} mean"), &bench.read_floats(mean, rows), &case.mean, 1e-6);
     assert_near(&format!("{what} rstd"), &bench.read_floats(rstd, rows), &case.rstd, 1e-5);
-    if pick.is_none() && y_real == real {
-        let again = bench.unwritten_reals(rows * width);
-        bench.run([cuda::recompute(&Recompute { rows, width, x, gain, bias, mean, rstd, y: again })]);
-        assert!(bench.read_reals(again, rows * width) == found, "{what}: recomputed y differs");
-    }
 }
 
 /// What a backward pass is asked for.

@@ -1,7 +1,9 @@
 //! All kernel files.
 
 use crate::launch::Module;
-use crate::{activation, adafactor, adamw, attention, contrastive, elementwise, embedding, layer_norm, normalize, patchify};
+use crate::{
+    activation, adafactor, adamw, attention, contrastive, elementwise, embedding, layer_norm, normalize, patchify, product,
+};
 
 /// Every kernel file, in every size that it is compiled for.
 #[must_use]
@@ -16,6 +18,7 @@ pub fn modules() -> Vec<Module> {
         layer_norm::cuda::MODULE,
         normalize::cuda::MODULE,
         patchify::cuda::MODULE,
+        product::cuda::MODULE,
     ];
     plain.into_iter().chain(attention::cuda::modules()).collect()
 }

@@ -95,6 +95,8 @@ pub enum Arg {
     U32(u32),
     /// A float.
     F32(f32),
+    /// A count that a kernel cannot be given: it counts in 32 bits. A recording with one of these is refused.
+    TooLarge(u64),
 }
 
 impl Arg {
@@ -108,13 +110,10 @@ impl Arg {
     pub fn maybe_out(view: Option<View>) -> Self {
         view.map_or(Self::Null, Self::Out)
     }
-    /// A count.
-    ///
-    /// # Panics
-    /// If it is over 2^32: kernels count in 32 bits and multiply in 64.
+    /// A count: kernels count in 32 bits and multiply in 64.
     #[must_use]
     pub fn count(value: usize) -> Self {
-        Self::U32(u32::try_from(value).expect("a kernel counts up to 2^32"))
+        u32::try_from(value).map_or(Self::TooLarge(value as u64), Self::U32)
     }
 }
 
@@ -235,13 +234,16 @@ impl Section {
     }
 }
 
-/// Blocks of `threads` that cover `items`, at least one.
-///
-/// # Panics
-/// If there are over 2^31.
+/// Blocks of `threads` that cover `items`, at least one; `u32::MAX` where there are more: a recording with such a grid is refused.
 #[must_use]
 pub fn blocks(items: usize, threads: usize) -> u32 {
-    u32::try_from(items.div_ceil(threads).max(1)).expect("a grid has fewer than 2^31 blocks")
+    u32::try_from(items.div_ceil(threads).max(1)).unwrap_or(u32::MAX)
+}
+
+/// As [`blocks`], for a kernel that counts its threads in 32 bits: `u32::MAX` where it cannot.
+#[must_use]
+pub fn blocks_of_counted(items: usize, threads: usize) -> u32 {
+    if u32::try_from(items + threads).is_ok() { blocks(items, threads) } else { u32::MAX }
 }
 
 /// Adjacent elements that a thread may move at once: 4 if every row of `width` elements starts aligned to that in all of the

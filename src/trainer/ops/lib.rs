@@ -51,7 +51,7 @@ pub mod patch_merge;
 pub mod patchify;
 pub mod pixels;
 pub mod pool2d;
-mod product;
+pub mod product;
 pub mod product_f64;
 pub mod project;
 pub mod recorder;

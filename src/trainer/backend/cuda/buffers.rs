@@ -180,7 +180,7 @@ impl Access {
             Arg::In(view) => Some(Self::read(*view)),
             Arg::Out(view) => Some(Self::write(*view)),
             Arg::InOut(view) => Some(Self { view: *view, is_read: true, is_written: true }),
-            Arg::Null | Arg::U32(_) | Arg::F32(_) => None,
+            Arg::Null | Arg::U32(_) | Arg::F32(_) | Arg::TooLarge(_) => None,
         }
     }
 }

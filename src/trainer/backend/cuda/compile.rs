@@ -7,6 +7,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fmt;
+use std::path::Path;
 
 use cudarc::nvrtc::result::{self, NvrtcError};
 use cudarc::nvrtc::sys;
@@ -48,12 +49,15 @@ pub enum Target {
 }
 
 impl Target {
-    /// The best form for a device: machine code where the compiler knows its architecture, else PTX for the newest one that it
-    /// knows below.
+    /// The best form for a device: machine code where the compiler knows its architecture or kernels were brought along, else PTX
+    /// for the newest architecture that it knows below.
     ///
     /// # Errors
     /// [`TrainerError::NoCuda`] without NVRTC, or with one that knows nothing as old as the device.
     pub fn for_device(device: Architecture) -> Result<Self, TrainerError> {
+        if carried().is_some() {
+            return Ok(Self::Cubin(device));
+        }
         Self::among(device, &supported()?).ok_or_else(|| TrainerError::NoCuda {
             reason: format!("this NVRTC does not compile for a GPU of architecture sm_{device}"),
             hint: Library::Nvrtc.hint().into(),
@@ -129,13 +133,39 @@ impl Compiled {
     }
 }
 
-/// Compiles a kernel file, or takes it from the cache.
+/// Kernels that were compiled on another machine, by any NVRTC: what `SCALEDOWN_KERNELS` names, made by [`compile_to`].
+#[must_use]
+pub fn carried() -> Option<Cache> {
+    std::env::var_os("SCALEDOWN_KERNELS").filter(|folder| !folder.is_empty()).map(|folder| Cache::at(folder.into()))
+}
+
+/// Compiles a kernel file into a folder for another machine; the bytes that were written.
+///
+/// # Errors
+/// As [`compile`], and [`TrainerError::Input`] where the folder cannot be written.
+pub fn compile_to(folder: &Path, module: &Module, target: Target, real: Real) -> Result<usize, TrainerError> {
+    let (source, options) = (assemble(module), target.options(real));
+    let (name, cache) = (entry(module, &source, &options, None), Cache::at(folder.to_path_buf()));
+    let compiled = run(module, &source, target, &options)?;
+    let bytes = compiled.to_bytes();
+    cache.write(&name, &bytes);
+    if cache.read(&name).is_none() {
+        return Err(TrainerError::Input(format!("cannot write compiled kernels to {}", folder.display())));
+    }
+    Ok(bytes.len())
+}
+
+/// Compiles a kernel file, or takes it from what another machine compiled, or from the cache.
 ///
 /// # Errors
 /// [`TrainerError::Compile`] with the compiler's log, [`TrainerError::NoCuda`] without NVRTC.
 pub fn compile(module: &Module, target: Target, real: Real, cache: &Cache) -> Result<Compiled, TrainerError> {
     let (source, options) = (assemble(module), target.options(real));
-    let name = entry(module, &source, &options, version()?);
+    let known = carried().and_then(|carried| carried.read(&entry(module, &source, &options, None)));
+    if let Some(compiled) = known.and_then(|bytes| Compiled::from_bytes(&bytes)) {
+        return Ok(compiled);
+    }
+    let name = entry(module, &source, &options, Some(version()?));
     if let Some(compiled) = cache.read(&name).and_then(|bytes| Compiled::from_bytes(&bytes)) {
         return Ok(compiled);
     }
@@ -186,10 +216,11 @@ fn append(text: &mut String, name: &str, part: &str, included: &mut Vec<&'static
     }
 }
 
-/// Name of the cache entry.
-fn entry(module: &Module, source: &str, options: &[String], version: (i32, i32)) -> String {
+/// Name of the entry of a file that NVRTC of that version, or of any, compiled.
+fn entry(module: &Module, source: &str, options: &[String], version: Option<(i32, i32)>) -> String {
     let mut digest = blake3::Hasher::new();
-    for part in [source, &options.join(" "), &format!("nvrtc {} {}", version.0, version.1)] {
+    let by = version.map_or("any nvrtc".to_string(), |(major, minor)| format!("nvrtc {major} {minor}"));
+    for part in [source, &options.join(" "), &by] {
         digest.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
     }
     format!("{}-{}", module.name, &digest.finalize().to_hex()[..32])
@@ -323,11 +354,11 @@ mod tests {
     fn an_entry_depends_on_source_options_and_compiler() {
         let (source, options) = (assemble(&MODULE), |arch, real| Target::Cubin(arch).options(real));
         let hopper = Architecture { major: 9, minor: 0 };
-        let name = entry(&MODULE, &source, &options(hopper, Real::F32), (13, 0));
-        assert_eq!(name, entry(&MODULE, &source, &options(hopper, Real::F32), (13, 0)));
-        assert_ne!(name, entry(&MODULE, &source, &options(hopper, Real::Bf16), (13, 0)));
-        assert_ne!(name, entry(&MODULE, &source, &options(hopper, Real::F32), (13, 1)));
-        assert_ne!(name, entry(&MODULE, "", &options(hopper, Real::F32), (13, 0)));
+        let name = entry(&MODULE, &source, &options(hopper, Real::F32), Some((13, 0)));
+        assert_eq!(name, entry(&MODULE, &source, &options(hopper, Real::F32), Some((13, 0))));
+        assert_ne!(name, entry(&MODULE, &source, &options(hopper, Real::Bf16), Some((13, 0))));
+        assert_ne!(name, entry(&MODULE, &source, &options(hopper, Real::F32), Some((13, 1))));
+        assert_ne!(name, entry(&MODULE, "", &options(hopper, Real::F32), Some((13, 0))));
         let compiled = Compiled { image: vec![1, 2, 0], log: "said".into() };
         assert_eq!(Compiled::from_bytes(&compiled.to_bytes()), Some(compiled));
         assert_eq!(Compiled::from_bytes(&[9, 0, 0, 0, 0, 0, 0, 0, 1]), None);

@@ -1,7 +1,7 @@
 //! What a recording needs of the place it runs on.
 //!
 //! Input: sections of nodes and the addresses of their buffers. Output: a prepared recording that can be run many times. Implemented
-//! by [`super::driver::CudaDevice`] and, in tests, by the emulator. Invariant: everything happens in the order of the calls, as on
+//! by [`super::CudaDevice`] and, in tests, by the emulator. Invariant: everything happens in the order of the calls, as on
 //! one CUDA stream, but for the branches of a section, whose order among each other is free. Must not know a program, a parameter
 //! name or how buffers are planned.
 
@@ -48,7 +48,7 @@ pub trait Device {
     /// Makes sections ready to run, `addresses[i]` being buffer i. Memory is neither read nor written.
     ///
     /// # Errors
-    /// A kernel that does not compile, a product that the library has no algorithm for, a refused launch.
+    /// A kernel that does not compile, a product of types that no kernel knows, a refused launch.
     fn prepare(&mut self, sections: &[Section], addresses: &[Address]) -> Result<Self::Graph, TrainerError>;
     /// Starts a prepared recording; returns before it is done.
     ///
@@ -60,4 +60,8 @@ pub trait Device {
     /// # Errors
     /// What the device says about work started earlier.
     fn synchronize(&mut self) -> Result<(), TrainerError>;
+    /// What a person should know of what was prepared since this was asked last, and that stops nothing.
+    fn take_warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 }

@@ -1,4 +1,4 @@
-//! A GPU as a [`Device`]: memory, copies, and recordings replayed as CUDA graphs.
+//! An open GPU as a [`Device`]: memory, copies, and recordings replayed as CUDA graphs.
 //!
 //! Input: a device's number and a precision. Output: prepared recordings that run by one call. Everything happens on one stream
 //! of its own, never the default one; the branches of a section fork from it and join it again. A recording is made concrete
@@ -6,7 +6,8 @@
 //! allocate nor wait. `SCALEDOWN_CUDA_REPLAY` may be `graph` (the default), `eager` (node by node) or `checked` (node by node,
 //! waiting after each, so that an error names its node).
 //!
-//! Invariants: device memory is freed with the device, after all work; no call here panics without CUDA. Must not know a program.
+//! Invariants: device memory is freed with the device, after all work; no call here panics without CUDA. Must not know a program,
+//! or who has the device ([`super::pool`]).
 
 use std::sync::Arc;
 
@@ -15,20 +16,18 @@ use cudarc::driver::{CudaContext, CudaEvent, CudaGraph, CudaStream, result};
 
 use super::cache::Cache;
 use super::device::{Address, Device};
-use super::devices::driver;
 use super::kernels::{Kernels, failed};
 use super::lane::{Lane, Memory};
-use super::libraries::Library;
 use super::products::Products;
-use super::replay::{ResolvedNode, resolve};
+use super::replay::{ResolvedNode, plan_products, resolve};
 use super::ring::Ring;
 use super::tune::Tuner;
 use crate::run::Precision;
 use crate::trainer::TrainerError;
 use crate::trainer::ops::launch::{Node, Real, Section};
 
-/// A GPU.
-pub struct CudaDevice {
+/// An open GPU.
+pub(super) struct OpenDevice {
     name: String,
     replay: Replay,
     // Dropped in this order: what uses the stream, then the stream, then the context.
@@ -50,44 +49,32 @@ pub struct PreparedSections {
     sections: Vec<Vec<Vec<ResolvedNode>>>,
 }
 
-// SAFETY: the driver and cuBLASLt may be called from any thread that has bound the context, which every method of `CudaDevice`
+// SAFETY: the driver and cuBLASLt may be called from any thread that has bound the context, which every method of `OpenDevice`
 // does first; a graph has one owner and is launched and destroyed through it alone, never from two threads at once.
-unsafe impl Send for CudaDevice {}
+unsafe impl Send for OpenDevice {}
 // SAFETY: as above.
 unsafe impl Send for PreparedSections {}
 
 /// How recordings run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Replay {
+pub(super) enum Replay {
     Graph,
     Eager,
     Checked,
 }
 
 impl Replay {
-    fn from_environment() -> Result<Self, TrainerError> {
+    /// What `SCALEDOWN_CUDA_REPLAY` asks for.
+    pub(super) fn from_environment() -> Result<Self, TrainerError> {
         let choices = [("graph", Self::Graph), ("eager", Self::Eager), ("checked", Self::Checked)];
         super::environment_choice("SCALEDOWN_CUDA_REPLAY", choices)
     }
 }
 
-impl CudaDevice {
-    /// The GPU of a number, computing in a precision.
-    ///
-    /// # Errors
-    /// [`TrainerError::NoCuda`] where a library or the device is missing, [`TrainerError::DeviceMemory`] where it is full.
-    pub fn new(ordinal: usize, precision: Precision) -> Result<Self, TrainerError> {
-        let replay = Replay::from_environment()?;
-        let found = driver()?;
-        let Some(info) = found.devices.get(ordinal) else {
-            let reason = format!("GPU {ordinal} was asked for, there are {}", found.devices.len());
-            return Err(TrainerError::NoCuda { reason, hint: "GPUs count from 0; `scaledown doctor` lists them".into() });
-        };
-        Library::Nvrtc.require()?;
-        Library::CublasLt.require()?;
-        let context = CudaContext::new(ordinal).map_err(failed(&format!("opening GPU {ordinal}")))?;
-        // SAFETY: all work is on one stream, so nothing needs events between streams; they would wait inside captures.
-        unsafe { context.disable_event_tracking() };
+impl OpenDevice {
+    /// Opens a GPU in its context.
+    pub(super) fn new(context: Arc<CudaContext>, name: String, precision: Precision, replay: Replay) -> Result<Self, TrainerError> {
+        context.bind_to_thread().map_err(failed("binding the device"))?;
         let stream = context.new_stream().map_err(failed("making a stream"))?;
         let real = super::real_of(precision);
         let cache = Cache::of_user();
@@ -98,13 +85,26 @@ impl CudaDevice {
         let tuner = Tuner::from_environment(&context, &cache).map_err(failed("reading the device's properties"))?;
         let products = Products::new(precision, tuner)?;
         let fork = context.new_event(None).map_err(failed("making an event"))?;
-        Ok(Self { name: info.name.clone(), replay, products, kernels, ring, memory, lanes, fork, context })
+        Ok(Self { name, replay, products, kernels, ring, memory, lanes, fork, context })
     }
 
-    /// The GPU's product name.
-    #[must_use]
-    pub fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Waits for what was asked of it and frees what was allocated on it, for another caller; whether it still answers.
+    pub(super) fn is_cleared(&mut self) -> bool {
+        let is_idle = |lane: &Lane| lane.stream.synchronize().is_ok();
+        if self.bind().is_err() || !self.lanes.iter().all(is_idle) {
+            return false;
+        }
+        let own: Vec<Address> = self.lanes.iter().map(|lane| lane.workspace).collect();
+        self.memory.free_all_but(&own).is_ok()
+    }
+
+    /// What products of the device's own stream run with.
+    pub(super) fn lane_and_products(&self) -> (&Lane, &Products) {
+        (&self.lanes[0], &self.products)
     }
 
     /// Makes this device's context the one that calls of this thread go to.
@@ -162,7 +162,7 @@ impl CudaDevice {
     }
 }
 
-impl Device for CudaDevice {
+impl Device for OpenDevice {
     type Graph = PreparedSections;
 
     fn real(&self) -> Real {
@@ -206,6 +206,10 @@ impl Device for CudaDevice {
             let stream = self.context.new_stream().map_err(failed("making a stream"))?;
             self.lanes.push(Lane::new(stream, &self.context, &mut self.memory)?);
         }
+        for branch in sections.iter().flat_map(|section| &section.branches) {
+            plan_products(branch, addresses, &mut self.products)?;
+        }
+        self.products.rehearse(&self.lanes[0])?;
         let nodes = sections.iter().flat_map(|section| &section.branches).flatten();
         self.kernels.compile_all(nodes.filter_map(|node| if let Node::Launch(launch) = node { Some(launch) } else { None }))?;
         let mut resolved = Vec::with_capacity(sections.len());
@@ -213,7 +217,6 @@ impl Device for CudaDevice {
             let mut resolve = |nodes: &Vec<_>| resolve(nodes, addresses, &mut self.kernels, &mut self.products);
             resolved.push(section.branches.iter().map(&mut resolve).collect::<Result<Vec<_>, _>>()?);
         }
-        self.products.rehearse(&self.lanes[0])?;
         let is_empty = resolved.iter().flatten().all(Vec::is_empty);
         let graph = match self.replay {
             Replay::Graph if !is_empty => Some(self.capture(&resolved)?),
@@ -233,27 +236,17 @@ impl Device for CudaDevice {
     fn synchronize(&mut self) -> Result<(), TrainerError> {
         self.wait("waiting for the device's work")
     }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        self.products.take_warnings()
+    }
 }
 
-impl Drop for CudaDevice {
+impl Drop for OpenDevice {
     fn drop(&mut self) {
         // Work under way uses what the fields free, also in a branch that a failure kept from joining. Binds the context, too.
         for lane in &self.lanes {
             let _ = lane.stream.synchronize();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_is_there_or_one_error_says_what_is_missing() {
-        match CudaDevice::new(0, Precision::F32) {
-            Ok(device) => assert!(!device.name().is_empty()),
-            Err(TrainerError::NoCuda { reason, hint }) => assert!(!reason.is_empty() && !hint.is_empty()),
-            Err(other) => panic!("{other}"),
         }
     }
 }

@@ -82,6 +82,17 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// Gives back all but some pieces; there is no work on them any more.
+    pub(super) fn free_all_but(&mut self, own: &[Address]) -> Result<(), DriverError> {
+        let (kept, freed) = self.allocations.drain().partition(|(address, _)| own.contains(&Address(*address)));
+        let freed: HashMap<u64, usize> = freed;
+        self.allocations = kept;
+        // SAFETY: allocated here and freed once, after all work.
+        freed.into_keys().try_for_each(|address| unsafe { result::free_sync(address) })
+    }
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
         let _ = self.stream.synchronize();

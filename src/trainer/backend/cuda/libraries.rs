@@ -265,6 +265,16 @@ fn loaded_path(stem: &str) -> Option<PathBuf> {
     paths.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(stem))).map(Path::to_path_buf).next()
 }
 
+/// cuBLASLt's version, as one number.
+///
+/// # Errors
+/// [`TrainerError::NoCuda`] without it.
+pub fn cublaslt_version() -> Result<usize, TrainerError> {
+    Library::CublasLt.require()?;
+    // SAFETY: the library is present; the call has no arguments.
+    Ok(unsafe { cudarc::cublaslt::sys::cublasLtGetVersion() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 //! Input: a program, parameters, batches. A [`record`]ing is the nodes of a step on numbered [`buffers`], planned by lifetime;
 //! [`CudaStep`] makes recordings ready on a [`device`] and feeds them. On a GPU, [`libraries`] finds the driver, NVRTC and cuBLASLt
 //! when they are asked for, so that one binary runs with and without one; [`compile`] turns kernel files into machine code, kept
-//! in a [`cache`]; [`driver`] is the device itself. In tests the device is an emulator on the CPU.
+//! in a [`cache`]; [`driver`] is the device itself, which stays open in a [`pool`]. In tests the device is an emulator on the CPU.
 //!
 //! Invariant: nothing here panics for lack of CUDA; what is missing is one typed error with a hint. Must not know an experiment
 //! file, a schedule, a terminal.
@@ -13,7 +13,7 @@ pub mod cache;
 pub mod compile;
 pub mod device;
 pub mod devices;
-pub mod driver;
+mod driver;
 mod feed;
 mod kernels;
 mod lane;
@@ -22,16 +22,18 @@ pub mod libraries;
 mod optimizer;
 #[cfg(test)]
 pub(in crate::trainer) mod pins;
+pub mod pool;
 mod products;
 pub mod record;
 mod replay;
 mod ring;
-mod shape;
+pub mod shape;
 mod step;
+pub mod survey;
 mod tune;
 
 pub use crate::trainer::ops::kernels::modules;
-pub use driver::CudaDevice;
+pub use pool::CudaDevice;
 pub use record::check as check_program;
 pub use step::{CudaStep, Towers, planned_bytes};
 
@@ -47,7 +49,9 @@ use crate::trainer::ops::launch::Real;
 /// [`TrainerError::NoCuda`] with what is missing and how to get it.
 pub fn usable() -> Result<DeviceInfo, TrainerError> {
     let driver = devices::driver()?;
-    Library::Nvrtc.require()?;
+    if compile::carried().is_none() {
+        Library::Nvrtc.require()?;
+    }
     Library::CublasLt.require()?;
     Ok(driver.devices[0].clone())
 }

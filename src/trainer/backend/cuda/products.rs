@@ -4,6 +4,9 @@
 //! transposed, so out = a b is asked for as outᵀ = bᵀ aᵀ: our b is the library's A, our a its B, and a bias over our columns is its
 //! bias over rows. Descriptors and the algorithm are made once a distinct shape.
 //!
+//! A shape that the library has no algorithm for is done without its bias, which a kernel of ours then adds; failing that, by a
+//! kernel of ours alone ([`Way`]). Each is told once, as a warning.
+//!
 //! Invariants: f32 products are never rounded to TF32 unless the precision says so; sums are f32; the same shape uses the same
 //! algorithm, and partial sums of a split inner dimension are added in a step of their own in f32 (never in place, where blocks
 //! take turns at the output): the same inputs give the same bytes on the same GPU and library. Must not know a recording.
@@ -31,13 +34,63 @@ const CANDIDATES: usize = 8;
 pub(super) struct Products {
     // Plans are destroyed before the library's handle.
     plans: Vec<Plan>,
-    known: HashMap<Shape, usize>,
+    known: HashMap<Shape, Way>,
+    warnings: Vec<String>,
     handle: Handle,
     precision: Precision,
     tuner: Option<Tuner>,
 }
 
-struct Plan {
+/// How a product is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By the library, by this plan.
+    Library(usize),
+    /// By the library, by this plan, without the bias.
+    BiasApart(usize),
+    /// By a kernel of ours.
+    Own,
+}
+
+impl Way {
+    fn plan(self) -> Option<usize> {
+        match self {
+            Self::Library(plan) | Self::BiasApart(plan) => Some(plan),
+            Self::Own => None,
+        }
+    }
+}
+
+/// How partial sums of a split inner dimension may be kept until they are added, in a step of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reductions {
+    /// In the type of the sums.
+    InComputeType,
+    /// In that, or in the type of the output where that is f32, too.
+    InOutputTypeToo,
+}
+
+impl Reductions {
+    /// For tables.
+    pub(super) fn in_words(self) -> &'static str {
+        match self {
+            Self::InComputeType => "partial sums as sums",
+            Self::InOutputTypeToo => "partial sums as sums or output",
+        }
+    }
+
+    fn mask(self, out: Real) -> u32 {
+        let of_sums = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
+        let of_output = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE as u32;
+        match (self, out) {
+            (Self::InOutputTypeToo, Real::F32) => of_sums | of_output,
+            (Self::InOutputTypeToo | Self::InComputeType, _) => of_sums,
+        }
+    }
+}
+
+/// What the library was told of a shape, and what it suggests.
+pub(super) struct Plan {
     shape: Shape,
     desc: Desc,
     a: MatrixLayout,
@@ -58,19 +111,53 @@ impl Products {
             hint: Library::CublasLt.hint().into(),
         };
         let handle = Handle(result::create_handle().map_err(refused)?);
-        let (plans, known) = Default::default();
-        Ok(Self { plans, known, handle, precision, tuner })
+        let (plans, known, warnings) = Default::default();
+        Ok(Self { plans, known, warnings, handle, precision, tuner })
     }
 
-    /// The plan of a product; made where it is new.
-    pub(super) fn plan(&mut self, product: &Product, operands: &Operands) -> Result<usize, TrainerError> {
+    /// How a product is done: decided where it is new, tried by [`Products::rehearse`].
+    ///
+    /// # Errors
+    /// A product that neither the library nor a kernel of ours knows.
+    pub(super) fn way(&mut self, product: &Product, operands: &Operands) -> Result<Way, TrainerError> {
         let shape = Shape::new(product, operands)?;
-        if let Some(plan) = self.known.get(&shape) {
-            return Ok(*plan);
+        if let Some(way) = self.known.get(&shape) {
+            return Ok(*way);
         }
-        self.plans.push(Plan::new(&self.handle, shape, self.precision, operands).map_err(failed(&shape.describe()))?);
-        self.known.insert(shape, self.plans.len() - 1);
-        Ok(self.plans.len() - 1)
+        let way = self.first_way(shape, operands, None);
+        self.known.insert(shape, way);
+        Ok(way)
+    }
+
+    /// The first way for which the library suggests an algorithm, after those that `refused`.
+    fn first_way(&mut self, shape: Shape, operands: &Operands, refused: Option<Way>) -> Way {
+        let mut reason = "an algorithm that was suggested does not run".to_string();
+        let mut tried = |products: &mut Self, shape: Shape, operands: &Operands| {
+            let plan = Plan::new(&products.handle, shape, products.precision, operands, Reductions::InOutputTypeToo);
+            let plan = plan.inspect_err(|error| reason = format!("{:?}", error.0)).ok()?;
+            products.plans.push(plan);
+            Some(products.plans.len() - 1)
+        };
+        let whole = if refused.is_none() { tried(self, shape, operands) } else { None };
+        if let Some(plan) = whole {
+            return Way::Library(plan);
+        }
+        let without = (shape.without_bias(), Operands { bias: None, ..*operands });
+        let is_left = shape.has_bias && !matches!(refused, Some(Way::BiasApart(_)));
+        let apart = if is_left { tried(self, without.0, &without.1) } else { None };
+        let (way, how) = match apart {
+            Some(plan) => (Way::BiasApart(plan), "its bias is added apart"),
+            None => (Way::Own, "a plain kernel does it, slowly"),
+        };
+        self.warnings.push(format!("cuBLASLt has no algorithm for {} ({reason}): {how}", shape.describe()));
+        way
+    }
+
+    /// What was told of products since this was asked last.
+    pub(super) fn take_warnings(&mut self) -> Vec<String> {
+        let mut warnings = std::mem::take(&mut self.warnings);
+        warnings.sort_unstable();
+        warnings
     }
 
     /// Starts a product on the stream of a lane; also inside a capture.
@@ -80,20 +167,39 @@ impl Products {
     }
 
     /// Runs every new plan once on memory of its own, and chooses its algorithm by time where that is asked for. A first run loads
-    /// the library's kernels, which is better done outside a capture; without memory for it, it is left out.
+    /// the library's kernels, which is better done outside a capture, and an algorithm may be refused at its first run: where all of
+    /// a plan's are, the product is done in the next way. Without memory for it, it is left out.
+    ///
+    /// # Errors
+    /// Where the device no longer answers.
     pub(super) fn rehearse(&mut self, lane: &Lane) -> Result<(), TrainerError> {
-        let new: Vec<usize> = (0..self.plans.len()).filter(|plan| !self.plans[*plan].is_rehearsed).collect();
-        let bytes = new.iter().map(|plan| self.plans[*plan].shape.scratch(Address(0)).1).max().unwrap_or(0);
+        let is_new = |products: &Self, way: Way| way.plan().is_some_and(|plan| !products.plans[plan].is_rehearsed);
+        let new: Vec<Shape> = self.known.iter().filter(|(_, way)| is_new(self, **way)).map(|(shape, _)| *shape).collect();
+        let bytes = new.iter().map(|shape| shape.scratch(Address(0)).1).max().unwrap_or(0);
         if bytes == 0 {
             return Ok(());
         }
         // SAFETY: the caller has bound the lane's context; freed below, after all work on it.
         let Ok(base) = (unsafe { cudarc::driver::result::malloc_sync(bytes) }) else { return Ok(()) };
-        let outcome = new.into_iter().try_for_each(|plan| self.rehearse_one(plan, Address(base), lane));
+        let outcome = new.into_iter().try_for_each(|shape| self.rehearse_shape(shape, Address(base), lane));
         let waited = lane.stream.synchronize().map_err(super::kernels::failed("trying products"));
         // SAFETY: allocated above; nothing uses it any more.
         unsafe { cudarc::driver::result::free_sync(base) }.map_err(super::kernels::failed("freeing memory"))?;
         outcome.and(waited)
+    }
+
+    /// Tries the ways of a shape until one runs.
+    fn rehearse_shape(&mut self, shape: Shape, base: Address, lane: &Lane) -> Result<(), TrainerError> {
+        while let Some(plan) = self.known[&shape].plan() {
+            if self.rehearse_one(plan, base, lane).is_ok() {
+                break;
+            }
+            // A refusal leaves the device as it was; after a failure of its own it does not answer.
+            lane.stream.synchronize().map_err(super::kernels::failed(&shape.describe()))?;
+            let way = self.first_way(shape, &shape.scratch(base).0, Some(self.known[&shape]));
+            self.known.insert(shape, way);
+        }
+        Ok(())
     }
 
     fn rehearse_one(&mut self, idx: usize, base: Address, lane: &Lane) -> Result<(), TrainerError> {
@@ -114,6 +220,25 @@ impl Products {
         plan.candidates = vec![chosen];
         plan.is_rehearsed = true;
         Ok(())
+    }
+
+    /// What the library suggests for a shape.
+    ///
+    /// # Errors
+    /// The library's code where it has no algorithm.
+    pub(super) fn suggestions(&self, shape: Shape, reductions: Reductions, base: Address) -> Result<Plan, String> {
+        Plan::new(&self.handle, shape, self.precision, &shape.scratch(base).0, reductions).map_err(|error| format!("{:?}", error.0))
+    }
+
+    /// Starts a suggestion for a shape on its scratch operands.
+    pub(super) fn run_suggestion(
+        &self,
+        plan: &Plan,
+        algorithm: &sys::cublasLtMatmulAlgo_t,
+        base: Address,
+        lane: &Lane,
+    ) -> Result<(), TrainerError> {
+        self.run_with(plan, algorithm, &plan.shape.scratch(base).0, lane)
     }
 
     fn run_with(
@@ -177,7 +302,13 @@ fn first_that_runs(
 }
 
 impl Plan {
-    fn new(handle: &Handle, shape: Shape, precision: Precision, operands: &Operands) -> Result<Self, CublasError> {
+    fn new(
+        handle: &Handle,
+        shape: Shape,
+        precision: Precision,
+        operands: &Operands,
+        reductions: Reductions,
+    ) -> Result<Self, CublasError> {
         let compute = match (precision, shape.factors) {
             (Precision::Tf32, Real::F32) => Compute::CUBLAS_COMPUTE_32F_FAST_TF32,
             (Precision::F32 | Precision::Tf32 | Precision::Bf16, _) => Compute::CUBLAS_COMPUTE_32F,
@@ -196,16 +327,21 @@ impl Plan {
         let b = MatrixLayout::new(shape.factors, b_rows, b_columns)?;
         let out = MatrixLayout::new(shape.out, shape.n, shape.m)?;
         let mut plan = Self { shape, desc, a, b, out, candidates: Vec::new(), is_rehearsed: false };
-        plan.candidates = plan.ask(handle)?;
+        plan.candidates = plan.ask(handle, reductions)?;
         Ok(plan)
     }
 
+    /// Algorithms that the library suggests.
+    pub(super) fn algorithms(&self) -> &[sys::cublasLtMatmulAlgo_t] {
+        &self.candidates
+    }
+
     /// Algorithms for the shape, best guess first.
-    fn ask(&self, handle: &Handle) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
+    fn ask(&self, handle: &Handle, reductions: Reductions) -> Result<Vec<sys::cublasLtMatmulAlgo_t>, CublasError> {
         let preferences = Preferences(result::create_matmul_pref()?);
         preferences.set(Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &(WORKSPACE_BYTES as u64))?;
-        let reduction = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
-        preferences.set(Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction)?;
+        let reductions = reductions.mask(self.shape.out);
+        preferences.set(Preference::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions)?;
         let [a, b, addend, out, _] = self.shape.alignments;
         preferences.set(Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &b)?;
         preferences.set(Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &a)?;

@@ -10,10 +10,11 @@ use cudarc::driver::{CudaFunction, DriverError, result, sys};
 use super::device::Address;
 use super::kernels::{Kernels, failed};
 use super::lane::Lane;
-use super::products::Products;
+use super::products::{Products, Way};
 use super::shape::Operands;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::launch::{Arg, Node, Product, View};
+use crate::trainer::ops::launch::{Arg, Launch, Node, Product, View};
+use crate::trainer::ops::product;
 
 /// A node made concrete.
 pub(super) enum ResolvedNode {
@@ -37,18 +38,19 @@ pub(super) fn resolve(
     let mut steps = Vec::with_capacity(nodes.len());
     for node in nodes {
         match node {
-            Node::Launch(launch) => steps.push(ResolvedNode::Launch {
-                name: launch.kernel,
-                function: kernels.function(launch)?,
-                grid: launch.grid,
-                threads: launch.threads,
-                shared_bytes: launch.shared_bytes,
-                args: launch.args.iter().map(|arg| argument(addresses, *arg)).collect(),
-            }),
+            Node::Launch(launch) => steps.push(resolve_launch(launch, addresses, kernels)?),
             Node::Product(product) if product.m == 0 || product.n == 0 => {}
             Node::Product(product) => {
                 let operands = operands(addresses, product);
-                steps.push(ResolvedNode::Product { plan: products.plan(product, &operands)?, operands });
+                match products.way(product, &operands)? {
+                    Way::Library(plan) => steps.push(ResolvedNode::Product { plan, operands }),
+                    Way::BiasApart(plan) => {
+                        steps.push(ResolvedNode::Product { plan, operands: Operands { bias: None, ..operands } });
+                        let bias = product::cuda::add_bias(product);
+                        steps.extend(bias.map(|launch| resolve_launch(&launch, addresses, kernels)).transpose()?);
+                    }
+                    Way::Own => steps.push(resolve_launch(&product::cuda::product(product), addresses, kernels)?),
+                }
             }
             // An empty fill or copy is an error of the driver inside a capture.
             Node::Zero { bytes: 0, .. } | Node::Copy { bytes: 0, .. } => {}
@@ -59,6 +61,26 @@ pub(super) fn resolve(
         }
     }
     Ok(steps)
+}
+
+/// Decides how the products among nodes are done; they are resolved after they were tried.
+pub(super) fn plan_products(nodes: &[Node], addresses: &[Address], products: &mut Products) -> Result<(), TrainerError> {
+    let not_empty = nodes.iter().filter_map(|node| match node {
+        Node::Product(product) if product.m > 0 && product.n > 0 => Some(product),
+        _ => None,
+    });
+    not_empty.into_iter().try_for_each(|product| products.way(product, &operands(addresses, product)).map(|_| ()))
+}
+
+fn resolve_launch(launch: &Launch, addresses: &[Address], kernels: &mut Kernels) -> Result<ResolvedNode, TrainerError> {
+    Ok(ResolvedNode::Launch {
+        name: launch.kernel,
+        function: kernels.function(launch)?,
+        grid: launch.grid,
+        threads: launch.threads,
+        shared_bytes: launch.shared_bytes,
+        args: launch.args.iter().map(|arg| argument(addresses, *arg)).collect(),
+    })
 }
 
 impl ResolvedNode {
@@ -114,10 +136,11 @@ fn argument(addresses: &[Address], arg: Arg) -> u64 {
         Arg::Null => 0,
         Arg::U32(value) => u64::from(value),
         Arg::F32(value) => u64::from(value.to_bits()),
+        Arg::TooLarge(value) => unreachable!("a recording that counts to {value} was refused"),
     }
 }
 
-fn operands(addresses: &[Address], product: &Product) -> Operands {
+pub(super) fn operands(addresses: &[Address], product: &Product) -> Operands {
     let at = |view| address(addresses, view);
     let out = at(product.out);
     Operands {

@@ -21,7 +21,8 @@ pub(super) struct Operands {
 
 /// Everything that an algorithm is chosen by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Shape {
+#[expect(missing_docs, reason = "the sizes and parts of a product, as it names them")]
+pub struct Shape {
     pub m: usize,
     pub n: usize,
     pub k: usize,
@@ -36,6 +37,12 @@ pub(super) struct Shape {
 }
 
 impl Shape {
+    /// The same product with its bias left out.
+    pub(super) fn without_bias(self) -> Self {
+        let [a, b, addend, out, _] = self.alignments;
+        Self { has_bias: false, alignments: [a, b, addend, out, 256], ..self }
+    }
+
     /// The shape of a product.
     ///
     /// # Errors
@@ -91,6 +98,33 @@ impl Shape {
         let out = place(self.m * self.n, self.out);
         let bias = self.has_bias.then(|| place(self.n, self.out));
         (Operands { a, b, addend: out, out, bias }, end)
+    }
+
+    /// Operations: two a multiply-accumulate.
+    #[expect(clippy::cast_precision_loss, reason = "an amount of work")]
+    #[must_use]
+    pub fn flop(&self) -> f64 {
+        2.0 * (self.m * self.n) as f64 * self.k as f64
+    }
+
+    /// Bytes of its operands, each read or written once.
+    #[expect(clippy::cast_precision_loss, reason = "an amount of work")]
+    #[must_use]
+    pub fn bytes(&self) -> f64 {
+        let factors = (self.m * self.k + self.k * self.n) * self.factors.bytes();
+        (factors + self.m * self.n * self.out.bytes() * (1 + usize::from(self.has_addend))) as f64
+    }
+
+    /// Everything that an algorithm is chosen by, in words.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        let Self { m, n, k, is_a_transposed, is_b_transposed, factors, out, has_addend, has_bias, alignments } = *self;
+        let (a, b) = (if is_a_transposed { "aT" } else { "a" }, if is_b_transposed { "bT" } else { "b" });
+        let added = [(has_addend, " + addend"), (has_bias, " + bias")].map(|(is_there, what)| if is_there { what } else { "" });
+        let least = alignments.iter().min().expect("five alignments");
+        format!("{m} x {n} x {k}, {a} {b}{}{}, {factors:?} to {out:?}, aligned to {least}", added[0], added[1])
+            .replace("Bf16", "bf16")
+            .replace("F32", "f32")
     }
 
     /// What is computed, for messages.

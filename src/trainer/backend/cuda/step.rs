@@ -102,11 +102,11 @@ pub(super) fn session(layout: &PaddedLayout, real: Real, optimizer: Option<&Cuda
     Session { buffers, params, shadow, training }
 }
 
-/// Bytes of device memory that a training step of a program plans for: kept buffers and the arena of its recording.
+/// The recording of a training step of a program as a run makes it: batch and chunks of its configuration, images written.
 ///
 /// # Errors
-/// [`TrainerError::Unsupported`] if a call of the program cannot be recorded.
-pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> Result<u64, TrainerError> {
+/// [`TrainerError::Unsupported`] if a call of the program cannot be recorded, [`TrainerError::TooLarge`] for a batch that is.
+pub(super) fn planned_step(program: &Program, train: &TrainConfig, real: Real) -> Result<Recording, TrainerError> {
     record::check(program)?;
     let layout = PaddedLayout::new(program);
     let optimizer = CudaOptimizer::new(program, &layout, train);
@@ -122,6 +122,16 @@ pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> Resu
         side_by_side: record::runs_side_by_side(program, count(train.effective_batch()), count(train.accumulate)),
     };
     let (recording, _) = record::training_step(program, &layout, &session, real, &shape, None, &optimizer.update());
+    recording.check_counts(shape.chunks)?;
+    Ok(recording)
+}
+
+/// Bytes of device memory that a training step of a program plans for: kept buffers and the arena of its recording.
+///
+/// # Errors
+/// As a recorded step: a call that cannot be recorded, a batch that is too large.
+pub fn planned_bytes(program: &Program, train: &TrainConfig, real: Real) -> Result<u64, TrainerError> {
+    let recording = planned_step(program, train, real)?;
     let kept: usize = recording.buffers.all().iter().filter(|buffer| buffer.life == Life::Kept).map(|buffer| buffer.bytes).sum();
     Ok((kept + recording.arena.bytes) as u64)
 }
@@ -243,6 +253,7 @@ impl<D: Device> CudaStep<D> {
         let optimizer = self.optimizer.as_ref().ok_or(TrainerError::NoOptimizer)?;
         let (recording, batch) =
             record::training_step(&self.program, &self.layout, &self.session, self.real, &shape, self.pool, &optimizer.update());
+        recording.check_counts(shape.chunks)?;
         let train = optimizer.train.clone();
         let feed = batch.map(|batch| Feed::new(&self.program, batch, shape.samples, shape.chunks));
         let prepared = self.prepare(&recording, feed);
@@ -346,6 +357,14 @@ impl<D: Device> Step for CudaStep<D> {
         self.mask_key.is_some()
     }
 
+    fn free_device_bytes(&self) -> Option<u64> {
+        self.device.available_bytes()
+    }
+
+    fn take_warnings(&mut self) -> Vec<String> {
+        self.device.take_warnings()
+    }
+
     fn hold_pool(&mut self, pixels: &[u8], unit: usize) -> Result<bool, TrainerError> {
         if unit == 0 || !pixels.len().is_multiple_of(unit * 3) {
             let what = format!("a pool of {} bytes is no number of units of {unit} pixels", pixels.len());
@@ -404,6 +423,7 @@ impl<D: Device> Step for CudaStep<D> {
         if !self.encoders.contains_key(&key) {
             let Encode { recording, batch, outputs } =
                 record::encode(&program, &self.layout, &self.session, self.real, &key.0, samples);
+            recording.check_counts(1)?;
             let feed = Feed::new(&program, batch, samples, 1);
             let prepared = self.prepare(&recording, Some(feed))?;
             self.encoders.insert(key.clone(), (prepared, outputs));

@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cudarc::cublaslt::sys::{cublasLtGetVersion, cublasLtMatmulAlgo_t as Algorithm};
+use cudarc::cublaslt::sys::cublasLtMatmulAlgo_t as Algorithm;
 use cudarc::driver::sys::CUdevice_attribute;
 use cudarc::driver::{CudaContext, DriverError};
 
 use super::cache::Cache;
-use super::libraries::Library;
+use super::libraries::cublaslt_version;
 use crate::trainer::TrainerError;
 
 /// Timed runs of each candidate; the fastest counts.
@@ -28,12 +28,11 @@ pub(super) struct Tuner {
 impl Tuner {
     /// One for a device, where the environment asks for it.
     pub(super) fn from_environment(context: &Arc<CudaContext>, cache: &Cache) -> Result<Option<Self>, DriverError> {
-        if std::env::var_os("SCALEDOWN_AUTOTUNE").is_none_or(|value| value != "1") || Library::CublasLt.require().is_err() {
+        if std::env::var_os("SCALEDOWN_AUTOTUNE").is_none_or(|value| value != "1") {
             return Ok(None);
         }
         let processors = context.attribute(CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
-        // SAFETY: the library is present; the call has no arguments.
-        let library = unsafe { cublasLtGetVersion() };
+        let Ok(library) = cublaslt_version() else { return Ok(None) };
         let machine = format!("{} {processors} {:?} {library}", context.name()?, context.compute_capability()?);
         Ok(Some(Self { cache: cache.clone(), machine }))
     }

@@ -1,6 +1,6 @@
 //! Launches of `kernels/embedding.cu`, and the plan by which the table's gradient is summed without atomics.
 
-use super::super::launch::{Arg, Launch, Module, Node, PartSums, View, blocks, pack, slabs};
+use super::super::launch::{Arg, Launch, Module, Node, PartSums, View, blocks, blocks_of_counted, pack, slabs};
 
 /// The kernels.
 pub const MODULE: Module = Module::new("embedding", include_str!("../../../../kernels/embedding.cu"));
@@ -34,10 +34,9 @@ pub fn forward(
 ) -> Launch {
     let pack = pack(width, &[(table, 4), (positions, 4), (rows, 4)]);
     let threads = samples * tokens * (width / pack);
-    assert!(u32::try_from(threads + THREADS).is_ok(), "a kernel counts its threads in 32 bits");
     let mut args = vec![Arg::In(ids), Arg::In(table), Arg::In(positions), Arg::Out(rows)];
     args.extend([vocab, tokens, width, samples * tokens, pack].map(Arg::count));
-    launch("embedding_forward", blocks(threads, THREADS), args)
+    launch("embedding_forward", blocks_of_counted(threads, THREADS), args)
 }
 
 /// Which places of a batch each id stands at: the order in which the gradient of the token table is summed.

@@ -86,39 +86,6 @@ pub fn forward(at: &Forward) -> Launch {
     launch(kernel, blocks(rows, a_block), args)
 }
 
-/// What [`recompute`] reads and writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recompute {
-    /// Rows.
-    pub rows: usize,
-    /// Length of a row (C).
-    pub width: usize,
-    /// f32 `[rows, C]`.
-    pub x: View,
-    /// f32 `[C]`.
-    pub gain: View,
-    /// f32 `[C]`.
-    pub bias: View,
-    /// f32 `[rows]`.
-    pub mean: View,
-    /// f32 `[rows]`.
-    pub rstd: View,
-    /// real `[rows, C]`.
-    pub y: View,
-}
-
-/// y from saved statistics: the same bits as [`forward`].
-#[must_use]
-pub fn recompute(at: &Recompute) -> Launch {
-    let Recompute { rows, width, x, gain, bias, mean, rstd, y } = *at;
-    let pack = pack(width, &[(x, 4), (gain, 4), (bias, 4), (y, 4)]);
-    let threads = rows * (width / pack);
-    assert!(u32::try_from(threads + THREADS).is_ok(), "a kernel counts its threads in 32 bits");
-    let mut args = [x, gain, bias, mean, rstd].map(Arg::In).to_vec();
-    args.extend([Arg::Out(y), Arg::count(rows), Arg::count(width), Arg::count(pack)]);
-    launch("layer_norm_recompute", blocks(threads, THREADS), args)
-}
-
 /// Where [`backward`] reads and writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backward {

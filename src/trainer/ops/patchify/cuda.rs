@@ -1,6 +1,6 @@
 //! Launches of `kernels/patchify.cu`: keep-sets, crops, patch rows, and tokens from patch rows with their gradients.
 
-use super::super::launch::{Arg, Launch, Module, Node, PartSums, Real, View, blocks, pack, slabs};
+use super::super::launch::{Arg, Launch, Module, Node, PartSums, Real, View, blocks, blocks_of_counted, pack, slabs};
 use super::PatchShape;
 
 /// The kernels.
@@ -198,9 +198,7 @@ pub fn unplace(s: &TokenShape, at: &Unplace, scratch: View) -> Vec<Node> {
 
 /// Blocks for `rows` of `width` elements, `pack` of them a thread.
 fn flat(rows: usize, width: usize, pack: usize) -> u32 {
-    let threads = rows * (width / pack);
-    assert!(u32::try_from(threads + THREADS).is_ok(), "a kernel counts its threads in 32 bits");
-    blocks(threads, THREADS)
+    blocks_of_counted(rows * (width / pack), THREADS)
 }
 
 fn launch(kernel: &'static str, blocks: u32, args: Vec<Arg>) -> Launch {

@@ -1,7 +1,7 @@
 //! Matrix products C = A B, C += A B or C = bias + A B on the calling thread.
 //!
 //! Owns the micro-kernel ([`tile`]: a tile of C in registers), the packed forms its operands are read in ([`pack`]) and the
-//! order tiles are visited in ([`cpu`]). Knows matrices, not layers.
+//! order tiles are visited in ([`cpu`]); on a GPU, the kernels for what the library lacks ([`cuda`]). Knows matrices, not layers.
 //!
 //! Invariant of the AVX-512 and AVX2 paths: an element of C is one chain of fused multiply-adds over the inner dimension in
 //! order, started from 0, from the bias or from C. So its bits depend neither on how rows are cut into calls nor on blocking,
@@ -17,6 +17,7 @@
 #[cfg(target_arch = "x86_64")]
 mod amx;
 pub(crate) mod cpu;
+pub mod cuda;
 pub(crate) mod pack;
 pub(crate) mod tile;
 

@@ -18,7 +18,7 @@ pub use step::{Encode, Update, encode, refresh, runs_side_by_side, training_step
 use super::buffers::{Arena, plan};
 use super::layout::PaddedLayout;
 use crate::trainer::TrainerError;
-use crate::trainer::ops::launch::{Real, Section, View};
+use crate::trainer::ops::launch::{Arg, Node, Real, Section, View};
 use crate::trainer::ops::recorder::{Buffers, ParamPlaces, Record, Recorder, Refusal};
 use crate::trainer::program::{Call, Program};
 
@@ -31,6 +31,31 @@ pub struct Recording {
     pub sections: Vec<Section>,
     /// Where the planned buffers lie.
     pub arena: Arena,
+}
+
+/// Blocks of a grid in x.
+const MOST_BLOCKS: u64 = (1 << 31) - 1;
+
+impl Recording {
+    /// Refuses a recording with a kernel that would count beyond 32 bits, or have more blocks than a grid.
+    ///
+    /// # Errors
+    /// [`TrainerError::TooLarge`] with the largest count, made in one of `chunks` parts of a batch.
+    pub fn check_counts(&self, chunks: usize) -> Result<(), TrainerError> {
+        let launches = self.sections.iter().flat_map(|section| &section.branches).flatten().filter_map(|node| match node {
+            Node::Launch(launch) => Some(launch),
+            Node::Product(_) | Node::Zero { .. } | Node::Copy { .. } => None,
+        });
+        let counts = launches.flat_map(|launch| {
+            let too_large = |arg: &Arg| if let Arg::TooLarge(count) = arg { Some((*count, launch.kernel)) } else { None };
+            let grid = u64::from(launch.grid[0]);
+            launch.args.iter().filter_map(too_large).chain((grid > MOST_BLOCKS).then_some((grid << 8, launch.kernel)))
+        });
+        match counts.max_by_key(|(count, _)| *count) {
+            None => Ok(()),
+            Some((count, kernel)) => Err(TrainerError::TooLarge { kernel, count, parts: chunks as u64 * count.div_ceil(1 << 32) }),
+        }
+    }
 }
 
 /// The buffers that live as long as a prepared program, the same in all its recordings.
@@ -124,6 +149,8 @@ mod tests {
     use super::*;
     use crate::run::Pooling;
     use crate::trainer::model::build;
+    use crate::trainer::ops::kernels::modules;
+    use crate::trainer::ops::launch::{Launch, blocks};
     use crate::trainer::ops::op::{Cpu, Op, OpShape, Oracle};
     use crate::trainer::ops::token_embed::TokenEmbed;
     use crate::trainer::program::{InputKind, Logits, ParamIdx, ProgramBuilder, Tower};
@@ -146,6 +173,22 @@ mod tests {
         fn params(&self) -> Vec<ParamIdx> {
             self.0.params()
         }
+    }
+
+    #[test]
+    fn a_count_beyond_32_bits_and_a_grid_beyond_31_are_refused_with_the_parts_that_are_small_enough() {
+        let refusal = |launch: Launch, chunks| {
+            let (buffers, sections) = (Buffers::default(), vec![Section::serial([launch])]);
+            let arena = plan(&buffers, &sections);
+            Recording { buffers, sections, arena }.check_counts(chunks)
+        };
+        let launch =
+            |grid, args| Launch { module: modules()[0], kernel: "counts", grid: [grid, 1, 1], threads: 256, shared_bytes: 0, args };
+        assert!(refusal(launch(1, vec![Arg::count((1 << 32) - 1)]), 1).is_ok());
+        let error = refusal(launch(1, vec![Arg::count(5), Arg::count((5 << 32) + 1)]), 3).expect_err("it counts further");
+        assert!(matches!(error, TrainerError::TooLarge { kernel: "counts", parts: 18, .. }), "{error}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("train.accumulate: 18")));
+        assert!(refusal(launch(blocks(1 << 40, 256), vec![]), 1).is_err());
     }
 
     #[test]

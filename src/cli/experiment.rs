@@ -396,12 +396,8 @@ fn digest(source: Source<'_>, cache: &Path) -> data::DataResult<String> {
     match source {
         Source::Data(source) => data::fingerprint(source, cache),
         Source::Eval(source) => data::fingerprint_eval(source, cache),
-        Source::Vocabulary(path) | Source::Scores(path) => {
-            let path = Path::new(path);
-            let doing = if matches!(source, Source::Scores(_)) { "read the scores" } else { "read the vocabulary" };
-            let bytes = std::fs::read(path).map_err(|error| data::DataError::io(doing, path, error))?;
-            Ok(blake3::hash(&bytes).to_hex().to_string())
-        }
+        Source::Vocabulary(path) => data::fingerprint_files(&[PathBuf::from(path)], cache),
+        Source::Scores(path) => data::fingerprint_files(&data::score_files(path)?, cache),
     }
 }
 

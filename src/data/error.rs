@@ -106,6 +106,12 @@ pub enum DataError {
         /// What was looked for and found.
         what: String,
     },
+    /// A pattern or folder without files of scores.
+    #[error("no file of scores: {what}")]
+    NoFiles {
+        /// What was looked for and found.
+        what: String,
+    },
     /// A column that a table lacks.
     #[error("{}: no column `{column}`, expected one of {}", path.display(), quoted(known))]
     NoSuchColumn {
@@ -115,6 +121,28 @@ pub enum DataError {
         column: String,
         /// Those there are.
         known: Vec<String>,
+    },
+    /// A column of a table that holds something else.
+    #[error("{}: column `{column}` holds {found}, expected {expected}", path.display())]
+    WrongColumn {
+        /// The table.
+        path: PathBuf,
+        /// The column asked for.
+        column: String,
+        /// What it holds.
+        found: &'static str,
+        /// What it should hold.
+        expected: &'static str,
+    },
+    /// A file without lines that is not as its format says.
+    #[error("{}: {what}", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What was found and expected.
+        what: String,
+        /// What can be done about it.
+        hint: &'static str,
     },
     /// A numeric field that a pack lacks.
     #[error("no numeric field `{field}` in the metadata, expected one of {}", quoted(known))]
@@ -226,6 +254,8 @@ impl DataError {
             Self::NoSuchColumn { known, .. } if matches!(known.as_slice(), [one] if one.contains([';', '\t', '|'])) => {
                 "the header looks like one column: columns are parted by commas, or by tabs in a file called `.tsv`"
             }
+            Self::WrongColumn { .. } => "name another column",
+            Self::BadFile { hint, .. } => hint,
             Self::UncountedShards { .. } => "write the number of shards, counted from 0.tar, into the file",
             Self::BadPack { .. } => "remove this job's folder from the store; it is packed again on the next run",
             Self::PoolTooLarge { .. } => "lower `data.train.size`, or leave it out to take all there are",

@@ -60,6 +60,17 @@ pub fn fingerprint_eval(source: &EvalSource, cache: &Path) -> DataResult<String>
     }
 }
 
+/// Digest of files that are read one after another: of one file, its own.
+///
+/// **Errors**: files that cannot be read.
+pub fn fingerprint_files(paths: &[PathBuf], cache: &Path) -> DataResult<String> {
+    let digests = file_digests(paths, cache)?;
+    match digests.as_slice() {
+        [one] => Ok(one.clone()),
+        several => Ok(labelled_digest(&prefixed("files", several))),
+    }
+}
+
 fn prefixed<'a>(label: &'a str, digests: &'a [String]) -> Vec<&'a str> {
     std::iter::once(label).chain(digests.iter().map(String::as_str)).collect()
 }
@@ -107,6 +118,19 @@ mod tests {
         let before = of(&[&a]);
         std::fs::write(&a, "three").unwrap();
         assert_ne!(of(&[&a]), before, "a changed file is read again");
+    }
+
+    #[test]
+    fn one_file_is_its_own_digest_and_several_are_what_they_are_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = dir.path().join("digests.json");
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        std::fs::write(&a, "one").unwrap();
+        std::fs::write(&b, "two").unwrap();
+        let of =
+            |paths: &[&PathBuf]| fingerprint_files(&paths.iter().map(|path| (*path).clone()).collect::<Vec<_>>(), &cache).unwrap();
+        assert_eq!(of(&[&a]), blake3::hash(b"one").to_hex().to_string());
+        assert_ne!(of(&[&a, &b]), of(&[&b, &a]));
     }
 
     #[test]

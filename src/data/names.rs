@@ -27,6 +27,24 @@ pub struct SampleName {
     pub uid: String,
 }
 
+impl SampleName {
+    /// What a sample is joined by.
+    pub(super) fn joined_by(&self) -> &str {
+        joined_by(&self.key, &self.uid)
+    }
+}
+
+/// What a sample is joined by: its uid or, where it has none, its key.
+pub(super) fn joined_by<'a>(key: &'a str, uid: &'a str) -> &'a str {
+    if uid.is_empty() { key } else { uid }
+}
+
+/// The number that 32 lower-case hexadecimal digits write, as `DataComp`'s uids do; `None` for another text.
+pub(super) fn hex_uid(name: &str) -> Option<u128> {
+    let is_hex = name.len() == 32 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if is_hex { u128::from_str_radix(name, 16).ok() } else { None }
+}
+
 /// The names of a pack.
 #[derive(Debug)]
 pub(super) struct Names {

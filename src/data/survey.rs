@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::benchmark::{self, CLASSNAMES, TEMPLATES};
 use super::names::SampleName;
 use super::pack::PackTask;
+use super::parquet::SCORES;
 use super::score_file::ScoreTable;
 use super::shards::{self, Shard};
 use super::table::Table;
@@ -363,9 +364,10 @@ pub fn survey_scores(source: &DataSource, file: &ScoreFile) -> Option<Fault> {
     let fault = |key, error: &DataError| {
         let hint = error.hint().unwrap_or_else(|| match key {
             "path" => {
-                "a file of scores is a CSV or TSV with a header line; its path is relative to the file that states it".to_owned()
+                "a file of scores is a CSV or TSV with a header line, or Parquet; its path is relative to the file that states it"
+                    .to_owned()
             }
-            _ => "the first line of the file names its columns".to_owned(),
+            _ => "the first line of a text, or the schema of a Parquet file, names the columns".to_owned(),
         });
         Some(Fault { key, what: error.to_string(), hint: Some(hint) })
     };
@@ -374,32 +376,20 @@ pub fn survey_scores(source: &DataSource, file: &ScoreFile) -> Option<Fault> {
         Err(error) => {
             let key = match &error {
                 DataError::NoSuchColumn { column, .. } if *column == file.score_column => "score_column",
-                DataError::NoSuchColumn { .. } => "id_column",
+                DataError::WrongColumn { column, expected, .. } if *column == file.score_column && *expected == SCORES => {
+                    "score_column"
+                }
+                DataError::NoSuchColumn { .. } | DataError::WrongColumn { .. } => "id_column",
                 _ => "path",
             };
             return fault(key, &error);
         }
     };
-    let names: Vec<SampleName> = match source {
-        // Both have no names.
-        DataSource::Declared { .. } => return None,
-        DataSource::Scenes(_) => {
-            let what = "the samples of `scenes` have no names to join scores with".to_owned();
+    let names = match names(source) {
+        Ok(names) => names?,
+        Err(what) => {
             let hint = "a file of scores belongs to shards or a table; `scenes` has the fields `fault`, `quality` and `strength`";
-            return Some(Fault { key: "path", what, hint: Some(hint.to_owned()) });
-        }
-        DataSource::Table { file, image_column, caption_column } => {
-            let table = Table::read(Path::new(file), image_column, caption_column).ok()?;
-            table.rows.into_iter().map(|row| row.name).collect()
-        }
-        DataSource::Webdataset { shards } => {
-            let mut names = Vec::new();
-            for path in shards.iter().map(Path::new).filter(|path| path.is_file()) {
-                let shard = Shard::open(path).ok()?;
-                let name = |group| samples::name(group, &samples::metadata(&shard, group).unwrap_or_default());
-                names.extend(shard.groups.iter().map(name));
-            }
-            names
+            return Some(Fault { key: "path", what: format!("{what} scores with"), hint: Some(hint.to_owned()) });
         }
     };
     let (without, first) = table.without(names.iter());
@@ -410,6 +400,30 @@ pub fn survey_scores(source: &DataSource, file: &ScoreFile) -> Option<Fault> {
         let hint = format!("samples are joined by the `uid` of their metadata, or by key where they have none, with column `{id_column}`");
         Fault { key: "path", what, hint: Some(hint) }
     })
+}
+
+/// The names of the samples of a training source; `None` where they cannot be known.
+///
+/// **Errors**: the beginning of what is wrong, for a source whose samples have no names.
+fn names(source: &DataSource) -> Result<Option<Vec<SampleName>>, &'static str> {
+    match source {
+        DataSource::Declared { .. } => Ok(None),
+        DataSource::Scenes(_) => Err("the samples of `scenes` have no names to join"),
+        DataSource::Table { file, image_column, caption_column } => {
+            let table = Table::read(Path::new(file), image_column, caption_column).ok();
+            Ok(table.map(|table| table.rows.into_iter().map(|row| row.name).collect()))
+        }
+        DataSource::Webdataset { shards } => {
+            let mut names = Vec::new();
+            for path in shards.iter().map(Path::new).filter(|path| path.is_file()) {
+                // What is wrong with a shard is said of the shard.
+                let Ok(shard) = Shard::open(path) else { return Ok(None) };
+                let name = |group| samples::name(group, &samples::metadata(&shard, group).unwrap_or_default());
+                names.extend(shard.groups.iter().map(name));
+            }
+            Ok(Some(names))
+        }
+    }
 }
 
 /// Whether CLIP's vocabulary file can be read.

@@ -23,7 +23,7 @@ pub enum Keep {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScoreFile {
-    /// Path of a CSV or TSV file with a header line.
+    /// Path of a CSV or TSV file with a header line, or of a Parquet file; a folder or a pattern of them.
     pub file: String,
     /// Column with the samples' names.
     pub id_column: String,

@@ -1,6 +1,6 @@
 //! Choosing part of a pool: what files may state, what `data score` writes, and what is refused before any work.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use image::{ImageFormat, Rgb, RgbImage};
@@ -188,6 +188,106 @@ fn scores_of_a_file_are_joined_by_uid_and_leaks_are_found() {
     let listed = place.read("out/leaks.csv");
     assert!(listed.lines().nth(1).unwrap().starts_with(&format!("3,{:032x},00003,", 1003)), "{listed}");
     assert_eq!(listed.lines().count(), 2);
+}
+
+/// A file of tests/fixtures/score_files, whose rows are named as the samples of [`shard`].
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/score_files").join(name)
+}
+
+#[test]
+fn scores_of_parquet_files_are_those_of_a_csv() {
+    let place = Place::new();
+    shard(&place.path().join("pool.tar"), 40);
+    let rows = (0..40).map(|i| {
+        let score = if i % 9 == 4 { String::new() } else { (f64::from(7 * i % 40) / 64.0).to_string() };
+        format!("{:032x},{score}\n", 1000 + i)
+    });
+    place.write("scores.csv", &format!("uid,score\n{}", rows.collect::<String>()));
+    let train = "{ dataset: webdataset, shards: pool.tar }";
+    let score = |path: &str, column: &str| {
+        let file = format!("{{ file: {{ path: {path}, score_column: {column} }} }}");
+        let said = place.score(&["--store", "s"], train, &format!("  quality: {{ keep: 50%, by: {file} }}"), "");
+        let rule = &said["pools"][0]["rules"][0];
+        assert_eq!((&rule["scored"], &rule["missing"]), (&36.into(), &4.into()), "{path}: {rule}");
+        // Below the header, which names the column.
+        place.read("out/scores.csv").split_once('\n').unwrap().1.to_owned()
+    };
+    let of_csv = score("scores.csv", "score");
+    for (file, column) in [
+        ("pandas.parquet", "clip_b32_similarity_score"),
+        ("pandas.parquet", "clip_l14_similarity_score"),
+        ("polars.parquet", "score"),
+        ("parts", "score"),
+        ("parts/*.parquet", "score"),
+    ] {
+        assert_eq!(score(&fixture(file).display().to_string(), column), of_csv, "{file}");
+    }
+}
+
+#[test]
+fn uids_that_are_numbers_are_joined_as_numbers() {
+    let place = Place::new();
+    let members = (0..40).flat_map(|i| {
+        let json = format!("{{\"uid\": {}}}", 1000 + i);
+        [("png", blocks(i, 36)), ("txt", b"a picture".to_vec()), ("json", json.into_bytes())]
+            .map(|(suffix, bytes)| (format!("{i:05}.{suffix}"), bytes))
+    });
+    write_tar(&place.path().join("pool.tar"), &members.collect::<Vec<_>>());
+    let train = "{ dataset: webdataset, shards: pool.tar }";
+    let file = fixture("required.parquet").display().to_string();
+    let quality = format!("  quality: {{ keep: 50%, by: {{ file: {{ path: {file}, score_column: score }} }} }}");
+    place.score(&["--store", "s"], train, &quality, "");
+    let rows: String = (0..40).map(|i| format!("{i},{},{i:05},{}\n", 1000 + i, f64::from(7 * i % 40) / 64.0)).collect();
+    assert_eq!(place.read("out/scores.csv"), format!("index,uid,key,score\n{rows}"));
+}
+
+#[test]
+fn bad_parquet_files_are_refused_at_their_key_with_a_way_out() {
+    let place = Place::new();
+    shard(&place.path().join("pool.tar"), 40);
+    let whole = std::fs::read(fixture("pandas.parquet")).unwrap();
+    let footer = whole.len() - 8 - u32::from_le_bytes(whole[whole.len() - 8..][..4].try_into().unwrap()) as usize;
+    let corrupt = [&whole[..footer], &[0xff; 64], &whole[footer + 64..]].concat();
+    std::fs::write(place.path().join("cut.parquet"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(place.path().join("corrupt.parquet"), corrupt).unwrap();
+    std::fs::create_dir(place.path().join("empty")).unwrap();
+    place.write("text.parquet", "uid,score\n");
+    for name in ["types-gzip", "brotli", "encrypted", "encrypted-column", "twice"] {
+        std::fs::copy(fixture(&format!("{name}.parquet")), place.path().join(format!("{name}.parquet"))).unwrap();
+    }
+    let train = "{ dataset: webdataset, shards: pool.tar }";
+    let mut said = String::new();
+    for by in [
+        "file: { path: cut.parquet, score_column: score }",
+        "file: { path: corrupt.parquet, score_column: score }",
+        "file: { path: text.parquet, score_column: score }",
+        "file: { path: nowhere.parquet, score_column: score }",
+        "file: { path: empty, score_column: score }",
+        "file: { path: \"*.nothing\", score_column: score }",
+        "file: { path: brotli.parquet, score_column: score }",
+        "file: { path: encrypted.parquet, score_column: score }",
+        "file: { path: encrypted-column.parquet, score_column: score }",
+        "file: { path: twice.parquet, score_column: score }",
+        "file: { path: types-gzip.parquet, id_column: text, score_column: clip }",
+        "file: { path: types-gzip.parquet, id_column: text, score_column: day }",
+        "file: { path: types-gzip.parquet, id_column: f32, score_column: f32 }",
+        "file: { path: types-gzip.parquet, id_column: number, score_column: f32 }",
+    ] {
+        said += &place.refused(train, &format!("  quality: {{ keep: {{ at_least: 1 }}, by: {{ {by} }} }}"));
+    }
+    let said =
+        said.lines().filter(|line| line.starts_with("e.yaml:") || line.starts_with("hint: ")).collect::<Vec<&str>>().join("\n")
+            + "\n";
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/score_files.txt");
+    if std::env::var_os("SCALEDOWN_UPDATE_GOLDEN").is_some() {
+        std::fs::write(&golden, &said).unwrap();
+    }
+    assert_eq!(
+        said,
+        std::fs::read_to_string(&golden).unwrap(),
+        "SCALEDOWN_UPDATE_GOLDEN=1 writes tests/golden/score_files.txt anew"
+    );
 }
 
 #[test]

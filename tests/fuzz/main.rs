@@ -115,6 +115,16 @@ fn tables_of_images_and_captions() {
 }
 
 #[test]
+fn score_files() {
+    fuzz(&rooms::score_files());
+}
+
+#[test]
+fn parquet_files_of_scores() {
+    fuzz(&rooms::parquet_files());
+}
+
+#[test]
 fn evaluation_folders() {
     fuzz(&rooms::evaluation_folders());
 }

@@ -7,12 +7,12 @@ use std::path::Path;
 
 use image::{ImageFormat, Rgb, RgbImage};
 use scaledown::claims::{ClaimsFile, Values, judge};
-use scaledown::data::{Frame, count, fingerprint, fingerprint_eval, pack_eval, pack_training, survey, survey_eval};
+use scaledown::data::{Frame, ScoreTable, count, fingerprint, fingerprint_eval, pack_eval, pack_training, survey, survey_eval};
 use scaledown::grid::{Digests, expand};
 use scaledown::jobs::{Adopted, publish, rebuild, results_folders};
 use scaledown::plan::PlannedRun;
 use scaledown::record;
-use scaledown::run::{DataSource, EvalSource, EvalTask};
+use scaledown::run::{DataSource, EvalSource, EvalTask, ScoreFile};
 use scaledown::spec::{LoadOptions, load, load_claims};
 use scaledown::trainer::checkpoint::{Checkpoint, Weights, load_model, save_model};
 use scaledown::trainer::model::build;
@@ -213,6 +213,69 @@ pub fn image_tables() -> Room {
             let name = if folder.join("t.csv").exists() { "t.csv" } else { "t.tsv" };
             let file = folder.join(name).display().to_string();
             packed(folder, &DataSource::Table { file, image_column: "image".into(), caption_column: "caption".into() })
+        }),
+    }
+}
+
+/// The files of tests/fixtures/score_files with these names.
+fn score_fixtures(names: &[&str]) -> Vec<Input> {
+    let file = |name: &&str| vec![((*name).to_owned(), repository(&format!("tests/fixtures/score_files/{name}")))];
+    names.iter().map(file).collect()
+}
+
+/// Whether a table of scores is taken, by any of these pairs of columns.
+fn takes_scores(folder: &Path, columns: &[[&str; 2]]) -> bool {
+    let file = entry(folder);
+    let reads = |[id, score]: &[&str; 2]| {
+        ScoreTable::read(&ScoreFile { file: file.clone(), id_column: (*id).into(), score_column: (*score).into() }).is_ok()
+    };
+    columns.iter().filter(|columns| reads(columns)).count() > 0
+}
+
+/// The one file of a folder.
+fn entry(folder: &Path) -> String {
+    std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path().display().to_string()
+}
+
+/// Tables of scores as texts.
+pub fn score_files() -> Room {
+    let table = |name: &str, text: &str| vec![(name.to_owned(), text.as_bytes().to_vec())];
+    Room {
+        name: "score-files",
+        seeds: vec![
+            table("s.csv", "uid,score\n000000000000000000000000000003e8,0.5\n\"a\",-1e3\nb,\nc,nan\n"),
+            table("s.tsv", "score\tuid\n1\ta\n2\tb\n"),
+        ],
+        words: &["\"", ",", "\t", "\r\n", "uid", "score", "1e999", "-0", "PAR1", "\u{feff}"],
+        read: Box::new(|folder| takes_scores(folder, &[["uid", "score"]])),
+    }
+}
+
+/// Tables of scores as Parquet.
+pub fn parquet_files() -> Room {
+    Room {
+        name: "parquet-files",
+        seeds: score_fixtures(&[
+            "pandas.parquet",
+            "types-gzip.parquet",
+            "types-zstd.parquet",
+            "required.parquet",
+            "polars.parquet",
+        ]),
+        words: &["PAR1", "PARE", "uid", "score", "\u{15}\u{2}", "\u{19}\u{1c}", "\u{0}\u{0}", "\u{7f}\u{7f}\u{7f}\u{7f}", "\u{1}"],
+        read: Box::new(|folder| {
+            takes_scores(
+                folder,
+                &[
+                    ["uid", "score"],
+                    ["uid", "clip_b32_similarity_score"],
+                    ["text", "f16"],
+                    ["large", "f32"],
+                    ["bytes", "i64"],
+                    ["fixed", "u32"],
+                    ["number", "i32"],
+                ],
+            )
         }),
     }
 }

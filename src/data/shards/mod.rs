@@ -19,6 +19,7 @@ use super::tally::Oddities;
 use super::{DataError, DataResult};
 
 pub(super) use group::{Group, IMAGE_SUFFIXES};
+pub(super) use pattern::matching_files;
 pub use pattern::matching_shards;
 
 /// A mapped shard and its samples.

@@ -17,17 +17,22 @@ const MAX_MATCHES: usize = 1_000_000;
 ///
 /// **Errors**: a folder without a `.tar`, a pattern that matches nothing, a folder that cannot be read.
 pub fn matching_shards(path: &str) -> DataResult<Vec<String>> {
+    matching_files(path, "tar")
+}
+
+/// As [`matching_shards`], of files with this suffix in a folder.
+pub(in crate::data) fn matching_files(path: &str, suffix: &str) -> DataResult<Vec<String>> {
     let place = Path::new(path);
     let found = if place.is_dir() {
-        matches(vec![place.to_path_buf()], "*.tar")?
+        matches(vec![place.to_path_buf()], &format!("*.{suffix}"))?
     } else if place.exists() || !is_pattern(path) {
         return Ok(vec![path.to_owned()]);
     } else {
         by_pattern(place)?
     };
     if found.is_empty() {
-        let what = if place.is_dir() { format!("no `.tar` in folder {path}") } else { format!("nothing matches `{path}`") };
-        return Err(DataError::NoShards { what });
+        let what = if place.is_dir() { format!("no `.{suffix}` in folder {path}") } else { format!("nothing matches `{path}`") };
+        return Err(if suffix == "tar" { DataError::NoShards { what } } else { DataError::NoFiles { what } });
     }
     let mut found: Vec<String> = found.into_iter().map(|path| path.to_string_lossy().into_owned()).collect();
     found.sort_unstable();

@@ -55,7 +55,7 @@ pub enum QualityBySpec {
     Field(String),
     /// Cosine similarity of image and caption under a model that is itself a run.
     Similarity(SimilaritySpec),
-    /// A column of a CSV or TSV file, joined by the `uid` of the samples.
+    /// A column of a CSV, TSV or Parquet file, joined by the `uid` of the samples.
     File(FileSpec),
     /// Captions of some length on pictures of some size: 1 for what passes, 0 for what does not.
     Basic(BasicSpec),
@@ -96,7 +96,8 @@ pub enum TrainedOn {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSpec {
-    /// A CSV or TSV file with a header line.
+    /// A CSV or TSV file with a header line, or a Parquet file; a folder of `.parquet` files or a pattern with `*`, `?` or `[..]` is one
+    /// table in parts.
     pub path: FilePath,
     /// Column with the scores.
     pub score_column: String,

@@ -398,6 +398,7 @@ fn digest(source: Source<'_>, cache: &Path) -> data::DataResult<String> {
         Source::Eval(source) => data::fingerprint_eval(source, cache),
         Source::Vocabulary(path) => data::fingerprint_files(&[PathBuf::from(path)], cache),
         Source::Scores(path) => data::fingerprint_files(&data::score_files(path)?, cache),
+        Source::Uids(path) => data::fingerprint_files(&[PathBuf::from(path)], cache),
     }
 }
 
@@ -422,5 +423,6 @@ fn name_of(source: Source<'_>, written: &Written) -> String {
         },
         Source::Vocabulary(path) => format!("vocabulary {}", written.path(path)),
         Source::Scores(path) => format!("scores {}", written.path(path)),
+        Source::Uids(path) => format!("uids {}", written.path(path)),
     }
 }

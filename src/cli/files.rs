@@ -96,6 +96,10 @@ impl Files for DiskFiles {
         self.once(key, look).faults.pop()
     }
 
+    fn uids(&self, source: &DataSource, file: &str) -> FoundFiles {
+        self.once(format!("uids {file} of{}", serde_json::json!(source)), || data::survey_uids(source, file))
+    }
+
     fn vocabulary(&self, file: &str) -> Option<FileFault> {
         let look = || Survey { faults: data::survey_vocabulary(file).into_iter().collect(), ..Survey::default() };
         self.once(format!("vocabulary {file}"), look).faults.pop()

@@ -16,6 +16,7 @@ use super::parquet::SCORES;
 use super::score_file::ScoreTable;
 use super::shards::{self, Shard};
 use super::table::Table;
+use super::uid_list::UidList;
 use super::{DataError, DataResult, error, samples, scenes, seen, tokenizer};
 use crate::run::{DataSource, EvalSource, EvalTask, ScoreFile, TokenizerConfig};
 
@@ -400,6 +401,44 @@ pub fn survey_scores(source: &DataSource, file: &ScoreFile) -> Option<Fault> {
         let hint = format!("samples are joined by the `uid` of their metadata, or by key where they have none, with column `{id_column}`");
         Fault { key: "path", what, hint: Some(hint) }
     })
+}
+
+/// How a list of uids and a training source differ.
+#[must_use]
+pub fn survey_uids(source: &DataSource, file: &str) -> Survey {
+    let fault =
+        |what: String, hint: String| Survey { faults: vec![Fault { key: "uids", what, hint: Some(hint) }], ..Survey::default() };
+    let list = match UidList::read(file) {
+        Ok(list) => list,
+        Err(error) => {
+            let hint =
+                "a list of uids is a `.npy` array or a text with one a line; its path is relative to the file that states it";
+            return fault(error.to_string(), error.hint().unwrap_or_else(|| hint.to_owned()));
+        }
+    };
+    let names = match names(source) {
+        Ok(Some(names)) => names,
+        Ok(None) => return Survey::default(),
+        Err(what) => return fault(format!("{what} a list with"), "a list of uids belongs to shards or a table".to_owned()),
+    };
+    let listed = list.listed(names.iter());
+    match &listed.first_absent {
+        Some(first) if listed.found == 0 => {
+            let what = format!("{file}: none of {} listed uids is in the pool; the first is `{first}`", listed.named);
+            let hint = match names.first() {
+                Some(name) => format!(
+                    "samples are named by the `uid` of their metadata, or by key where they have none, such as `{}`",
+                    name.joined_by()
+                ),
+                None => "the pool is empty".to_owned(),
+            };
+            fault(what, hint)
+        }
+        _ => {
+            let warning = |what| Fault { key: "uids", what: format!("{file}: {what}"), hint: None };
+            Survey { warnings: listed.remarks().into_iter().map(warning).collect(), ..Survey::default() }
+        }
+    }
 }
 
 /// The names of the samples of a training source; `None` where they cannot be known.

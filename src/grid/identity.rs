@@ -56,6 +56,7 @@ pub fn sources<'a>(data: &'a DataConfig, evaluate: &'a [EvalConfig]) -> Vec<Sour
         }
         match measure {
             QualityBy::File(scores) => found.push(Source::Scores(&scores.file)),
+            QualityBy::Uids { file } => found.push(Source::Uids(file)),
             QualityBy::Rule { target: Some(target), .. } => found.push(Source::Eval(target)),
             QualityBy::Random
             | QualityBy::Field(_)
@@ -115,6 +116,11 @@ fn data_by_content(config: &DataConfig, digests: &Digests) -> DataConfig {
             QualityBy::File(scores) => {
                 if let Some(content) = digests.content(Source::Scores(&scores.file)) {
                     scores.file = content;
+                }
+            }
+            QualityBy::Uids { file } => {
+                if let Some(content) = digests.content(Source::Uids(file)) {
+                    *file = content;
                 }
             }
         }

@@ -1,7 +1,8 @@
-//! Scores every sample of a pool: a field of its metadata, a table, its caption and size, or a rule on features of a trained model.
+//! Scores every sample of a pool: a field of its metadata, a table, a list, its caption and size, or a rule on features of a trained
+//! model.
 
 use super::{files, in_pool, train_spec, write};
-use crate::data::{Pack, ScoreTable, Tokenizer, read_subset, select};
+use crate::data::{Pack, ScoreTable, Tokenizer, UidList, read_subset, select};
 use crate::executor::{JobContext, JobError, JobOutput};
 use crate::plan::{Key, RuleSpec, ScoreBy, ScoresSpec};
 use crate::run::{Basic, FeatureRule};
@@ -22,6 +23,7 @@ pub(super) fn run(spec: &ScoresSpec, ctx: &JobContext<'_>) -> Result<JobOutput, 
     let scores = match by {
         ScoreBy::Field(name) => pack.field_values(name)?,
         ScoreBy::File { scores, fingerprint: _ } => ScoreTable::read(scores)?.scores(&pack)?,
+        ScoreBy::Uids { file, fingerprint: _ } => listed(file, &pack, ctx)?,
         ScoreBy::Basic(least) => basic(least, &pack)?,
         ScoreBy::Similarity { scorer, tokenizer, device, precision } => {
             let placement = Placement { device: *device, precision: *precision, threads: ctx.threads() };
@@ -91,6 +93,17 @@ fn of_scorer(error: TrainerError) -> JobError {
         TrainerError::Diverged { what } => diverged(&what),
         other => other.into(),
     }
+}
+
+/// Whether samples are in a list; how the list and the pool differ is said.
+fn listed(file: &str, pack: &Pack, ctx: &JobContext<'_>) -> Result<Vec<f64>, JobError> {
+    let (scores, listed) = UidList::read(file)?.scores(pack)?;
+    if listed.found == 0 {
+        let what = format!("{file}: none of {} listed uids is in the pool of {} samples", listed.named, pack.len());
+        return Err(JobError::failed(what).with_hint("`data.train.size` is taken before the list: leave it out to keep more of it"));
+    }
+    listed.remarks().into_iter().for_each(|what| ctx.warn(format!("{file}: {what}")));
+    Ok(scores)
 }
 
 /// Whether captions and sizes pass; the sizes are fields of the metadata.

@@ -403,6 +403,7 @@ impl<'a> Builder<'a> {
             QualityBy::File(scores) => {
                 ScoreBy::File { scores: scores.clone(), fingerprint: self.digest(Source::Scores(&scores.file))? }
             }
+            QualityBy::Uids { file } => ScoreBy::Uids { file: file.clone(), fingerprint: self.digest(Source::Uids(file))? },
         };
         let spec = ScoresSpec { pool: self.key(pool), samples: self.samples(pool), by, within: None };
         Ok(Some(self.intern(JobSpec::Scores(spec), [pool].iter())))
@@ -517,6 +518,7 @@ impl<'a> Builder<'a> {
             Source::Eval(source) => eval_in_words(source),
             Source::Vocabulary(file) => format!("the vocabulary {file}"),
             Source::Scores(file) => format!("the scores {file}"),
+            Source::Uids(file) => format!("the list {file}"),
         };
         if let Some(digest) = self.digests.get(&memo_key) {
             return Ok(digest.clone());

@@ -183,6 +183,9 @@ impl<'a> From<&'a ScoresSpec> for KeyedScores<'a> {
                 let scores = ScoreFile { file: String::new(), ..scores.clone() };
                 Cow::Owned(ScoreBy::File { scores, fingerprint: fingerprint.clone() })
             }
+            ScoreBy::Uids { file: _, fingerprint } if !fingerprint.is_empty() => {
+                Cow::Owned(ScoreBy::Uids { file: String::new(), fingerprint: fingerprint.clone() })
+            }
             by => Cow::Borrowed(by),
         };
         Self { pool: samples.unwrap_or(*pool), by, within: *within }

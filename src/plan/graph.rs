@@ -218,6 +218,7 @@ impl Plan {
                 super::ScoreBy::Field(name) => format!("by {name}"),
                 super::ScoreBy::Similarity { scorer, .. } => format!("by scorer {}", scorer.short()),
                 super::ScoreBy::File { scores, .. } => format!("by {} of {}", scores.score_column, scores.file),
+                super::ScoreBy::Uids { file, .. } => format!("by the list {file}"),
                 super::ScoreBy::Basic(_) => "by basic".to_owned(),
                 super::ScoreBy::Rule(spec) => format!("by {} of scorer {}", spec.rule.name(), spec.scorer.short()),
             },

@@ -122,6 +122,13 @@ pub enum ScoreBy {
         /// Content digest of the table.
         fingerprint: String,
     },
+    /// A list of names.
+    Uids {
+        /// Which; the path is not in the key where `fingerprint` stands for its content.
+        file: String,
+        /// Content digest of the list.
+        fingerprint: String,
+    },
     /// Length of captions and size of pictures.
     Basic(Basic),
     /// A rule on features of a trained model.
@@ -150,7 +157,7 @@ impl ScoreBy {
     /// Jobs that it reads besides the pool.
     fn parents(&self) -> Vec<Key> {
         match self {
-            Self::Field(_) | Self::File { .. } | Self::Basic(_) => Vec::new(),
+            Self::Field(_) | Self::File { .. } | Self::Uids { .. } | Self::Basic(_) => Vec::new(),
             Self::Similarity { scorer, tokenizer, .. } => vec![*scorer, *tokenizer],
             Self::Rule(spec) => [Some(spec.scorer), spec.tokenizer, spec.target].into_iter().flatten().collect(),
         }
@@ -159,7 +166,7 @@ impl ScoreBy {
     /// Kind of device that it computes on, where it is a model.
     fn device(&self) -> Option<DeviceKind> {
         match self {
-            Self::Field(_) | Self::File { .. } | Self::Basic(_) => None,
+            Self::Field(_) | Self::File { .. } | Self::Uids { .. } | Self::Basic(_) => None,
             Self::Similarity { device, .. } => Some(*device),
             Self::Rule(spec) => Some(spec.device),
         }

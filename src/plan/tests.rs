@@ -6,7 +6,7 @@ use petgraph::algo::is_cyclic_directed;
 use super::*;
 use crate::run::{
     DataSource, EvalConfig, EvalSet, EvalSource, EvalTask, Framing, JobKind, Keep, Milestone, QualityBy, QualityConfig, RunConfig,
-    SeedPart, TokenizerConfig,
+    ScoreFile, SeedPart, TokenizerConfig,
 };
 
 fn base() -> RunConfig {
@@ -402,6 +402,22 @@ fn ten_thousand_runs_are_two_jobs_each_and_what_they_share() {
     assert_eq!(plan.todo(|_| false).len(), 20_003);
 }
 
+#[test]
+fn scores_and_lists_are_what_they_hold_wherever_they_lie() {
+    let key = |by: QualityBy, digest: &str| {
+        let runs = vec![run("a", |c| c.data.quality = Some(QualityConfig::single(Keep::Count(10), by)))];
+        let plan = build(runs, None, |_| Ok(digest.to_owned())).expect("it can be planned");
+        plan.jobs().find(|job| job.spec.kind() == JobKind::Scores).expect("there is one").key
+    };
+    let list = |file: &str| QualityBy::Uids { file: file.into() };
+    let table = |file: &str| QualityBy::File(ScoreFile { file: file.into(), id_column: "uid".into(), score_column: "s".into() });
+    assert_eq!(key(list("a.npy"), "one"), key(list("b.npy"), "one"));
+    assert_ne!(key(list("a.npy"), "one"), key(list("a.npy"), "two"));
+    assert_ne!(key(list("a.npy"), ""), key(list("b.npy"), ""), "without a digest the path is all there is");
+    assert_eq!(key(table("a.parquet"), "one"), key(table("parts"), "one"));
+    assert_ne!(key(table("a.parquet"), "one"), key(list("a.parquet"), "one"));
+}
+
 /// One job a kind, with every branch of a spec that has bytes of its own.
 fn pinned() -> Vec<(&'static str, JobSpec)> {
     let quality = |by| Some(QualityConfig::single(Keep::Count(10), by));
@@ -432,7 +448,11 @@ fn pinned() -> Vec<(&'static str, JobSpec)> {
     ];
     let report = ReportInput { experiment: "pins".into(), statements: "none".into() };
     let plan = build(runs, Some(&report), |_| Ok("digest".into())).expect("it can be planned");
-    plan.jobs().map(|job| (job.spec.tag(), job.spec.clone())).collect()
+    // In a plan of its own: a report's key is made of the runs that it is of.
+    let listed = vec![run("listed", |c| c.data.quality = quality(QualityBy::Uids { file: "subset.npy".into() }))];
+    let listed = build(listed, None, |_| Ok("digest".into())).expect("it can be planned");
+    let listed = listed.jobs().filter(|job| job.spec.kind() == JobKind::Scores);
+    plan.jobs().chain(listed).map(|job| (job.spec.tag(), job.spec.clone())).collect()
 }
 
 /// Keys decide what is done again, so their bytes change only together with a version. To change them on purpose: raise the

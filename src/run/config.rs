@@ -191,6 +191,11 @@ pub enum QualityBy {
     },
     /// A column of a table, joined by the samples' names.
     File(ScoreFile),
+    /// A list of names: 1 for the samples in it, 0 for the others.
+    Uids {
+        /// Path of a `.npy` or of a text with a name a line.
+        file: String,
+    },
     /// Length of captions and size of pictures: 1 for what passes, 0 for what does not.
     Basic(Basic),
     /// A rule on the features of a model that is itself a run.
@@ -211,7 +216,7 @@ impl QualityBy {
     pub fn scorer(&self) -> Option<&RunConfig> {
         match self {
             Self::Similarity { scorer } | Self::Rule { scorer, .. } => Some(scorer),
-            Self::Random | Self::Field(_) | Self::File(_) | Self::Basic(_) => None,
+            Self::Random | Self::Field(_) | Self::File(_) | Self::Uids { .. } | Self::Basic(_) => None,
         }
     }
 }

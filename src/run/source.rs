@@ -13,6 +13,8 @@ pub enum Source<'a> {
     Vocabulary(&'a str),
     /// A table of scores.
     Scores(&'a str),
+    /// A list of uids.
+    Uids(&'a str),
 }
 
 impl Source<'_> {
@@ -21,7 +23,7 @@ impl Source<'_> {
     pub fn has_files(self) -> bool {
         match self {
             Self::Data(DataSource::Scenes(_) | DataSource::Declared { .. }) | Self::Eval(EvalSource::Scenes { .. }) => false,
-            Self::Data(_) | Self::Eval(_) | Self::Vocabulary(_) | Self::Scores(_) => true,
+            Self::Data(_) | Self::Eval(_) | Self::Vocabulary(_) | Self::Scores(_) | Self::Uids(_) => true,
         }
     }
 
@@ -36,6 +38,7 @@ impl Source<'_> {
             Self::Eval(source) => serde_json::to_vec(&("eval", source)),
             Self::Vocabulary(file) => serde_json::to_vec(&("vocabulary", file)),
             Self::Scores(file) => serde_json::to_vec(&("scores", file)),
+            Self::Uids(file) => serde_json::to_vec(&("uids", file)),
         };
         bytes.expect("sources are plain structs with text keys")
     }

@@ -52,6 +52,10 @@ pub trait Files {
     fn scores(&self, _source: &DataSource, _scores: &ScoreFile) -> Option<FileFault> {
         None
     }
+    /// How a list of uids and a training source differ.
+    fn uids(&self, _source: &DataSource, _file: &str) -> FoundFiles {
+        FoundFiles::default()
+    }
     /// Whether a vocabulary file can be read.
     fn vocabulary(&self, _file: &str) -> Option<FileFault> {
         None

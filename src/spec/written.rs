@@ -109,6 +109,7 @@ impl Written {
                     target.iter_mut().for_each(|target| *target = self.eval(target));
                 }
                 QualityBy::File(scores) => scores.file = self.path(&scores.file),
+                QualityBy::Uids { file } => *file = self.path(file),
             }
         }
         let tokenizer = match tokenizer {

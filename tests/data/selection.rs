@@ -243,7 +243,36 @@ fn uids_that_are_numbers_are_joined_as_numbers() {
 }
 
 #[test]
-fn bad_parquet_files_are_refused_at_their_key_with_a_way_out() {
+fn a_list_of_uids_keeps_what_it_names_and_says_what_is_not_there() {
+    let place = Place::new();
+    shard(&place.path().join("pool.tar"), 40);
+    let even: String = (0..20).map(|i| format!("{:032x}\n", 1000 + 2 * i)).collect();
+    place.write("list.txt", &format!("{even}{}\n", "f".repeat(32)));
+    std::fs::copy(fixture("subset.npy"), place.path().join("moved.npy")).unwrap();
+    let train = "{ dataset: webdataset, shards: pool.tar }";
+    let files = ["subset.npy", "subset-s32.npy", "subset-u32.npy"].map(|name| fixture(name).display().to_string());
+    for file in files.into_iter().chain(["list.txt".to_owned(), "moved.npy".to_owned()]) {
+        let quality = format!(
+            "  quality: {{ keep: {{ at_least: 1 }}, by: {{ uids: {file} }}, then: [{{ keep: {{ count: 8 }}, by: random }}] }}"
+        );
+        let said = place.score(&["--store", "s"], train, &quality, "");
+        let overlap = &said["pools"][0]["overlaps"][0];
+        assert_eq!((&overlap["kept_one"], &overlap["kept_other"], &overlap["both"]), (&20.into(), &8.into(), &8.into()), "{file}");
+        let scores = place.read("out/scores.csv");
+        let is_kept = |i: usize| if i.is_multiple_of(2) { 1 } else { 0 };
+        let rows: String = (0..40).map(|i| format!("{i},{:032x},{i:05},{}\n", 1000 + i, is_kept(i))).collect();
+        assert_eq!(scores, format!("index,uid,key,uids\n{rows}"), "{file}");
+        let stderr = place.run(&["plan", "--store", "s"], train, &quality, "").stderr;
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        let absent = format!("{file}: not in the pool: 1 of 21 listed uids, the first `{}`", "f".repeat(32));
+        assert!(stderr.contains(&absent) && stderr.contains("e.yaml:4:"), "{stderr}");
+        let twice = format!("{file}: 1 of 22 entries repeat another: a sample is kept once");
+        assert_eq!(stderr.contains(&twice), file.ends_with("subset.npy") || file == "moved.npy", "{stderr}");
+    }
+}
+
+#[test]
+fn bad_parquet_files_and_lists_are_refused_at_their_key_with_a_way_out() {
     let place = Place::new();
     shard(&place.path().join("pool.tar"), 40);
     let whole = std::fs::read(fixture("pandas.parquet")).unwrap();
@@ -253,6 +282,12 @@ fn bad_parquet_files_are_refused_at_their_key_with_a_way_out() {
     std::fs::write(place.path().join("corrupt.parquet"), corrupt).unwrap();
     std::fs::create_dir(place.path().join("empty")).unwrap();
     place.write("text.parquet", "uid,score\n");
+    place.write("elsewhere.txt", "one\ntwo\n");
+    let subset = std::fs::read(fixture("subset.npy")).unwrap();
+    std::fs::write(place.path().join("cut.npy"), &subset[..subset.len() - 8]).unwrap();
+    let header =
+        String::from_utf8_lossy(&subset[10..128]).replace("[('f0', '<u8'), ('f1', '<u8')]", "'<f4'                         ");
+    std::fs::write(place.path().join("f4.npy"), [&subset[..10], header.as_bytes(), &subset[128..]].concat()).unwrap();
     for name in ["types-gzip", "brotli", "encrypted", "encrypted-column", "twice"] {
         std::fs::copy(fixture(&format!("{name}.parquet")), place.path().join(format!("{name}.parquet"))).unwrap();
     }
@@ -273,6 +308,11 @@ fn bad_parquet_files_are_refused_at_their_key_with_a_way_out() {
         "file: { path: types-gzip.parquet, id_column: text, score_column: day }",
         "file: { path: types-gzip.parquet, id_column: f32, score_column: f32 }",
         "file: { path: types-gzip.parquet, id_column: number, score_column: f32 }",
+        "uids: cut.npy",
+        "uids: f4.npy",
+        "uids: pool.tar",
+        "uids: nowhere.npy",
+        "uids: elsewhere.txt",
     ] {
         said += &place.refused(train, &format!("  quality: {{ keep: {{ at_least: 1 }}, by: {{ {by} }} }}"));
     }
@@ -330,6 +370,7 @@ fn what_chooses_nothing_sensible_is_refused_at_its_key_before_any_work() {
             "`data.quality.size`: found 39, expected from 1 to 38",
         ),
         (SCENES, of("50%", "{ file: { path: half.csv, score_column: clip } }"), "the samples of `scenes` have no names"),
+        (SCENES, of("{ at_least: 1 }", "{ uids: half.csv }"), "`data.quality.by.uids`: the samples of `scenes` have no names"),
         (
             shards,
             of("50%", "{ file: { path: nope.csv, score_column: clip } }"),

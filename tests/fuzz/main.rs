@@ -125,6 +125,11 @@ fn parquet_files_of_scores() {
 }
 
 #[test]
+fn lists_of_uids() {
+    fuzz(&rooms::uid_lists());
+}
+
+#[test]
 fn evaluation_folders() {
     fuzz(&rooms::evaluation_folders());
 }

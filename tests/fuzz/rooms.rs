@@ -7,7 +7,9 @@ use std::path::Path;
 
 use image::{ImageFormat, Rgb, RgbImage};
 use scaledown::claims::{ClaimsFile, Values, judge};
-use scaledown::data::{Frame, ScoreTable, count, fingerprint, fingerprint_eval, pack_eval, pack_training, survey, survey_eval};
+use scaledown::data::{
+    Frame, ScoreTable, UidList, count, fingerprint, fingerprint_eval, pack_eval, pack_training, survey, survey_eval,
+};
 use scaledown::grid::{Digests, expand};
 use scaledown::jobs::{Adopted, publish, rebuild, results_folders};
 use scaledown::plan::PlannedRun;
@@ -277,6 +279,28 @@ pub fn parquet_files() -> Room {
                 ],
             )
         }),
+    }
+}
+
+/// Lists of uids.
+pub fn uid_lists() -> Room {
+    let mut seeds = score_fixtures(&["subset.npy", "subset-s32.npy", "subset-u32.npy"]);
+    seeds.push(vec![("list.txt".to_owned(), b"000000000000000000000000000003e8\r\nkey-1\n\n".to_vec())]);
+    Room {
+        name: "uid-lists",
+        seeds,
+        words: &[
+            "'descr'",
+            "'<u8'",
+            "'|S32'",
+            "'<U32'",
+            "[('f0', '<u8'), ('f1', '<u8')]",
+            "'shape': (",
+            ",)",
+            "18446744073709551615",
+            "\n",
+        ],
+        read: Box::new(|folder| UidList::read(&entry(folder)).is_ok()),
     }
 }
 

@@ -123,6 +123,7 @@ fn column(by: &ScoreBy) -> String {
         ScoreBy::Field(name) => name.clone(),
         ScoreBy::Similarity { .. } => "similarity".to_owned(),
         ScoreBy::File { scores, .. } => scores.score_column.clone(),
+        ScoreBy::Uids { .. } => "uids".to_owned(),
         ScoreBy::Basic(_) => "basic".to_owned(),
         ScoreBy::Rule(spec) => spec.rule.name().to_owned(),
     }

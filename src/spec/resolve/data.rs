@@ -60,7 +60,7 @@ pub(in crate::spec) fn data(spec: DataSpec, mut outside: Outside<'_>) -> Result<
         problems.extend(fault.map(|fault| Problem::of_file(Code::Data, "data.tokenizer", fault)));
     }
     let of = Pool { source: &source, size, samples: pool, is_readable: problems.is_empty() };
-    let (quality, subset) = match quality.map(|q| quality_config(q, &of, &mut outside, &mut problems)) {
+    let (quality, subset) = match quality.map(|q| quality_config(q, &of, &mut outside, (&mut problems, &mut warnings))) {
         Some(Some((quality, subset))) => (quality, subset),
         Some(None) => return Err(problems),
         None => (None, pool),

@@ -28,16 +28,17 @@ pub(super) struct Pool<'a> {
 /// Key of the section.
 const QUALITY: &str = "data.quality";
 
-/// The filters and the size that they leave; a filter that keeps everything is no filter. `None` where a problem or a scorer that is
+/// The filters and the size that they leave; a filter that keeps everything is no filter. What a person should know of their files
+/// goes to `warnings`. `None` where a problem or a scorer that is
 /// still to be read stands in the way.
 pub(super) fn quality_config(
     spec: QualitySpec,
     pool: &Pool<'_>,
     outside: &mut Outside<'_>,
-    problems: &mut Vec<Problem>,
+    (problems, warnings): (&mut Vec<Problem>, &mut Vec<Problem>),
 ) -> Option<(Option<QualityConfig>, Option<u64>)> {
     let QualitySpec { keep, by, then, size } = spec;
-    let mut context = Context { pool, outside, problems };
+    let mut context = Context { pool, outside, problems, warnings };
     let mut filters = Vec::new();
     let mut left = pool.samples;
     let first = std::iter::once((QUALITY.to_owned(), keep, by));
@@ -84,6 +85,7 @@ struct Context<'a, 'o> {
     pool: &'a Pool<'a>,
     outside: &'a mut Outside<'o>,
     problems: &'a mut Vec<Problem>,
+    warnings: &'a mut Vec<Problem>,
 }
 
 impl Context<'_, '_> {
@@ -113,7 +115,8 @@ impl Context<'_, '_> {
         let at = format!("{path}.keep");
         let all = self.pool.samples;
         // The first three measures round to the nearest sample, as they always have; the others round down.
-        let rounds_down = matches!(by, Some(QualityBy::File(_) | QualityBy::Basic(_) | QualityBy::Rule { .. }));
+        let rounds_down =
+            matches!(by, Some(QualityBy::File(_) | QualityBy::Uids { .. } | QualityBy::Basic(_) | QualityBy::Rule { .. }));
         let (keep, kept) = match keep {
             ScalarOr::Scalar(share) | ScalarOr::Map(KeepChoice::Datacomp(share)) if share.0 <= 0.0 => {
                 let message = format!("`{at}`: found 0%, expected a share above 0%");
@@ -158,8 +161,13 @@ impl Context<'_, '_> {
             let hint = "write `by: {field: ..}` or `by: {similarity: ..}`, or keep a share";
             return self.problem(&format!("{path}.by"), message, Some(hint));
         }
-        if matches!(by, Some(QualityBy::Basic(_))) && keep != Keep::AtLeast(1.0) {
-            let message = format!("`{at}`: a part of what `basic` ranks, which says yes (1) or no (0) and nothing between");
+        let yes_or_no = match by {
+            Some(QualityBy::Basic(_)) => Some("basic"),
+            Some(QualityBy::Uids { .. }) => Some("uids"),
+            _ => None,
+        };
+        if let Some(name) = yes_or_no.filter(|_| keep != Keep::AtLeast(1.0)) {
+            let message = format!("`{at}`: a part of what `{name}` ranks, which says yes (1) or no (0) and nothing between");
             return self.problem(&at, message, Some("write `keep: {at_least: 1}`, and a share in a filter under `then`"));
         }
         if matches!((by, kept), (Some(_), Some(0))) {
@@ -184,6 +192,15 @@ impl Context<'_, '_> {
                     self.problems.extend(fault.map(|fault| Problem::of_file(Code::Data, &format!("{path}.file"), fault)));
                 }
                 QualityBy::File(scores)
+            }
+            QualityBySpec::Uids(file) => {
+                if self.pool.is_readable {
+                    let found = self.outside.files.uids(self.pool.source, &file.0);
+                    let at_file = |fault| Problem::of_file(Code::Data, path, fault);
+                    self.problems.extend(found.faults.into_iter().map(at_file));
+                    self.warnings.extend(found.warnings.into_iter().map(at_file));
+                }
+                QualityBy::Uids { file: file.0 }
             }
             QualityBySpec::Basic(spec) => QualityBy::Basic(self.basic(path, &spec)?),
             QualityBySpec::Similarity(SimilaritySpec { scorer, seed, trained_on }) => {

@@ -57,6 +57,9 @@ pub enum QualityBySpec {
     Similarity(SimilaritySpec),
     /// A column of a CSV, TSV or Parquet file, joined by the `uid` of the samples.
     File(FileSpec),
+    /// A list of the samples to keep, by `uid`: a `.npy` as `DataComp`'s subset files are, or a text with one a line. 1 for what is in
+    /// it, 0 for what is not: `keep: {at_least: 1}`.
+    Uids(FilePath),
     /// Captions of some length on pictures of some size: 1 for what passes, 0 for what does not.
     Basic(BasicSpec),
     /// Similarity of a pair less what it has with others of a batch.

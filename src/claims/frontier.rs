@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use super::versus::{Costed, Versus, pool};
 use crate::record::number;
-use crate::tables::short;
+use crate::tables::{Grid, short};
 
 /// One cell of the frontier.
 #[derive(Debug, Clone, PartialEq)]
@@ -121,33 +121,42 @@ impl Frontier {
         if let Some(caption) = &self.caption {
             let _ = write!(out, "\n{caption}\n");
         }
-        let line = |fields: Vec<String>| format!("| {} |\n", fields.join(" | "));
+        let _ = write!(out, "\n{}\n{}\n", self.grid().to_markdown(), self.footnote());
+        out
+    }
+
+    /// A row a cell of the frontier: its cost, labels and value, what it beats, by how much, and whether that is decided.
+    #[must_use]
+    pub fn grid(&self) -> Grid {
         let fixed = [self.of.clone(), "beats".to_owned(), "by".to_owned(), "which is".to_owned()];
         let head: Vec<String> = std::iter::once(&self.against).chain(&self.axes).cloned().chain(fixed).collect();
-        out.push('\n');
-        out.push_str(&line(head.clone()));
         let is_number = |idx: usize| idx == 0 || idx == self.axes.len() + 1 || idx == self.axes.len() + 3;
-        out.push_str(&line((0..head.len()).map(|idx| if is_number(idx) { "---:" } else { "---" }.to_owned()).collect()));
-        for Step { cell, beats } in &self.steps {
+        let row = |Step { cell, beats }: &Step| {
             let cell = &self.cells[*cell];
             let mut row = vec![short(cell.cost)];
-            row.extend(cell.labels.iter().map(|(_, label)| label.replace('|', "\\|")));
+            row.extend(cell.labels.iter().map(|(_, label)| label.clone()));
             row.push(short(cell.measure.mean()));
             match beats {
                 None => row.extend(["no other cell costs as little", "", ""].map(str::to_owned)),
                 Some((next, versus)) => {
                     let ends = versus.interval().map_or(String::new(), |[low, high]| format!(" [{}, {}]", short(low), short(high)));
-                    row.extend([self.cells[*next].name().replace('|', "\\|"), format!("{}{ends}", short(versus.difference))]);
-                    row.push(versus.decision());
+                    row.extend([self.cells[*next].name(), format!("{}{ends}", short(versus.difference)), versus.decision()]);
                 }
             }
-            out.push_str(&line(row));
-        }
-        let _ = write!(out, "\nThe best cell at each cost and the next best of no higher cost, of {} cells", self.cells.len());
+            row
+        };
+        let is_number = (0..head.len()).map(is_number).collect();
+        Grid { metric: Some(self.of.clone()), rows: self.steps.iter().map(row).collect(), head, is_number }
+    }
+
+    /// What the rows are of.
+    #[must_use]
+    pub fn footnote(&self) -> String {
+        let mut out = format!("The best cell at each cost and the next best of no higher cost, of {} cells", self.cells.len());
         if self.missing > 0 {
             let _ = write!(out, "; {} more have no value", self.missing);
         }
-        out.push_str(". The best is chosen on the runs that it is measured on.\n");
+        out.push_str(". The best is chosen on the runs that it is measured on.");
         out
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::{Cell, Table, rounded};
+use super::{Cell, Grid, Table, rounded};
 use crate::record::number;
 
 impl Table {
@@ -29,8 +29,7 @@ impl Table {
         writer.into_inner().expect("writing to memory does not fail")
     }
 
-    /// Markdown: metrics across, or one grid a metric where an axis runs across. A cell reads `64.8 ± 0.3 (3)`: mean,
-    /// standard deviation, seeds.
+    /// Markdown: its grids under its caption. A cell reads `64.8 ± 0.3 (3)`: mean, standard deviation, seeds.
     #[must_use]
     pub fn to_markdown(&self) -> String {
         let mut out = format!("# {}\n", self.name);
@@ -41,20 +40,37 @@ impl Table {
             let fixed: Vec<String> = self.fixed.iter().map(|(path, label)| format!("`{path}` = {label}")).collect();
             let _ = write!(out, "\nWhere {}.\n", fixed.join(", "));
         }
-        match &self.columns {
-            None => self.grid(&mut out, &self.metrics, |cell| cell.metric.clone()),
-            Some(path) => {
-                for metric in &self.metrics {
-                    let _ = write!(out, "\n{metric} by `{path}`:\n");
-                    let mut seen = BTreeSet::new();
-                    let of_metric = || self.cells.iter().filter(|cell| &cell.metric == metric);
-                    let labels: Vec<String> = of_metric().filter_map(|cell| cell.column.clone()).collect();
-                    let labels: Vec<String> = labels.into_iter().filter(|label| seen.insert(label.clone())).collect();
-                    self.grid_of(&mut out, &labels, of_metric(), |cell| cell.column.clone().unwrap_or_default());
-                }
+        for grid in self.grids() {
+            if let (Some(metric), Some(path)) = (&grid.metric, &self.columns) {
+                let _ = write!(out, "\n{metric} by `{path}`:\n");
             }
+            let _ = write!(out, "\n{}", grid.to_markdown());
         }
-        out.push_str("\nMean ± standard deviation (seeds); `-` where there is no run.");
+        let _ = write!(out, "\n{}\n", self.footnote());
+        out
+    }
+
+    /// Metrics across, or one grid a metric where an axis runs across.
+    #[must_use]
+    pub fn grids(&self) -> Vec<Grid> {
+        let decimals: BTreeMap<&str, usize> = self.metrics.iter().map(|metric| (metric.as_str(), self.decimals(metric))).collect();
+        if self.columns.is_none() {
+            return vec![self.grid_of(None, &self.metrics, self.cells.iter(), &decimals)];
+        }
+        let of = |metric: &String| {
+            let of_metric = || self.cells.iter().filter(|cell| &cell.metric == metric);
+            let mut seen = BTreeSet::new();
+            let heads: Vec<String> = of_metric().filter_map(|cell| cell.column.clone()).collect();
+            let heads: Vec<String> = heads.into_iter().filter(|head| seen.insert(head.clone())).collect();
+            self.grid_of(Some(metric.clone()), &heads, of_metric(), &decimals)
+        };
+        self.metrics.iter().map(of).collect()
+    }
+
+    /// What its cells say, and what the seeds of its runs draw.
+    #[must_use]
+    pub fn footnote(&self) -> String {
+        let mut out = "Mean ± standard deviation (seeds); `-` where there is no run.".to_owned();
         let mut drawn = self.cells.iter().map(|cell| cell.drawn).filter(|parts| !parts.is_empty());
         if let Some(first) = drawn.next() {
             let (in_all, in_some) = drawn.fold((first, first), |(all, some), parts| (all.and(parts), some.or(parts)));
@@ -62,56 +78,50 @@ impl Table {
             let more = if more.is_empty() { String::new() } else { format!(", where there is one also {more}") };
             let _ = write!(out, " Seeds draw {in_all}{more}.");
         }
-        out.push('\n');
         out
     }
 
-    fn grid(&self, out: &mut String, heads: &[String], head_of: impl Fn(&Cell) -> String) {
-        self.grid_of(out, heads, self.cells.iter(), head_of);
+    /// Decimals that suit the largest mean of a metric.
+    #[must_use]
+    pub fn decimals(&self, metric: &str) -> usize {
+        let means = self.cells.iter().filter(|cell| cell.metric == metric).filter_map(Cell::mean);
+        match means.fold(0.0, |most: f64, mean| most.max(mean.abs())) {
+            most if most >= 1000.0 => 0,
+            most if most >= 10.0 => 1,
+            most if most >= 1.0 => 2,
+            _ => 3,
+        }
     }
 
     fn grid_of<'a>(
         &self,
-        out: &mut String,
+        metric: Option<String>,
         heads: &[String],
-        cells: impl Iterator<Item = &'a Cell> + Clone,
-        head_of: impl Fn(&Cell) -> String,
-    ) {
-        let mut rows: Vec<(&[String], BTreeMap<String, String>)> = Vec::new();
-        for cell in cells.clone() {
+        cells: impl Iterator<Item = &'a Cell>,
+        decimals: &BTreeMap<&str, usize>,
+    ) -> Grid {
+        let head_of =
+            |cell: &'a Cell| if self.columns.is_some() { cell.column.as_deref().unwrap_or_default() } else { &cell.metric };
+        let mut rows: Vec<(&[String], BTreeMap<&str, String>)> = Vec::new();
+        for cell in cells {
             if rows.last().is_none_or(|(row, _)| *row != cell.row.as_slice()) {
                 rows.push((&cell.row, BTreeMap::new()));
             }
-            let decimals = decimals(cells.clone().filter(|other| other.metric == cell.metric));
             if let Some((_, texts)) = rows.last_mut() {
-                texts.insert(head_of(cell), cell_text(cell, decimals));
+                texts.insert(head_of(cell), cell_text(cell, decimals.get(cell.metric.as_str()).copied().unwrap_or_default()));
             }
         }
-        let line = |fields: Vec<String>| format!("| {} |\n", fields.join(" | "));
-        out.push('\n');
-        let head = |text: &String| if text.is_empty() { "(none)".to_owned() } else { escape(text) };
-        out.push_str(&line(self.rows.iter().chain(heads).map(head).collect()));
-        let rule = self.rows.iter().map(|_| "---").chain(heads.iter().map(|_| "---:"));
-        out.push_str(&line(rule.map(str::to_owned).collect()));
-        for (labels, texts) in rows {
-            let values = heads.iter().map(|head| texts.get(head).cloned().unwrap_or_else(|| "-".to_owned()));
-            out.push_str(&line(labels.iter().map(|text| escape(text)).chain(values).collect()));
+        let head = |text: &String| if text.is_empty() { "(none)".to_owned() } else { text.clone() };
+        let row = |(labels, texts): (&[String], BTreeMap<&str, String>)| {
+            let values = heads.iter().map(|head| texts.get(head.as_str()).cloned().unwrap_or_else(|| "-".to_owned()));
+            labels.iter().cloned().chain(values).collect()
+        };
+        Grid {
+            metric,
+            head: self.rows.iter().chain(heads).map(head).collect(),
+            is_number: self.rows.iter().map(|_| false).chain(heads.iter().map(|_| true)).collect(),
+            rows: rows.into_iter().map(row).collect(),
         }
-    }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
-}
-
-/// Decimals that suit the largest mean of a metric.
-fn decimals<'a>(cells: impl Iterator<Item = &'a Cell>) -> usize {
-    let largest = cells.filter_map(Cell::mean).fold(0.0, |most: f64, mean| most.max(mean.abs()));
-    match largest {
-        most if most >= 1000.0 => 0,
-        most if most >= 10.0 => 1,
-        most if most >= 1.0 => 2,
-        _ => 3,
     }
 }
 

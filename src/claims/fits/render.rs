@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use super::fit::{Fit, FitCurve, Found, HeldOut, Quantity};
 use crate::record::number;
-use crate::tables::{LOSS, short};
+use crate::tables::{Grid, LOSS, short};
 
 /// A number to six significant digits, as short as it can be written.
 fn digits(value: f64) -> String {
@@ -106,7 +106,8 @@ impl Fit {
     }
 
     /// The form that is fitted, in words.
-    fn form(&self) -> String {
+    #[must_use]
+    pub fn form(&self) -> String {
         let error = if self.of == LOSS { "training loss".to_owned() } else { format!("100 - {}", self.of) };
         let joint = self.against.len() > 1;
         let term = |amount: &String| if joint { format!("a_{amount} {amount}^-b_{amount}") } else { format!("a {amount}^-b") };
@@ -121,15 +122,22 @@ impl Fit {
             let _ = write!(out, "\n{caption}\n");
         }
         let _ = write!(out, "\n{}\n\n", self.form());
+        out.push_str(&self.grid().to_markdown());
+        for line in self.held_out() {
+            let _ = write!(out, "\nHeld out: {}\n", line.replace('|', "\\|"));
+        }
+        out.push_str("\n95 % intervals in brackets, of refits of what other seeds and items would have given.\n");
+        out
+    }
+
+    /// A row a curve: its parameters with their intervals, or why it has none.
+    #[must_use]
+    pub fn grid(&self) -> Grid {
         let names = self.curves.iter().find_map(|curve| curve.found.as_ref().ok());
         let names: Vec<String> = names.iter().flat_map(|found| &found.quantities).map(|quantity| quantity.name.clone()).collect();
-        let line = |fields: Vec<String>| format!("| {} |\n", fields.join(" | "));
-        let last = ["residual", "cells", "seeds"].map(str::to_owned);
-        let head: Vec<String> = self.by.iter().cloned().chain(names.clone()).chain(last).chain(["note".to_owned()]).collect();
-        out.push_str(&line(head.clone()));
-        let rule = |idx: usize| if idx < self.by.len() || idx + 1 == head.len() { "---" } else { "---:" };
-        out.push_str(&line((0..head.len()).map(|idx| rule(idx).to_owned()).collect()));
-        for curve in &self.curves {
+        let last = ["residual", "cells", "seeds", "note"].map(str::to_owned);
+        let head: Vec<String> = self.by.iter().cloned().chain(names.clone()).chain(last).collect();
+        let row = |curve: &FitCurve| {
             let cells = match curve.missing {
                 0 => curve.cells.to_string(),
                 missing => format!("{} of {}", curve.cells, curve.cells + missing),
@@ -141,42 +149,37 @@ impl Fit {
                 }
                 Err(refusal) => (vec!["-".to_owned(); names.len()], "-".to_owned(), format!("not fitted: {refusal}")),
             };
-            let labels = curve.labels.iter().map(|label| shown(label));
-            out.push_str(&line(
-                labels.chain(numbers).chain([residual, cells, seeds(curve.seeds), note.replace('|', "\\|")]).collect(),
-            ));
-        }
-        self.held_out_lines(&mut out);
-        out.push_str("\n95 % intervals in brackets, of refits of what other seeds and items would have given.\n");
-        out
+            let labels = curve.labels.iter().map(|label| shown(label).to_owned());
+            labels.chain(numbers).chain([residual, cells, seeds(curve.seeds), note]).collect()
+        };
+        let is_number = (0..head.len()).map(|idx| idx >= self.by.len() && idx + 1 < head.len()).collect();
+        Grid { metric: Some(self.of.clone()), rows: self.curves.iter().map(row).collect(), head, is_number }
     }
 
-    fn held_out_lines(&self, out: &mut String) {
+    /// What held-out cells came to, a sentence each.
+    #[must_use]
+    pub fn held_out(&self) -> Vec<String> {
+        let mut lines = Vec::new();
         for curve in &self.curves {
             let Ok(found) = &curve.found else { continue };
             for cell in &found.held_out {
-                let of: Vec<String> = curve.labels.iter().map(|label| shown(label)).collect();
+                let of: Vec<&str> = curve.labels.iter().map(|label| shown(label)).collect();
                 let of = if of.is_empty() { String::new() } else { format!("{}, ", of.join(", ")) };
                 let inside = match cell.is_inside() {
                     Some(true) => ", inside",
                     Some(false) => ", outside",
                     None => "",
                 };
-                let predicted = with_interval(cell.predicted, cell.interval);
-                let _ = write!(
-                    out,
-                    "\nHeld out: {of}{}: error {} predicted, {} measured{inside}.\n",
-                    place(self, cell),
-                    predicted,
-                    short(cell.observed)
-                );
+                let (place, predicted) = (place(self, cell), with_interval(cell.predicted, cell.interval));
+                lines.push(format!("{of}{place}: error {predicted} predicted, {} measured{inside}.", short(cell.observed)));
             }
         }
+        lines
     }
 }
 
-fn shown(label: &str) -> String {
-    if label.is_empty() { "(none)".to_owned() } else { label.replace('|', "\\|") }
+fn shown(label: &str) -> &str {
+    if label.is_empty() { "(none)" } else { label }
 }
 
 /// A number as people read it, with its interval.

@@ -239,6 +239,19 @@ pub fn timings_file(timings: &[Timing]) -> Result<RecordFile, RecordError> {
     Ok(RecordFile { name: timings::NAME, bytes: timings::write(timings)? })
 }
 
+/// The times of jobs that stand in a results folder; none where it holds no `timings.csv`.
+///
+/// # Errors
+/// Where it is there and does not read.
+pub fn read_timings(folder: &Path) -> Result<Vec<Timing>, RecordError> {
+    let path = folder.join(timings::NAME);
+    match std::fs::read(&path) {
+        Ok(text) => timings::parse(&text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(RecordError::Io { path, source }),
+    }
+}
+
 /// Reads a results folder back.
 ///
 /// # Errors

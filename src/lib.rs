@@ -42,6 +42,8 @@ pub mod tables;
 
 pub mod claims;
 
+pub mod report;
+
 pub mod progress;
 
 pub mod cli;

@@ -221,6 +221,11 @@ pub enum Command {
     },
     /// Print the tables of an experiment from its records, or rebuild a results folder
     Table(Table),
+    /// Write pages of results: verdicts, figures, tables, runs and the commands that repeat them
+    ///
+    /// One page an experiment and an index over all. A page is one file that loads nothing and opens from disk; its figures also lie beside
+    /// it as SVG, CSV and Vega-Lite. The same results give the same bytes.
+    Report(ReportOptions),
     /// Say which data, encoder and strategy finished runs favour at a compute or a number of samples, and how sure that is
     Advise(Advise),
     /// Judge claims: exit 5 where a verdict is not the expected one or a table drifted
@@ -333,6 +338,17 @@ pub struct Table {
     /// Print CSV
     #[arg(long)]
     pub csv: bool,
+}
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportOptions {
+    /// Results folders, such as results/quickstart, or folders of them; nothing is trained, no store is read
+    #[arg(value_name = "RESULTS", required = true)]
+    pub results: Vec<PathBuf>,
+    /// Folder to write to; one that holds anything but a report is refused
+    #[arg(long, value_name = "DIR", default_value = "report")]
+    pub to: PathBuf,
 }
 
 /// Options of `advise`.

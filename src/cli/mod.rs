@@ -22,6 +22,7 @@ mod inspect;
 mod losses;
 mod path;
 mod plan;
+mod report;
 mod reuse;
 mod run;
 mod score;
@@ -94,6 +95,7 @@ fn dispatch(cli: &Cli) -> Result<u8, Error> {
         Command::Path { run, experiment, what } => path::run(global, experiment, run, *what, out)?,
         Command::Features { run, experiment, to } => features::run(global, experiment, run, to, out)?,
         Command::Table(args) => table::run(global, args, out)?,
+        Command::Report(args) => report::run(global, args, out)?,
         Command::Advise(args) => advise::run(global, args, out)?,
         Command::Check(args) => return check::run(global, args, out),
         Command::Data(args) => return data::run(global, args, out),

@@ -7,4 +7,5 @@ mod milestones;
 mod place;
 mod probe;
 mod program;
+mod report;
 mod several;

@@ -25,28 +25,47 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, std::io::Error>
 }
 
 /// Rooms that a room must not import.
-const FORBIDDEN: [(&str, &[&str]); 12] = [
+const FORBIDDEN: [(&str, &[&str]); 13] = [
     (
         "machine",
         &[
             "run", "spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "record", "tables", "claims", "cli",
-            "progress",
+            "progress", "report",
         ],
     ),
     (
         "run",
-        &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "progress"],
+        &[
+            "spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "record", "tables", "claims", "cli",
+            "progress", "report",
+        ],
     ),
-    ("data", &["spec", "grid", "plan", "store", "executor", "jobs", "trainer", "record", "tables", "claims", "cli", "progress"]),
-    ("trainer", &["spec", "grid", "plan", "store", "executor", "jobs", "record", "tables", "claims", "cli", "progress"]),
-    ("grid", &["plan", "store", "executor", "jobs", "data", "trainer", "record", "cli", "progress"]),
-    ("plan", &["spec", "grid", "store", "executor", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "progress"]),
-    ("store", &["spec", "grid", "executor", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "progress"]),
-    ("executor", &["spec", "grid", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "progress"]),
-    ("record", &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "tables", "claims", "cli", "progress"]),
-    ("tables", &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "claims", "cli", "progress"]),
-    ("claims", &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "cli", "progress"]),
-    ("progress", &["spec", "grid", "plan", "store", "jobs", "data", "trainer", "record", "tables", "claims", "cli"]),
+    (
+        "data",
+        &[
+            "spec", "grid", "plan", "store", "executor", "jobs", "trainer", "record", "tables", "claims", "cli", "progress",
+            "report",
+        ],
+    ),
+    ("trainer", &["spec", "grid", "plan", "store", "executor", "jobs", "record", "tables", "claims", "cli", "progress", "report"]),
+    ("grid", &["plan", "store", "executor", "jobs", "data", "trainer", "record", "cli", "progress", "report"]),
+    (
+        "plan",
+        &[
+            "spec", "grid", "store", "executor", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "progress",
+            "report",
+        ],
+    ),
+    ("store", &["spec", "grid", "executor", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "progress", "report"]),
+    ("executor", &["spec", "grid", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "progress", "report"]),
+    (
+        "record",
+        &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "tables", "claims", "cli", "progress", "report"],
+    ),
+    ("tables", &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "claims", "cli", "progress", "report"]),
+    ("claims", &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "cli", "progress", "report"]),
+    ("progress", &["spec", "grid", "plan", "store", "jobs", "data", "trainer", "record", "tables", "claims", "cli", "report"]),
+    ("report", &["spec", "grid", "plan", "store", "executor", "jobs", "data", "trainer", "cli", "progress"]),
 ];
 
 /// Circles of modules that are still to be undone. An entry that is no circle any more has to go.

@@ -17,6 +17,8 @@ mod section;
 mod units;
 mod verdicts;
 
+use std::collections::BTreeMap;
+
 use crate::claims::{Artefact, Findings, Statements, Verdict};
 use crate::record::{Records, Timing};
 use crate::run::RunStatus;
@@ -62,10 +64,10 @@ pub struct Summary {
     pub answer: Vec<String>,
     /// Its verdicts.
     pub verdicts: Vec<Verdict>,
-    /// Runs, and those that did not finish.
-    pub runs: (usize, usize),
-    /// Forward multiply-accumulates of all runs, in units of 1e9.
-    pub gmacs: f64,
+    /// Forward multiply-accumulates of each run by its id, in units of 1e9: experiments may share runs.
+    pub gmacs: BTreeMap<String, f64>,
+    /// Runs that did not finish.
+    pub unfinished: usize,
 }
 
 /// The report of one experiment.
@@ -84,8 +86,8 @@ pub fn experiment(study: &Study<'_>) -> Report {
         source: study.source.map(str::to_owned),
         answer: answer::answer(study),
         verdicts: study.findings.verdicts.clone(),
-        runs: (runs.len(), runs.iter().filter(|run| run.status != RunStatus::Finished).count()),
-        gmacs: runs.iter().map(|run| run.gmacs).sum(),
+        gmacs: runs.iter().map(|run| (run.run_id.clone(), run.gmacs)).collect(),
+        unfinished: runs.iter().filter(|run| run.status != RunStatus::Finished).count(),
     };
     Report { files, summary }
 }

@@ -41,7 +41,7 @@ pub(super) fn page(study: &Study<'_>, sections: &Sections, files: &[Artefact]) -
         "Runs",
         html! { p { (counted(study.records.runs.len(), "run")) ": " (statuses(study)) "." } (runs::runs(study)) },
     ));
-    let text = html! { p { "Each command trains the runs of one cell again, by the same ids, into a folder of its own." } };
+    let text = html! { p { "Each command trains the runs of one cell again, by the same ids, into a folder of its own. It is run where the experiment file lies as it is named." } };
     parts.push(("cells", "Cells and their commands", html! { (text) (runs::cells(study)) }));
     parts.push(("origin", "Provenance and cost", origin(study)));
     let body = html! {

@@ -65,7 +65,7 @@ fn one(cell: &Cell, kind: Kind) -> Markup {
         Kind::Number => html! { td.n data-v=[value] { (cell.text) } },
         Kind::Text if cell.text.len() > 60 => html! { td.long data-v=[value] { (cell.text) } },
         Kind::Text => html! { td data-v=[value] { (cell.text) } },
-        Kind::Command => html! { td.long { code { (cell.text) } } },
+        Kind::Command => html! { td.command { code { (cell.text) } } },
     }
 }
 

@@ -20,7 +20,6 @@ fn number(value: f64, decimals_text: String) -> Cell {
 }
 
 /// Every run in the order of the plan.
-#[expect(clippy::cast_precision_loss, reason = "counts of samples and steps stay far below 2^53")]
 pub(super) fn runs(study: &Study<'_>) -> Markup {
     let records = study.records;
     let axes = study.axes();

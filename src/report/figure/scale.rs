@@ -39,7 +39,7 @@ impl Scale {
     }
 
     /// The same, not below zero where all amounts are above it.
-    pub fn from_zero(self) -> Self {
+    pub fn kept_above_zero(self) -> Self {
         let is_near = !self.is_log && self.low < 0.0 && self.low > -0.07 * (self.high - self.low);
         Self { low: if is_near { 0.0 } else { self.low }, ..self }
     }

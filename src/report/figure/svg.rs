@@ -78,7 +78,7 @@ fn x_ticks(figure: &Figure, scale: &Scale) -> Vec<Tick> {
 fn lines(figure: &Figure, out: &mut String) -> f64 {
     let ends = |point: &Point| [point.y - point.spread.unwrap_or(0.0), point.y + point.spread.unwrap_or(0.0)];
     let amounts = figure.points().flat_map(ends);
-    let y = Scale::of(&figure.y.kind, amounts, TOP + HEIGHT, -HEIGHT).from_zero();
+    let y = Scale::of(&figure.y.kind, amounts, TOP + HEIGHT, -HEIGHT).kept_above_zero();
     let y_ticks = y.ticks(5);
     let left = y_ticks.iter().map(|(_, text)| width(text)).fold(0.0, f64::max) + 8.0;
     let right = WIDTH - RIGHT;
@@ -180,7 +180,7 @@ fn dots(figure: &Figure, out: &mut String) -> f64 {
     let step = 11.0;
     let band = 18.0 + step * figure.series.len() as f64 + 5.0;
     let ends = |point: &Point| [point.y - point.spread.unwrap_or(0.0), point.y + point.spread.unwrap_or(0.0)];
-    let scale = Scale::of(&figure.y.kind, figure.points().flat_map(ends), 6.0, WIDTH - RIGHT - 6.0).from_zero();
+    let scale = Scale::of(&figure.y.kind, figure.points().flat_map(ends), 6.0, WIDTH - RIGHT - 6.0).kept_above_zero();
     let base = TOP + band * names.len() as f64;
     text(out, (0.0, SIZE), "start", &cut(&figure.x.name, WIDTH));
     let places = scale.ticks(6).into_iter().map(|(amount, text)| (scale.at(amount), text)).collect();

@@ -135,7 +135,9 @@ fn of_frame(table: &Table, layout: &Layout, (metric, frame): (&str, &[&str]), lo
     let (mut names, mut series): (Vec<String>, Vec<Series>) = (Vec::new(), Vec::new());
     let (mut without, mut partial) = (0, 0);
     for cell in table.cells.iter().filter(|cell| cell.metric == metric && labels(cell, &layout.frames) == frame) {
-        let label = shown(&cell.row[layout.x]);
+        // The name of the axis says what the amounts are of.
+        let own = &cell.row[layout.x];
+        let label = if layout.amounts.is_some() { own.rsplit('=').next().unwrap_or(own).to_owned() } else { shown(own) };
         let at = names.iter().position(|known| *known == label).unwrap_or_else(|| {
             names.push(label.clone());
             names.len() - 1

@@ -106,9 +106,18 @@ fn decided(verdict: &Verdict, room: &Room) -> String {
     let phrases: Vec<String> = kinds.into_iter().filter_map(phrase).collect();
     let counts = all.unwrap_or_else(|| format!("Of {} {}.", counted(of, "comparison"), super::answer::listed(&phrases)));
     match weightiest(verdict, room) {
-        Some((_, only)) if of == 1 => format!("{}: {}{}.", super::answer::capital(&only.text), only.outcome.name(), numbers(only)),
+        Some((_, only)) if of == 1 => format!("Its one comparison is {}: {}{}.", word(only.outcome), only.text, numbers(only)),
         Some((what, weighty)) => format!("{counts} {what}: {}{}.", weighty.text, numbers(weighty)),
         None => counts,
+    }
+}
+
+fn word(answer: Answer) -> &'static str {
+    match answer {
+        Answer::True => "true",
+        Answer::Tie => "a tie",
+        Answer::False => "false",
+        Answer::Missing => "without a value",
     }
 }
 

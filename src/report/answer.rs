@@ -43,22 +43,26 @@ fn counts(verdicts: &[Verdict]) -> String {
     if verdicts.is_empty() {
         return "The experiment states no claims.".to_owned();
     }
-    let of = |kind: &VerdictKind| verdicts.iter().filter(|verdict| verdict.verdict == *kind).count();
-    let phrase = |kind: VerdictKind| match of(&kind) {
-        0 => None,
-        many => {
-            let is_without = kind == VerdictKind::NoData;
-            let verb = match (is_without, many) {
-                (true, 1) => "has",
-                (true, _) => "have",
-                (false, 1) => "is",
-                (false, _) => "are",
-            };
-            Some(format!("{many} {verb} {}", kind.name()))
-        }
+    let of = |kind: VerdictKind| verdicts.iter().filter(|verdict| verdict.verdict == kind).count();
+    let said = |kind: VerdictKind, is_one: bool| {
+        let verb = match (kind == VerdictKind::NoData, is_one) {
+            (true, true) => "has",
+            (true, false) => "have",
+            (false, true) => "is",
+            (false, false) => "are",
+        };
+        format!("{verb} {}", kind.name())
     };
-    let phrases: Vec<String> = KINDS.into_iter().filter_map(phrase).collect();
-    format!("Of {} {}.", counted(verdicts.len(), "claim"), listed(&phrases))
+    let total = verdicts.len();
+    match KINDS.into_iter().find(|kind| of(*kind) == total) {
+        Some(kind) if total == 1 => format!("Its one claim {}.", said(kind, true)),
+        Some(kind) => format!("All {total} claims {}.", said(kind, false)),
+        None => {
+            let found = KINDS.into_iter().filter(|kind| of(*kind) > 0);
+            let phrases: Vec<String> = found.map(|kind| format!("{} {}", of(kind), said(kind, of(kind) == 1))).collect();
+            format!("Of {} {}.", counted(total, "claim"), listed(&phrases))
+        }
+    }
 }
 
 /// `a, b and c`.

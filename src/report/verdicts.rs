@@ -102,7 +102,8 @@ fn decided(verdict: &Verdict, room: &Room) -> String {
         1 => Some(format!("1 is {one}")),
         many => Some(format!("{many} are {more}")),
     };
-    let all = kinds.iter().find(|(many, ..)| *many == of).map(|(.., more)| format!("All {of} comparisons are {more}."));
+    let quantity = if of == 2 { "Both".to_owned() } else { format!("All {of}") };
+    let all = kinds.iter().find(|(many, ..)| *many == of).map(|(.., more)| format!("{quantity} comparisons are {more}."));
     let phrases: Vec<String> = kinds.into_iter().filter_map(phrase).collect();
     let counts = all.unwrap_or_else(|| format!("Of {} {}.", counted(of, "comparison"), super::answer::listed(&phrases)));
     match weightiest(verdict, room) {

@@ -136,6 +136,23 @@ fn reports_of_committed_results_are_the_same_bytes_twice_and_hold_every_number_o
 }
 
 #[test]
+fn a_fit_is_drawn_with_its_curve_and_a_frontier_as_stairs() -> Outcome {
+    let mut records = record::read(&root().join("results/small/quantity"))?;
+    let fit = serde_json::json!({
+        "name": "more", "of": "zeroshot/scenes.acc1", "against": "samples_seen", "by": "data.train.size", "along": ["train.budget"], "frontier": true,
+    });
+    records.statements["fits"] = serde_json::json!([fit]);
+    let report = made(&records, None)?;
+    assert_sound(&page(&report)?);
+    let file =
+        |name: &str| report.files.iter().find(|file| file.name == name).map(|file| text(&file.bytes)).ok_or(format!("no {name}"));
+    let (cells, drawn) = (15, file("figures/fit-more.csv")?.lines().count() - 1);
+    assert!(drawn > cells, "{drawn} places of {cells} cells and of the one curve that is fitted");
+    assert!(file("figures/frontier-more.svg")?.contains('H') && file("figures/frontier-more.csv")?.contains("\nfrontier,"));
+    Ok(())
+}
+
+#[test]
 fn texts_of_records_are_escaped() -> Outcome {
     let mut records = of_ci()?;
     let nasty = "</script><script>alert(1)</script>";
@@ -162,9 +179,12 @@ fn runs_that_did_not_finish_are_counted_and_say_why() -> Outcome {
     }
     let page = page(&made(&records, None)?)?;
     assert_sound(&page);
-    for said in
-        ["4 runs: 2 finished, 1 diverged and 1 failed.", "failed: no memory left", "1 cell without a value", "1 has no data"]
-    {
+    for said in [
+        "4 runs: 2 finished, 1 diverged and 1 failed.",
+        "failed: no memory left",
+        "1 cell without a value",
+        "Its one claim has no data.",
+    ] {
         assert!(page.contains(said), "{said}");
     }
     Ok(())

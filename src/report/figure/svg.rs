@@ -228,7 +228,8 @@ fn legend(figure: &Figure, start: f64, out: &mut String) -> f64 {
         }
         let middle = y - 4.0;
         let _ = writeln!(out, "<g class=\"s{}\">", series.look % COLOURS);
-        if series.form != Form::Marks && !figure.has_names() {
+        let is_line = |other: &Series| other.look == series.look && other.form != Form::Marks;
+        if figure.series.iter().any(is_line) && !figure.has_names() {
             let _ = writeln!(out, "<path class=\"line\"{} d=\"M{x:.1} {middle:.1}H{:.1}\"/>", dash(series.look), x + 28.0);
         }
         if matches!(series.form, Form::Line | Form::Marks) {

@@ -16,7 +16,8 @@
     const link = event.target.closest("a[data-file]");
     if (!link) return;
     event.preventDefault();
-    const name = link.dataset.file;
+    const path = link.dataset.file;
+    const name = path.split("/").pop();
     if (name.endsWith(".svg")) {
       const svg = link.closest("figure").querySelector("svg").cloneNode(true);
       const style = document.createElementNS("http://www.w3.org/2000/svg", "style");
@@ -24,7 +25,7 @@
       svg.prepend(style);
       save(name, new XMLSerializer().serializeToString(svg), "image/svg+xml");
     } else {
-      save(name, files[name], name.endsWith(".json") ? "application/json" : "text/csv");
+      save(name, files[path], name.endsWith(".json") ? "application/json" : "text/csv");
     }
   });
 

@@ -116,9 +116,8 @@ pub(super) fn tally(verdicts: &[Verdict]) -> Markup {
 /// Files by name as JSON that ends no script: every CSV, and the specifications of figures.
 fn embedded(files: &[Artefact]) -> String {
     let is_text = |file: &&Artefact| file.name.ends_with(".csv") || file.name.ends_with(".json");
-    let name = |file: &Artefact| file.name.strip_prefix("figures/").unwrap_or(&file.name).to_owned();
     let texts: BTreeMap<String, String> =
-        files.iter().filter(is_text).map(|file| (name(file), String::from_utf8_lossy(&file.bytes).into_owned())).collect();
+        files.iter().filter(is_text).map(|file| (file.name.clone(), String::from_utf8_lossy(&file.bytes).into_owned())).collect();
     let text = serde_json::to_string(&texts).expect("texts are plain JSON");
     text.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }

@@ -74,10 +74,11 @@ fn meetings<'a>(study: &Study<'a>, table: &str) -> Vec<MeetingOn<'a>> {
 
 /// A figure with its caption and its files.
 fn frame(figure: &Figure, files: &mut Vec<Artefact>) -> Markup {
+    let base = free_name(&figure.name, files);
     let svg = draw(figure);
     let spec = serde_json::to_string_pretty(&figure.to_vega()).expect("a specification is plain JSON");
     let alone = svg.replacen(">\n", &format!("><style>\n{}</style>\n", style()), 1);
-    let names = ["svg", "csv", "vl.json"].map(|ending| format!("{}.{ending}", figure.name));
+    let names = ["svg", "csv", "vl.json"].map(|ending| format!("{base}.{ending}"));
     let bytes = [alone.into_bytes(), figure.to_csv(), format!("{spec}\n").into_bytes()];
     files.extend(names.iter().zip(bytes).map(|(name, bytes)| Artefact { name: format!("figures/{name}"), bytes }));
     let meets = figure.meets.iter().map(|meeting| {
@@ -93,11 +94,19 @@ fn frame(figure: &Figure, files: &mut Vec<Artefact>) -> Markup {
             @if !notes.is_empty() { p.note { (notes.join(" ")) } }
             p.links {
                 @for (name, what) in names.iter().zip(["SVG", "CSV", "Vega-Lite"]) {
-                    a href=(format!("figures/{name}")) data-file=(name) download=(name) aria-label=(format!("{what} of {}", figure.name)) { (what) }
+                    @let path = format!("figures/{name}");
+                    a href=(path) data-file=(path) download=(name) aria-label=(format!("{what} of {base}")) { (what) }
                 }
             }
         }
     }
+}
+
+/// The name of a figure, with a number where another figure has it: a table may be called as a frame of another one.
+fn free_name(name: &str, files: &[Artefact]) -> String {
+    let is_free = |name: &String| files.iter().all(|file| file.name != format!("figures/{name}.svg"));
+    let numbered = (2..).map(|number: u64| format!("{name}.{number}"));
+    std::iter::once(name.to_owned()).chain(numbered).find(is_free).unwrap_or_default()
 }
 
 /// Fits with their curves, and frontiers; none where the experiment states none.

@@ -210,6 +210,21 @@ fn one_point_and_no_point_have_pages() -> Outcome {
 }
 
 #[test]
+fn a_table_that_is_called_as_a_frame_of_another_one_has_files_of_its_own() -> Outcome {
+    let mut records = of_ci()?;
+    let mut other = records.statements["tables"][0].clone();
+    other["name"] = "zeroshot-1".into();
+    other["values"] = serde_json::json!(["zeroshot/scenes.acc1"]);
+    records.statements["tables"].as_array_mut().ok_or("no tables")?.push(other);
+    let report = made(&records, None)?;
+    assert_sound(&page(&report)?);
+    let names: BTreeSet<&String> = report.files.iter().map(|file| &file.name).collect();
+    assert_eq!(names.len(), report.files.len());
+    assert!(names.contains(&"figures/zeroshot-1.2.csv".to_owned()), "{names:?}");
+    Ok(())
+}
+
+#[test]
 fn a_thousand_runs_make_a_page_of_less_than_5_mb_with_every_run_in_it() -> Outcome {
     let mut records = of_ci()?;
     let (run, point) = (records.runs[0].clone(), records.points[0].clone());

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::amounts::{parse_duration, positive};
+use super::report_options::ReportOptions;
 use super::reuse::{Adoption, Reuse};
 
 /// Which data, which encoder, which training strategy, for the compute I have?
@@ -338,17 +339,6 @@ pub struct Table {
     /// Print CSV
     #[arg(long)]
     pub csv: bool,
-}
-
-/// Options of `report`.
-#[derive(Debug, Args)]
-pub struct ReportOptions {
-    /// Results folders, such as results/quickstart, or folders of them; nothing is trained, no store is read
-    #[arg(value_name = "RESULTS", required = true)]
-    pub results: Vec<PathBuf>,
-    /// Folder to write to; one that holds anything but a report is refused
-    #[arg(long, value_name = "DIR", default_value = "report")]
-    pub to: PathBuf,
 }
 
 /// Options of `advise`.

@@ -23,6 +23,7 @@ mod losses;
 mod path;
 mod plan;
 mod report;
+mod report_options;
 mod reuse;
 mod run;
 mod score;

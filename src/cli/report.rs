@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::args::{Global, ReportOptions};
+use super::args::Global;
+use super::report_options::ReportOptions;
 use crate::claims::{Artefact, Statements};
 use crate::error::Error;
 use crate::jobs::rebuild;

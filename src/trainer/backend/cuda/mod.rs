@@ -3,7 +3,7 @@
 //! Input: a program, parameters, batches. A [`record`]ing is the nodes of a step on numbered [`buffers`], planned by lifetime;
 //! [`CudaStep`] makes recordings ready on a [`device`] and feeds them. On a GPU, [`libraries`] finds the driver, NVRTC and cuBLASLt
 //! when they are asked for, so that one binary runs with and without one; [`compile`] turns kernel files into machine code, kept
-//! in a [`cache`]; [`driver`] is the device itself, which stays open in a [`pool`]. In tests the device is an emulator on the CPU.
+//! in a [`cache`]; `driver` is the device itself, which stays open in a [`pool`]. In tests the device is an emulator on the CPU.
 //!
 //! Invariant: nothing here panics for lack of CUDA; what is missing is one typed error with a hint. Must not know an experiment
 //! file, a schedule, a terminal.

@@ -1,13 +1,13 @@
 //! Matrix products C = A B, C += A B or C = bias + A B on the calling thread.
 //!
-//! Owns the micro-kernel ([`tile`]: a tile of C in registers), the packed forms its operands are read in ([`pack`]) and the
-//! order tiles are visited in ([`cpu`]); on a GPU, the kernels for what the library lacks ([`cuda`]). Knows matrices, not layers.
+//! Owns the micro-kernel (`tile`: a tile of C in registers), the packed forms its operands are read in (`pack`) and the
+//! order tiles are visited in (`cpu`); on a GPU, the kernels for what the library lacks ([`cuda`]). Knows matrices, not layers.
 //!
 //! Invariant of the AVX-512 and AVX2 paths: an element of C is one chain of fused multiply-adds over the inner dimension in
 //! order, started from 0, from the bias or from C. So its bits depend neither on how rows are cut into calls nor on blocking,
 //! and adding a second product to C continues the chain of the first.
 //!
-//! Products on AMX tiles ([`amx`]) are such chains too, whose links are 32 steps of the inner dimension: their bits depend
+//! Products on AMX tiles (`amx`) are such chains too, whose links are 32 steps of the inner dimension: their bits depend
 //! neither on how rows are cut nor on blocking, and a second product continues the first if that had a multiple of 32 steps.
 //! Whether a product goes to tiles depends on its columns, and with a packed B on its inner dimension, never on its rows.
 //!

@@ -89,7 +89,7 @@ fn best(table: &Table) -> Option<String> {
     let spread = cell.stddev().map_or(String::new(), |stddev| format!(" ± {}", rounded(stddev, decimals)));
     let chosen = match cells().count() {
         1 => String::new(),
-        many => format!(" It is the best of {many} cells on the runs that it is chosen on."),
+        many => format!(" These runs chose it among {many} cells, so it is likely to be too high."),
     };
     Some(format!(
         "The highest {metric} in table {} is {}{spread} ({}), at {}.{chosen}",

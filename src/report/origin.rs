@@ -60,7 +60,7 @@ pub(super) fn origin(study: &Study<'_>) -> Markup {
             dt { "Device" } dd { (device) ", " (provenance.precision.name()) }
             dt { "Command" } dd { code { (provenance.command) } }
             dt { "Experiment" } dd { (provenance.experiment) ", digest " code { (provenance.experiment_digest) } }
-            dt { "Seeds" } dd { (seeds(study)) ": a seed draws " (drawn(study)) }
+            dt { "Seeds" } dd { (seeds(study)) ": a seed draws " (drawn(study)) "; all else is the same for all of them" }
             dt { "Compute" } dd { (macs(gmacs(study))) " of forward passes of both encoders, over " (counted(study.records.runs.len(), "run")) }
             dt { "CPU time" } dd {
                 @match cpu(study) {

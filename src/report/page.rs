@@ -31,7 +31,7 @@ pub(super) fn page(study: &Study<'_>, sections: &Sections, files: &[Artefact]) -
     if let Some(fits) = fits {
         parts.push(("fits", "Fits and frontiers", fits.clone()));
     }
-    let hint = html! { p.note { "A head sorts its column. A filter keeps rows that hold all of its words; " code { "seed>1" } " compares a column." } };
+    let hint = html! { p.note { "Click a heading to sort by its column. A filter keeps rows that hold all of its words; " code { "seed>1" } " compares a column." } };
     parts.push(("tables", "Tables", html! { (hint) (tables) }));
     if let Some(losses) = losses {
         parts.push(("losses", "Loss curves", losses.clone()));

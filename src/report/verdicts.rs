@@ -30,8 +30,13 @@ pub(super) fn verdicts(study: &Study<'_>) -> Markup {
         } @else {
             p.note {
                 "A comparison is true or false where the difference exceeds its band, and a tie within it. The band is the larger of the claim's \
-                 tie band and half the width of the interval around the difference, over seeds and, where it is known, over items. \
-                 The chart beside a claim shows each difference with its band and zero: filled where true, a cross where false, hollow for a tie."
+                 tie band and half the width of the interval around the difference, over seeds and, where it is known, over items; \
+                 the spread of seeds is pooled over the cells of the claim's table. p is one-sided: with intervals of 95 % a comparison is \
+                 decided below 0.025. The chart beside a claim shows each difference with its band and zero: filled where true, a cross where false, hollow for a tie."
+            }
+            p.note {
+                "Supported: every comparison is true. Leaning: none is false, half or more are true and the others lie on the claimed side. Mixed, \
+                 refuted: some are false, with true ones or without. Undecided: none of these."
             }
         }
         @for (idx, (claim, verdict)) in claims { (one(study, idx, (claim, verdict), &marks)) }
@@ -208,7 +213,10 @@ fn change(verdict: &Verdict, room: &Room) -> String {
             let (answer, name) =
                 if verdict.verdict == VerdictKind::Supported { (Answer::True, "true") } else { (Answer::False, "false") };
             if let Some(room) = least_room(answer) {
-                return format!("the {name} comparison nearest to its band lies {} points beyond it.", short(room.max(0.0)));
+                return format!(
+                    "{} points less in the {name} comparison nearest to its band would make a tie of it.",
+                    short(room.max(0.0))
+                );
             }
             return format!("a {name} comparison that comes out otherwise.");
         }
@@ -235,8 +243,8 @@ fn comparisons(idx: usize, verdict: &Verdict) -> Markup {
         Some(p) => crate::tables::rounded(p, 3),
         None => String::new(),
     };
-    let heads = ["answer", "what is claimed", "difference", "band", "interval", "p"];
-    let is_number = |name: &str| ["difference", "band", "p"].contains(&name);
+    let heads = ["answer", "what is claimed", "difference", "band", "interval", "one-sided p"];
+    let is_number = |name: &str| ["difference", "band", "one-sided p"].contains(&name);
     let columns: Vec<Column> = heads
         .into_iter()
         .map(|name| Column { name: name.to_owned(), kind: if is_number(name) { Kind::Number } else { Kind::Text } })

@@ -145,6 +145,7 @@ pub fn carried() -> Option<Cache> {
 /// As [`compile`], and [`TrainerError::Input`] where the folder cannot be written.
 pub fn compile_to(folder: &Path, module: &Module, target: Target, real: Real) -> Result<usize, TrainerError> {
     let (source, options) = (assemble(module), target.options(real));
+    Library::Nvrtc.require()?;
     let (name, cache) = (entry(module, &source, &options, None), Cache::at(folder.to_path_buf()));
     let compiled = run(module, &source, target, &options)?;
     let bytes = compiled.to_bytes();

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::run::{DeviceKind, Outcomes, Precision, RunRecord};
 
 pub use error::RecordError;
+pub use runs::{labels_on, owners};
 pub use stated::{Marks, Stated};
 pub use text::number;
 pub use timings::Timing;

@@ -32,10 +32,7 @@ pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, Rec
         .collect();
     let mut metrics: Vec<&String> = metrics.into_iter().collect();
     metrics.sort_by(|a, b| natural(a, b));
-    let mut owners: BTreeMap<&str, Vec<&PointView>> = BTreeMap::new();
-    for point in points {
-        point.run_ids.iter().for_each(|run_id| owners.entry(run_id).or_default().push(point));
-    }
+    let owners = owners(points);
     let mut header = vec!["run_id".to_owned()];
     header.extend(axes.iter().cloned());
     header.extend(varying.iter().cloned());
@@ -53,8 +50,19 @@ pub(super) fn write(records: &Records, configs: &[Value]) -> Result<Vec<u8>, Rec
     csv_bytes(NAME, &header, rows)
 }
 
+/// The points that each run belongs to, by run id.
+#[must_use]
+pub fn owners(points: &[PointView]) -> BTreeMap<&str, Vec<&PointView>> {
+    let mut owners: BTreeMap<&str, Vec<&PointView>> = BTreeMap::new();
+    for point in points {
+        point.run_ids.iter().for_each(|run_id| owners.entry(run_id).or_default().push(point));
+    }
+    owners
+}
+
 /// The labels of a run's points on an axis, each once; empty where none has it.
-fn labels_on(axis: &str, points: &[&PointView]) -> String {
+#[must_use]
+pub fn labels_on(axis: &str, points: &[&PointView]) -> String {
     let mut labels: Vec<&str> = Vec::new();
     for label in points.iter().filter_map(|point| point.labels.get(axis)) {
         if !labels.contains(&label.as_str()) {

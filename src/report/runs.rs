@@ -6,7 +6,7 @@ use maud::Markup;
 
 use super::rows::{Cell, Column, Kind, table};
 use super::{Study, command};
-use crate::record::PointView;
+use crate::record::{PointView, labels_on, owners};
 use crate::run::{RunConfig, RunRecord, RunStatus};
 use crate::tables::{COUNTS, short};
 
@@ -64,25 +64,6 @@ fn status(run: &RunRecord) -> String {
         (Some(reason), status) => format!("{}: {reason}", status.name()),
         (None, status) => status.name().to_owned(),
     }
-}
-
-/// The points that each run belongs to.
-fn owners(points: &[PointView]) -> BTreeMap<&str, Vec<&PointView>> {
-    let mut owners: BTreeMap<&str, Vec<&PointView>> = BTreeMap::new();
-    for point in points {
-        point.run_ids.iter().for_each(|run_id| owners.entry(run_id).or_default().push(point));
-    }
-    owners
-}
-
-fn labels_on(axis: &str, points: &[&PointView]) -> String {
-    let mut labels: Vec<&str> = Vec::new();
-    for label in points.iter().filter_map(|point| point.labels.get(axis)) {
-        if !labels.contains(&label.as_str()) {
-            labels.push(label);
-        }
-    }
-    labels.join(" | ")
 }
 
 /// Every point in the order of the plan, with the command that trains its runs again.

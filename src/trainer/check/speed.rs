@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::run::Activation;
 use crate::trainer::TrainerError;
 use crate::trainer::backend::cuda::device::{Address, Device};
-use crate::trainer::backend::cuda::survey::{noise, repeat};
+use crate::trainer::backend::cuda::survey::{fill_with_noise, repeat};
 use crate::trainer::ops::attention::AttentionShape;
 use crate::trainer::ops::contrastive::cuda::{Schedule, Views};
 use crate::trainer::ops::contrastive::{Contrastive, Form};
@@ -139,13 +139,10 @@ fn time<D: Device>(device: &mut D, case: &Case, seconds: f64) -> Result<(Time, O
 
 /// Buffers of random numbers of either type.
 fn allocate<D: Device>(device: &mut D, case: &Case, addresses: &mut Vec<Address>) -> Result<(), TrainerError> {
-    let noise = noise(1, 1 << 22);
     for buffer in case.buffers.all() {
         let address = device.allocate(buffer.bytes)?;
         addresses.push(address);
-        for start in (0..buffer.bytes).step_by(noise.len()) {
-            device.write(address.at(start), &noise[..noise.len().min(buffer.bytes - start)])?;
-        }
+        fill_with_noise(device, address, buffer.bytes)?;
     }
     Ok(())
 }

@@ -139,6 +139,14 @@ pub fn carried() -> Option<Cache> {
     std::env::var_os("SCALEDOWN_KERNELS").filter(|folder| !folder.is_empty()).map(|folder| Cache::at(folder.into()))
 }
 
+/// Asks for NVRTC where no kernels were brought along.
+///
+/// # Errors
+/// [`TrainerError::NoCuda`] without it.
+pub(super) fn require_kernels() -> Result<(), TrainerError> {
+    if carried().is_some() { Ok(()) } else { Library::Nvrtc.require() }
+}
+
 /// Compiles a kernel file into a folder for another machine; the bytes that were written.
 ///
 /// # Errors

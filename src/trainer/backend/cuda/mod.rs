@@ -49,9 +49,7 @@ use crate::trainer::ops::launch::Real;
 /// [`TrainerError::NoCuda`] with what is missing and how to get it.
 pub fn usable() -> Result<DeviceInfo, TrainerError> {
     let driver = devices::driver()?;
-    if compile::carried().is_none() {
-        Library::Nvrtc.require()?;
-    }
+    compile::require_kernels()?;
     Library::CublasLt.require()?;
     Ok(driver.devices[0].clone())
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::CudaContext;
 
-use super::compile::carried;
+use super::compile::require_kernels;
 use super::device::{Address, Device};
 use super::devices::driver;
 use super::driver::{OpenDevice, PreparedSections, Replay};
@@ -92,9 +92,7 @@ impl Kind {
             let reason = format!("GPU {} was asked for, there are {}", self.ordinal, found.devices.len());
             return Err(TrainerError::NoCuda { reason, hint: "GPUs count from 0; `scaledown doctor` lists them".into() });
         };
-        if carried().is_none() {
-            Library::Nvrtc.require()?;
-        }
+        require_kernels()?;
         Library::CublasLt.require()?;
         OpenDevice::new(context(self.ordinal)?, info.name.clone(), self.precision, self.replay)
     }

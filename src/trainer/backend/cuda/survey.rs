@@ -5,12 +5,13 @@
 //! are asked about.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use cudarc::cublaslt::sys;
 use serde::Serialize;
 
-use super::device::{Address, Device as _};
+use super::device::{Address, Device};
 use super::driver::OpenDevice;
 use super::products::Reductions;
 use super::record::Recording;
@@ -102,7 +103,7 @@ pub(super) fn survey(device: &mut OpenDevice, shape: &Shape, seconds: f64) -> Re
         Ok(base) => base,
         Err(error) => return Ok(Surveyed { failure: Some(error.to_string()), ..found }),
     };
-    let filled = fill(device, base, bytes);
+    let filled = fill_with_noise(device, base, bytes);
     let ways: &[Reductions] = match shape.out {
         Real::F32 => &[Reductions::InComputeType, Reductions::InOutputTypeToo],
         Real::Bf16 => &[Reductions::InComputeType],
@@ -139,12 +140,6 @@ pub(super) fn survey(device: &mut OpenDevice, shape: &Shape, seconds: f64) -> Re
     }
     device.free(base);
     filled.map(|()| found)
-}
-
-/// Random numbers of either type.
-fn fill(device: &mut OpenDevice, base: Address, bytes: usize) -> Result<(), TrainerError> {
-    let noise = noise(2, bytes.min(1 << 22));
-    (0..bytes).step_by(noise.len()).try_for_each(|at| device.write(base.at(at), &noise[..noise.len().min(bytes - at)]))
 }
 
 /// What the library says of an algorithm.
@@ -201,10 +196,18 @@ pub fn repeat(seconds: f64, group: &mut dyn FnMut(usize) -> Result<f64, TrainerE
     Ok((times[times.len() / 2], timed))
 }
 
-/// Random bytes that are random numbers of either sign from 2^-7 to 2 in both types: pairs are bf16, and the upper halves of f32.
-#[must_use]
-pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut draws = Philox::new(seed, Stream::Scenes).at(0, 1);
-    let words = std::iter::repeat_with(|| draws.word() & 0x83ff_83ff | 0x3c00_3c00);
-    words.take(bytes.div_ceil(4)).flat_map(u32::to_le_bytes).take(bytes).collect()
+/// Bytes of noise, which longer memory repeats.
+const NOISE_BYTES: usize = 1 << 22;
+
+/// Fills memory with random numbers of either sign from 2^-7 to 2 in both types: pairs of bytes are bf16, and the upper halves of f32.
+///
+/// # Errors
+/// What the device says.
+pub fn fill_with_noise<D: Device>(device: &mut D, base: Address, bytes: usize) -> Result<(), TrainerError> {
+    static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut draws = Philox::new(1, Stream::Scenes).at(0, 1);
+        let words = std::iter::repeat_with(|| draws.word() & 0x83ff_83ff | 0x3c00_3c00);
+        words.take(NOISE_BYTES / 4).flat_map(u32::to_le_bytes).collect()
+    });
+    (0..bytes).step_by(NOISE_BYTES).try_for_each(|at| device.write(base.at(at), &NOISE[..NOISE_BYTES.min(bytes - at)]))
 }
